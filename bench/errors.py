@@ -1,0 +1,9 @@
+"""The one kind of error a user can mend: printed as a single line, exit status 2."""
+
+
+class UserError(Exception):
+    """A mistake in a value, a file or the surroundings, worded for the person who can mend it.
+
+    The message names the key or the file, what was found there, and what would work.
+    `python -m bench` and its sister commands print it without a traceback and exit with status 2.
+    """

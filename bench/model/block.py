@@ -1,0 +1,64 @@
+"""How branches join the residual stream.
+
+A *branch* is a module `(x, stream) -> what is to be added to x`; it also owns its `flops(tokens)`
+and its `active_params()`. Attention, feed-forward, experts and a block of two of them are branches.
+A *layer* is a module `(x, stream) -> the new x`: `Residual` here, `DepthRouted` in methods/depth.py.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bench.model.stream import Stream
+
+
+def add_parts(*counts: dict[str, float]) -> dict[str, float]:
+    """Sum FLOP counts part by part."""
+    total: dict[str, float] = {}
+    for count in counts:
+        for part, flops in count.items():
+            total[part] = total.get(part, 0.0) + flops
+    return total
+
+
+class Block(nn.Module):
+    """Two branches in a row, the second reading what the first has added.
+
+    As a branch itself it leaves the outer residual to its caller: that is the f(x) which a depth
+    router multiplies by r (arXiv 2404.02258, eq. 1).
+    """
+
+    def __init__(self, attention: nn.Module, feed_forward: nn.Module):
+        super().__init__()
+        self.attention = attention
+        self.feed_forward = feed_forward
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        attended = self.attention(x, stream)
+        return attended + self.feed_forward(x + attended, stream)
+
+    def flops(self, tokens: float) -> dict[str, float]:
+        return add_parts(self.attention.flops(tokens), self.feed_forward.flops(tokens))
+
+    def active_params(self) -> float:
+        return self.attention.active_params() + self.feed_forward.active_params()
+
+
+class Residual(nn.Module):
+    """A layer in which every token takes part: x + branch(x)."""
+
+    def __init__(self, branch: nn.Module):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return x + self.branch(x, stream)
+
+    def flops(self, tokens: int) -> dict[str, float]:
+        return self.branch.flops(tokens)
+
+    def active_params(self) -> float:
+        return self.branch.active_params()
+
+    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
+        return 0.0

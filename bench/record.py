@@ -1,0 +1,237 @@
+"""What a run leaves behind: `record.json`, read back by one typed loader.
+
+A metric that was not measured is absent, never 0. Units are in the names. Losses are natural-log
+cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.json` stand:
+
+| file | holds |
+| --- | --- |
+| `steps.csv` | one row a training step: step, tokens, train_flops, seconds, loss, lr, grad_norm, and the method's own columns |
+| `documents.csv` | one row a held-out document: document, tokens, bytes, nats (causal router), nats_noncausal (top-k router, where there is one) |
+| `routing.json` | `RoutingDetail`: heat map passage, router-weight histogram, expert load; absent for a method without a router |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UserError
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Timing(_Part):
+    """Seconds, or a ratio of seconds, over repeated samples taken in one process."""
+
+    median: float
+    low: float = Field(description="lower end of the 95 % interval of the median")
+    high: float = Field(description="upper end of the 95 % interval of the median")
+    samples: int
+
+
+class Run(_Part):
+    id: str = Field(description="name of the run's folder")
+    name: str = Field(description="name of the comparison or study it belongs to")
+    created: str = Field(description="ISO 8601, UTC")
+    git_commit: str | None = None
+    config_hash: str
+    comparison_hash: str = Field(description="equal for runs that may stand in one table")
+    seed: int
+    status: str = Field(description="finished | diverged (the loss became NaN) | audit_failed (causality)")
+    message: str | None = Field(None, description="what happened, where status is not finished")
+
+
+class Environment(_Part):
+    python: str
+    torch: str
+    device: str = Field(description="cpu | cuda")
+    device_name: str
+    platform: str
+    threads: int
+    packages: dict[str, str] = Field(description="versions of the packages the figures depend on")
+
+
+class Model(_Part):
+    params_total: int
+    params_active: int = Field(description="parameters that one token meets, in expectation")
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_ff: int
+    context: int
+    vocab_size: int
+
+
+class Flops(_Part):
+    forward_per_token: float = Field(description="planned, analytic, at the training context length")
+    train_per_token: float = Field(description="forward_per_token x 3: backward is twice forward")
+    train_total: float = Field(description="executed over the whole run")
+    forward_analytic: float = Field(description="one forward pass of the audited batch, analytic")
+    forward_fvcore: float = Field(description="the same pass, counted by fvcore")
+    forward_torch: float = Field(description="the same pass, counted by torch's FlopCounterMode")
+    budget: float
+    forward_per_token_causal: float = Field(description="with causal-halved attention scores")
+    six_n_per_token: float = Field(description="6 x active parameters, the usual training estimate")
+    moved_bytes_per_token: float = Field(description="bytes of sort, top-k, gather, scatter in a forward pass")
+    parts: dict[str, float] = Field(description="forward FLOPs a token, by part of the model")
+
+
+class Training(_Part):
+    tokens: int
+    steps: int
+    seconds: float = Field(description="in training steps, checkpoints and compilation left out")
+    final_loss: float | None = Field(None, description="mean training loss over the last 20 steps, nats")
+    lr: float
+    lr_rule: str
+    dtype: str
+
+
+class Quality(_Part):
+    """On held-out text. Everything but `*_noncausal` is measured with the causal router."""
+
+    val_loss_nats: float
+    val_loss_nats_stderr: float = Field(description="over documents")
+    val_loss_nats_noncausal: float | None = Field(None, description="with the top-k router, which sees the future")
+    val_bpb: float = Field(description="bits per UTF-8 byte")
+    val_bpb_stderr: float
+    val_bpb_noncausal: float | None = None
+    tokens_evaluated: int
+    documents_evaluated: int
+
+
+class Causality(_Part):
+    max_abs_logit_change: float = Field(description="of logits up to t, when tokens after t are changed")
+    tolerance: float
+    passed: bool
+
+
+class RoutingStatistics(_Part):
+    predictor_accuracy: float | None = Field(None, description="agreement of the causal router with top-k, held out")
+    predictor_accuracy_by_layer: dict[str, float] | None = None
+    fraction_processed: float | None = Field(None, description="of tokens, mean over routed blocks, causal router")
+    fraction_processed_by_layer: dict[str, float] | None = None
+    expert_load_cv: float | None = Field(None, description="standard deviation over mean of tokens per expert")
+    noop_fraction: float | None = Field(None, description="share of expert choices that were no-ops")
+
+
+class Speed(_Part):
+    """Method and dense twin timed alternately in one process; absent for the twin itself but for the step."""
+
+    train_step_seconds: Timing
+    train_tokens_per_second: float
+    flop_utilisation: float | None = Field(None, description="achieved over a measured matrix product's rate")
+    matmul_flops_per_second: float | None = Field(None, description="the measured rate, same dtype and threads")
+    forward_speedup_ideal: float | None = Field(None, description="dense forward FLOPs over the method's")
+    train_speedup_ideal: float | None = Field(None, description="dense training FLOPs a step over the method's")
+    train_speedup_realised: Timing | None = Field(None, description="dense step seconds over the method's, pairs")
+
+
+class Memory(_Part):
+    peak_bytes: int = Field(description="during a training step: the device's allocator, or the process on a CPU")
+
+
+class Energy(_Part):
+    joules_per_token: float
+
+
+class Record(_Part):
+    schema_version: int = SCHEMA_VERSION
+    run: Run
+    environment: Environment
+    method: str
+    variant: str | None = None
+    contract: str
+    config: dict[str, Any] = Field(description="whole, resolved")
+    command: str = Field(description="what to run to get this record again")
+    model: Model
+    flops: Flops
+    training: Training
+    quality: Quality | None = None
+    causality: Causality | None = None
+    routing: RoutingStatistics | None = None
+    speed: Speed | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    lm_eval: dict[str, dict[str, float]] | None = Field(
+        None, description="task -> metric (and metric_stderr) -> value; `chance` is there where it is known"
+    )
+
+    @property
+    def comparable(self) -> bool:
+        """Whether reports and gates may use its quality: finished, audited, and the audit passed."""
+        return self.run.status == "finished" and self.causality is not None and self.causality.passed
+
+
+class Passage(_Part):
+    """A held-out passage and what each routed block did with each of its tokens."""
+
+    tokens: list[str] = Field(description="readable pieces, one a position")
+    layers: list[int]
+    processed: list[list[bool]] = Field(description="[layer][position], causal router")
+    weights: list[list[float]] = Field(description="[layer][position], router weight r")
+
+
+class RoutingDetail(_Part):
+    passage: Passage | None = Field(None, description="depth-routed methods only")
+    weight_edges: list[float] | None = Field(None, description="histogram bin edges of router weights")
+    weight_counts: dict[str, list[int]] | None = Field(None, description="`selected` and `skipped` -> counts")
+    expert_load: dict[str, list[float]] | None = Field(
+        None, description="layer -> share of choices per expert, real ones first, then no-ops"
+    )
+    n_noop: int = 0
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader, a crash or a full disk never meets half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}. Free some space or choose another folder.") from error
+
+
+def save_record(record: Record, folder: Path) -> Path:
+    """Write `record.json` into `folder`, atomically."""
+    path = folder / "record.json"
+    write_atomically(path, record.model_dump_json(indent=2, exclude_none=True) + "\n")
+    return path
+
+
+def load_record(path: Path) -> Record:
+    """Read one `record.json`.
+
+    Raises UserError where it is missing, truncated, from a newer schema, or not a record.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a whole JSON file ({error}). Delete it and run again.") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UserError(f"{path} has schema version {version}; this bench reads up to {SCHEMA_VERSION}. Update bench.")
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is not a valid record: {where}: {first['msg']}.") from error
+
+
+def find_records(folder: Path) -> list[Path]:
+    """Every `record.json` below `folder`, in a stable order."""
+    return sorted(folder.glob("**/record.json"))

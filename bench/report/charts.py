@@ -1,0 +1,169 @@
+"""Figures of the whole comparison: difference from dense, learning curves, FLOPs by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report.compare import Difference, differences
+from bench.report.figures import DENSE, INK, MUTED, SURFACE, Drawing, canvas, finish, method_colours, styled
+from bench.report.formats import scaled, signed
+from bench.report.load import Group, Method
+from bench.report.settings import contract_words
+
+SMOOTHING = 0.02  # the moving mean covers this share of a run's steps
+_SHOWN = 0.1  # curves are framed from this share of training on: before it the loss only falls off a cliff
+_POINTS = 240  # of a curve in a figure; steps.csv has them all
+
+_AXES = (
+    ("train_flops", "FLOPs", "training FLOPs"),
+    ("tokens", "tokens", "training tokens"),
+    ("seconds", "seconds", "seconds in training steps"),
+)
+# Paul Tol's muted scheme: parts of the model, told apart from the colours of methods by being paler.
+_PART_COLOURS = ("#88ccee", "#44aa99", "#ddcc77", "#cc6677", "#332288", "#aa4499", "#117733", "#999933", "#882255")
+
+
+@styled
+def difference_figure(group: Group) -> Drawing | None:
+    """Loss minus dense for each method, with its interval and the band in which nothing could be detected."""
+    compared = [difference for difference in differences(group) if difference.loss]
+    if not compared:
+        return None
+    colours = method_colours([method.label for method in group.methods])
+    figure, axes = canvas(6.4, 0.8 + 0.42 * len(compared))
+    for row, difference in enumerate(compared):
+        _draw_difference(axes, row, difference, colours[difference.label])
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_yticks(range(len(compared)), [difference.label for difference in compared], color=INK)
+    axes.set_ylim(len(compared) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("held-out loss minus dense, nats a token  (left: better than dense)")
+    values = "; ".join(f"{each.label} {signed(each.loss.value)}" for each in compared if each.loss)
+    return finish(
+        figure,
+        "difference",
+        "Held-out loss against dense",
+        f"Held-out loss minus dense, in nats a token, {contract_words(compared[0].contract)}: {values}.",
+        "Dot and line: difference and its 95 % interval. Pale bar: true differences too small to be detected "
+        "with 80 % power from this many runs.",
+        wide=True,
+    )
+
+
+@styled
+def learning_curves(group: Group) -> list[Drawing]:
+    """Smoothed training loss against FLOPs, tokens and seconds; a thin line a seed, a thick one their mean."""
+    methods = [method for method in group.methods if any(run.steps is not None for run in method.runs)]
+    if not methods:
+        return []
+    return [_curves(methods, group, column, unit, label) for column, unit, label in _AXES]
+
+
+@styled
+def flop_parts(group: Group) -> Drawing:
+    """Forward FLOPs a token of each method, stacked by part of the model."""
+    labels = [method.label for method in group.methods]
+    parts = list(dict.fromkeys(part for method in group.methods for part in method.first.flops.parts))
+    figure, axes = canvas(6.4, 1.0 + 0.4 * len(labels) + 0.2 * ((len(parts) + 2) // 3))
+    left = np.zeros(len(labels))
+    for number, part in enumerate(parts):
+        widths = np.array([method.first.flops.parts.get(part, 0.0) for method in group.methods])
+        colour = _PART_COLOURS[number % len(_PART_COLOURS)]
+        axes.barh(labels, widths, left=left, height=0.62, color=colour, edgecolor=SURFACE, linewidth=0.8, label=part)
+        left += widths
+    for row, total in enumerate(left):
+        axes.text(total, row, f" {scaled(total)}", va="center", color=INK)
+    axes.set_xlim(0, 1.14 * float(left.max()))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+    axes.set_xlabel("forward FLOPs a token")
+    figure.legend(loc="outside lower center", ncols=3)
+    totals = "; ".join(f"{label} {scaled(total)}" for label, total in zip(labels, left, strict=True))
+    return finish(
+        figure,
+        "flop_parts",
+        "FLOPs by part",
+        f"Forward FLOPs a token by part of the model. Totals: {totals}.",
+        "Planned, analytic, at the training context length. A multiply-add is 2 FLOPs.",
+        wide=True,
+    )
+
+
+def moving_mean(values: pd.Series) -> pd.Series:
+    """The mean over a step and those before it, `SMOOTHING` of the run's steps together (fewer at its start)."""
+    window = max(1, round(SMOOTHING * len(values)))
+    return values.rolling(window, min_periods=1).mean()
+
+
+def draw_seeds(axes: Axes, curves: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str) -> None:
+    """A thin line for each seed's (x, y) and, where there are several, a thick one for their mean.
+
+    The mean ends where the shortest curve does.
+    """
+    if len(curves) == 1:
+        axes.plot(*_thinned(*curves[0]), color=colour, linewidth=1.5, label=label)
+        return
+    for x, y in curves:
+        axes.plot(*_thinned(x, y), color=colour, linewidth=0.6, alpha=0.45)
+    grid = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), _POINTS)
+    mean = np.mean([np.interp(grid, x, y) for x, y in curves], axis=0)
+    axes.plot(grid, mean, color=colour, linewidth=1.6, label=label)
+
+
+def _curves(methods: Sequence[Method], group: Group, column: str, unit: str, label: str) -> Drawing:
+    colours = method_colours([method.label for method in group.methods])
+    figure, axes = canvas()
+    shown: list[np.ndarray] = []
+    for method in methods:
+        curves = []
+        for run in method.runs:
+            if run.steps is not None and len(run.steps):
+                x, y = run.steps[column].to_numpy(dtype=float), moving_mean(run.steps["loss"]).to_numpy()
+                curves.append((x, y))
+                shown.append(y[int(_SHOWN * len(y)) :])
+        if curves:
+            draw_seeds(axes, curves, colours[method.label], method.label)
+    visible = np.concatenate(shown) if shown else np.array([])
+    visible = visible[np.isfinite(visible)]
+    if len(visible):
+        low, high = float(visible.min()), float(visible.max())
+        margin = 0.04 * (high - low) or 0.1
+        axes.set_ylim(low - margin, high + margin)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+    axes.set_ylabel("training loss, nats a token")
+    axes.legend()
+    labels = ", ".join(method.label for method in methods)
+    return finish(
+        figure,
+        f"learning_curve_{column}",
+        f"Training loss against {unit}",
+        f"Smoothed training loss in nats a token against {label}, for {labels}.",
+        f"Moving mean over {SMOOTHING:.0%} of a run’s steps; thin lines are seeds, thick ones their mean; the first "
+        f"{_SHOWN:.0%} of training may lie above the frame. Depth-routed methods train with top-k, so this is "
+        "not their causal loss.".replace("%", " %"),
+    )
+
+
+def _draw_difference(axes: Axes, row: int, difference: Difference, colour: str) -> None:
+    loss = difference.loss
+    assert loss is not None
+    if loss.detectable is not None:
+        axes.barh(row, 2 * loss.detectable, left=-loss.detectable, height=0.5, color=DENSE, alpha=0.18)
+    if loss.low is not None and loss.high is not None:
+        axes.plot([loss.low, loss.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
+    axes.plot(loss.value, row, "o", color=colour, markersize=6, markeredgecolor=MUTED, markeredgewidth=0.5)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), _POINTS)).astype(int))
+    return x[keep], y[keep]

@@ -1,0 +1,68 @@
+"""How numbers are written in reports. An absent value is an en dash, never 0."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+MINUS = "−"  # U+2212, as wide as a plus sign
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """`value` with `digits` decimals; a NaN or an infinity is spelled out."""
+    if value is None:
+        return DASH
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("∞" if value > 0 else MINUS + "∞")
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """`decimal` with its sign always there."""
+    text = decimal(value, digits)
+    return text if value is None or text.startswith(MINUS) else "+" + text
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`value` to `digits` significant figures, in powers of ten where it is very large or small."""
+    return DASH if value is None else f"{value:.{digits}g}".replace("-", MINUS)
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators."""
+    return decimal(value, 0)
+
+
+def scaled(value: float | None, unit: str = "") -> str:
+    """`value` with an SI prefix and four figures at most: 12 345 678 is 12.35 M."""
+    if value is None:
+        return DASH
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {prefix}{unit}".replace("-", MINUS)
+    return f"{value:.4g} {unit}".strip().replace("-", MINUS)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share of 1 as a percentage."""
+    return DASH if value is None else decimal(100 * value, digits) + " %"
+
+
+def times(value: float | None) -> str:
+    """A ratio, such as a speed-up."""
+    return DASH if value is None else decimal(value, 2) + "×"
+
+
+def mebibytes(value: float | None) -> str:
+    """Bytes in MiB."""
+    return DASH if value is None else decimal(value / 2**20, 0) + " MiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, or milliseconds below a tenth of one, or minutes from two of them on."""
+    if seconds is None:
+        return DASH
+    if seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.1f} min"

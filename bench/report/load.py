@@ -1,0 +1,199 @@
+"""Reads a results folder into comparisons: runs grouped by name, by comparison hash, by method.
+
+A file that cannot be read is named in `problems` and logged; the runs around it are still reported.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from bench.config import digest
+from bench.errors import UserError
+from bench.record import Record, RoutingDetail, find_records, load_record
+from bench.report.settings import flatten, varying_keys
+
+log = logging.getLogger("bench.report")
+
+STEP_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss"]
+DOCUMENT_COLUMNS = ["document", "tokens", "nats"]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """One run: its record and, where they are there, the files beside it."""
+
+    record: Record
+    steps: pd.DataFrame | None = None
+    documents: pd.DataFrame | None = None
+    routing: RoutingDetail | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """The runs of one method, by seed; `label` tells it from the others of its group."""
+
+    label: str
+    runs: list[RunFiles]
+
+    @property
+    def comparable(self) -> list[RunFiles]:
+        """The runs whose quality may be compared."""
+        return [run for run in self.runs if run.record.comparable]
+
+    @property
+    def first(self) -> Record:
+        """The record of the lowest seed."""
+        return self.runs[0].record
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may stand in one table: they share a comparison hash. The dense twin comes first."""
+
+    comparison_hash: str
+    methods: list[Method]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[RunFiles]:
+        return [run for method in self.methods for run in method.runs]
+
+    @property
+    def twin(self) -> Method | None:
+        """The dense twin, which every other method is compared with."""
+        return next((method for method in self.methods if method.first.method == "dense"), None)
+
+    @property
+    def others(self) -> list[Method]:
+        """Every method but the dense twin."""
+        return [method for method in self.methods if method is not self.twin]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one report shows: the groups of runs that share a name, and what could not be read beside them."""
+
+    name: str
+    groups: list[Group]
+    problems: list[str]
+
+
+def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
+    """Every comparison below `results`, by name, and one line for each file that could not be read.
+
+    Raises UserError where `results` is no folder or holds no record at all.
+    """
+    if not results.is_dir():
+        raise UserError(f"{results} is not a folder. Give the folder that holds the results.")
+    paths = find_records(results)
+    if not paths:
+        raise UserError(f"there is no record.json below {results}. Run `python -m bench +method=mod` first.")
+    runs: dict[str, list[RunFiles]] = defaultdict(list)
+    folders: dict[str, set[Path]] = defaultdict(set)
+    problems: list[tuple[Path, str]] = []
+    for path in paths:
+        try:
+            record = load_record(path)
+        except UserError as error:
+            problems.append((path, str(error)))
+            continue
+        files, unread = read_files(record, path.parent)
+        runs[record.run.name].append(files)
+        folders[record.run.name].add(path.parent.parent)
+        problems.extend(unread)
+    lines = [(path, line.replace(str(path), path.relative_to(results).as_posix())) for path, line in problems]
+    for _, line in lines:
+        log.warning("warning: %s", line)
+    comparisons = [
+        Comparison(name, group_runs(runs[name]), [line for path, line in lines if path.parent.parent in folders[name]])
+        for name in sorted(runs)
+    ]
+    return comparisons, [line for _, line in lines]
+
+
+def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path, str]]]:
+    """The run of `record` with the files in `folder`, and (path, message) of those that are there but broken."""
+    problems: list[tuple[Path, str]] = []
+    frames: dict[str, pd.DataFrame | None] = {}
+    for name, columns in (("steps", STEP_COLUMNS), ("documents", DOCUMENT_COLUMNS)):
+        path = folder / f"{name}.csv"
+        try:
+            frames[name] = _read_csv(path, columns) if path.exists() else None
+        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+            frames[name] = None
+            problems.append((path, f"{path} cannot be used: {_one_line(error)}."))
+    path = folder / "routing.json"
+    routing = None
+    try:
+        routing = RoutingDetail.model_validate_json(path.read_bytes()) if path.exists() else None
+    except (OSError, ValidationError) as error:
+        problems.append((path, f"{path} cannot be used: {_one_line(error)}."))
+    return RunFiles(record, frames["steps"], frames["documents"], routing), problems
+
+
+def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
+    """Runs by comparison hash, then by method and its settings; seeds of one method are pooled."""
+    by_hash: dict[str, list[RunFiles]] = defaultdict(list)
+    for run in runs:
+        by_hash[run.record.run.comparison_hash].append(run)
+    return [_group(comparison_hash, by_hash[comparison_hash]) for comparison_hash in sorted(by_hash)]
+
+
+def _group(comparison_hash: str, runs: list[RunFiles]) -> Group:
+    notes = []
+    newest: dict[tuple[str, str, str, int], RunFiles] = {}
+    for run in sorted(runs, key=lambda run: (run.record.run.created, run.record.run.id)):
+        record = run.record
+        key = (record.method, record.variant or "", digest(record.config.get("method")), record.run.seed)
+        if key in newest:
+            older = newest[key].record.run.id
+            notes.append(f"{older} is left out: {record.run.id} is a newer run of the same method and seed.")
+        newest[key] = run
+    by_settings: dict[tuple[str, str, str], list[RunFiles]] = defaultdict(list)
+    for key in sorted(newest):
+        by_settings[key[:3]].append(newest[key])
+    methods = [Method(label, by_settings[key]) for key, label in _labels(by_settings).items()]
+    methods.sort(key=lambda method: (method.first.method != "dense", method.label))
+    return Group(comparison_hash, methods, notes)
+
+
+def _labels(by_settings: dict[tuple[str, str, str], list[RunFiles]]) -> dict[tuple[str, str, str], str]:
+    """The method (and variant), with the settings that differ where that alone does not tell methods apart."""
+    labels = {}
+    for key in by_settings:
+        namesakes: list[dict[str, Any]] = [
+            flatten(by_settings[other][0].record.config.get("method") or {})
+            for other in by_settings
+            if other[:2] == key[:2]
+        ]
+        own = flatten(by_settings[key][0].record.config.get("method") or {})
+        details = [f"{name}={own[name]}" for name in varying_keys(namesakes) if name in own]
+        if key[1]:
+            details.insert(0, key[1])
+        labels[key] = f"{key[0]} ({', '.join(details)})" if details else key[0]
+    return labels
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype={"document": str})
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    for column in frame.columns.difference(["document"]):
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            raise ValueError(f"column {column} is not all numbers")
+    if "document" in columns and (frame[columns].isna().any(axis=None) or frame["document"].duplicated().any()):
+        raise ValueError("a document has no figures, or stands there twice")
+    return frame
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,245 @@
+"""Figures of routing: who was processed where, router weights, predictor accuracy, expert load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+
+from bench.record import Passage, RoutingDetail
+from bench.report.charts import draw_seeds, moving_mean
+from bench.report.figures import DENSE, INK, MUTED, Drawing, canvas, finish, method_colours, slug, styled
+from bench.report.formats import percent
+from bench.report.load import Group, Method
+
+SHOWN_TOKENS = 256  # of a passage; routing.json has them all
+_TOKENS_A_LINE = 64
+_LABELLED_EXPERTS = 16  # up to so many columns have their share written in
+
+
+@dataclass(frozen=True)
+class Column:
+    """One token of the passage: its text, and for each routed layer whether it was processed and its weight."""
+
+    text: str
+    cells: list[tuple[int, bool, float]]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A passage as columns of cells, gathered in words so that a page can break lines between them."""
+
+    method: str
+    colour: str
+    seed: int
+    layers: list[int]
+    words: list[list[Column]]
+    shown: int
+    total: int
+    processed: str
+
+
+def heat_maps(group: Group) -> list[HeatMap]:
+    """The passage of each depth-routed method's first seed, for the page."""
+    colours = method_colours([method.label for method in group.methods])
+    maps = []
+    for method, seed, detail in _details(group):
+        if detail.passage:
+            maps.append(_heat_map(method.label, colours[method.label], seed, detail.passage))
+    return maps
+
+
+@styled
+def heat_map_figures(group: Group) -> list[Drawing]:
+    """The same passages as pictures: a line of cells for every 64 tokens, a row a layer."""
+    colours = method_colours([method.label for method in group.methods])
+    return [
+        _heat_map_figure(method.label, colours[method.label], seed, detail.passage)
+        for method, seed, detail in _details(group)
+        if detail.passage and detail.passage.tokens and detail.passage.layers
+    ]
+
+
+@styled
+def weight_figures(group: Group) -> list[Drawing]:
+    """Histogram of router weights of selected and of skipped tokens, a figure a method."""
+    colours = method_colours([method.label for method in group.methods])
+    drawings = []
+    for method, seed, detail in _details(group):
+        if not detail.weight_edges or not detail.weight_counts:
+            continue
+        figure, axes = canvas()
+        for name, colour, hatch in (("skipped", DENSE, "////"), ("selected", colours[method.label], None)):
+            counts = np.array(detail.weight_counts.get(name, []), dtype=float)
+            if len(counts):
+                style = {"facecolor": colour, "alpha": 0.75} if hatch is None else {"edgecolor": colour, "hatch": hatch}
+                axes.stairs(counts, detail.weight_edges, fill=hatch is None, label=f"{name} ({counts.sum():,.0f})", **style)
+        axes.set_xlabel("router weight")
+        axes.set_ylabel("tokens")
+        axes.legend()
+        title = f"Router weights, {method.label}"
+        alt = f"Histogram of router weights of selected and skipped tokens for {method.label}, seed {seed}."
+        name = f"router_weights_{slug(method.label)}"
+        drawings.append(finish(figure, name, title, alt, f"Held-out text, causal router, seed {seed}."))
+    return drawings
+
+
+@styled
+def accuracy_figure(group: Group) -> Drawing | None:
+    """Agreement of the causal router with top-k over the steps, against always giving the commoner answer."""
+    colours = method_colours([method.label for method in group.methods])
+    figure, axes = canvas(6.4, 3.0)
+    drawn = []
+    for method in group.methods:
+        curves = []
+        for run in method.runs:
+            if run.steps is not None and "predictor_accuracy" in run.steps:
+                measured = run.steps.dropna(subset=["predictor_accuracy"])
+                if len(measured):
+                    smooth = moving_mean(measured["predictor_accuracy"]).to_numpy()
+                    curves.append((measured["step"].to_numpy(dtype=float), smooth))
+        if curves:
+            draw_seeds(axes, curves, colours[method.label], method.label)
+            drawn.append(method)
+    if not drawn:
+        return None
+    for level in sorted({level for method in drawn if (level := _majority(method)) is not None}):
+        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"majority answer, {percent(level)}")
+    axes.set_xlabel("step")
+    axes.set_ylabel("agreement with top-k")
+    axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
+    axes.legend()
+    return finish(
+        figure,
+        "predictor_accuracy",
+        "Causal router against top-k over training",
+        f"Share of tokens on which the causal router agrees with top-k, over steps, for "
+        f"{', '.join(method.label for method in drawn)}.",
+        "Training batches, moving mean over 2 % of the steps. The dashed line is what always giving the commoner "
+        "answer (process or skip, by capacity) would reach: below it the causal router has learned nothing.",
+        wide=True,
+    )
+
+
+@styled
+def expert_load_figures(group: Group) -> list[Drawing]:
+    """Share of choices that each expert got, a row a layer; no-op experts come last."""
+    colours = method_colours([method.label for method in group.methods])
+    return [
+        _expert_load_figure(method.label, colours[method.label], seed, detail)
+        for method, seed, detail in _details(group)
+        if detail.expert_load
+    ]
+
+
+def _details(group: Group) -> list[tuple[Method, int, RoutingDetail]]:
+    """The routing of each method's first seed that has one."""
+    found = []
+    for method in group.methods:
+        run = next((run for run in method.runs if run.routing), None)
+        if run and run.routing:
+            found.append((method, run.record.run.seed, run.routing))
+    return found
+
+
+def _heat_map(method: str, colour: str, seed: int, passage: Passage) -> HeatMap:
+    words: list[list[Column]] = [[]]
+    for position, token in enumerate(passage.tokens[:SHOWN_TOKENS]):
+        if token[:1].isspace() and words[-1]:
+            words.append([])
+        cells = [
+            (layer, processed[position], weights[position])
+            for layer, processed, weights in zip(passage.layers, passage.processed, passage.weights, strict=True)
+        ]
+        words[-1].append(Column(token.replace("\n", "⏎"), cells))
+    processed = percent(float(np.mean(passage.processed)))
+    shown = min(SHOWN_TOKENS, len(passage.tokens))
+    return HeatMap(method, colour, seed, passage.layers, words, shown, len(passage.tokens), processed)
+
+
+def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> Drawing:
+    shown = min(SHOWN_TOKENS, len(passage.tokens))
+    starts = range(0, shown, _TOKENS_A_LINE)
+    layers = len(passage.layers)
+    figure = Figure(figsize=(8.6, 0.3 + len(starts) * (0.34 + 0.15 * layers)))
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(starts), 1, squeeze=False)[:, 0]
+    processed = np.array(passage.processed, dtype=float)
+    for axes, start in zip(grid, starts, strict=True):
+        stop = min(start + _TOKENS_A_LINE, shown)
+        _draw_cells(axes, processed[:, start:stop], colour)
+        labels = [_plain(token) for token in passage.tokens[start:stop]]
+        axes.set_xticks(np.arange(stop - start) + 0.5, labels, fontfamily="monospace", fontsize=7, color=INK)
+        axes.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in passage.layers], fontsize=7)
+        axes.set_xlim(0, _TOKENS_A_LINE)
+        axes.xaxis.tick_top()
+    grid[len(grid) // 2].set_ylabel("layer")
+    share = percent(float(processed.mean()))
+    return finish(
+        figure,
+        f"heat_map_{slug(method)}",
+        f"Who was processed where, {method}",
+        f"Routed layers by position over a held-out passage for {method}, seed {seed}: {share} of tokens processed.",
+        f"First {shown} of {len(passage.tokens)} tokens; a filled cell was processed by that layer (causal router).",
+        wide=True,
+    )
+
+
+def _draw_cells(axes: Axes, values: np.ndarray, colour: str) -> None:
+    """Filled squares where `values` is 1, top row first; vector, so that it stays sharp."""
+    palette = LinearSegmentedColormap.from_list("cells", [(*to_rgb(DENSE), 0.16), (*to_rgb(colour), 1.0)])
+    axes.pcolormesh(values, cmap=palette, vmin=0, vmax=1, edgecolors="none", linewidth=0)
+    axes.set_ylim(len(values), 0)
+    axes.grid(visible=False)
+    axes.tick_params(length=0, pad=1)
+    axes.spines[:].set_visible(False)
+
+
+def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDetail) -> Drawing:
+    assert detail.expert_load is not None
+    layers = sorted(detail.expert_load, key=lambda layer: (len(layer), layer))
+    load = np.array([detail.expert_load[layer] for layer in layers])
+    experts = load.shape[1] - detail.n_noop
+    figure, axes = canvas(6.4, 1.0 + 0.3 * len(layers))
+    top = float(load.max()) or 1.0
+    palette = LinearSegmentedColormap.from_list("load", ["#ffffff", colour])
+    axes.pcolormesh(load, cmap=palette, vmin=0, vmax=top, edgecolors="#ffffff", linewidth=1)
+    if load.shape[1] <= _LABELLED_EXPERTS:
+        for (row, column), share in np.ndenumerate(load):
+            axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color="#101418")
+    if detail.n_noop:
+        axes.axvline(experts, color=MUTED, linewidth=2)
+    names = [str(expert + 1) for expert in range(experts)] + [f"no-op {n + 1}" for n in range(detail.n_noop)]
+    every = max(1, len(names) // 20)
+    axes.set_xticks((np.arange(len(names)) + 0.5)[::every], names[::every])
+    axes.set_yticks(np.arange(len(layers)) + 0.5, layers)
+    axes.set_ylim(len(layers), 0)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("expert")
+    axes.set_ylabel("layer")
+    return finish(
+        figure,
+        f"expert_load_{slug(method)}",
+        f"Expert load, {method}",
+        f"Share of choices by expert and layer for {method}, seed {seed}: from {percent(float(load.min()))} to "
+        f"{percent(float(load.max()))}.",
+        f"Percent of a layer’s choices on held-out text, seed {seed}; an even load is {percent(1 / load.shape[1])}.",
+        wide=True,
+    )
+
+
+def _majority(method: Method) -> float | None:
+    depth = (method.first.config.get("method") or {}).get("depth") or {}
+    capacity = depth.get("capacity")
+    return max(capacity, 1 - capacity) if isinstance(capacity, (int, float)) else None
+
+
+def _plain(token: str) -> str:
+    """A token as a tick label: `$` would start a formula, a line break would move the label."""
+    return token.replace("$", r"\$").replace("\n", "⏎").strip()

@@ -1,0 +1,250 @@
+"""The tables of a report: text for people, and the same figures unrounded for the CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from bench.record import Record
+from bench.report.compare import Difference, differences, exclusion, held_out_loss, interval, middle
+from bench.report.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
+from bench.report.load import Group, Method, RunFiles
+from bench.report.settings import contract_words, flatten, varying_keys, written
+
+Figure = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` are what is read, first cell the row's name; `data` is what the CSV holds. No rows: no table."""
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    data: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of a record in the comparison table."""
+
+    name: str
+    key: str
+    figure: Figure
+    write: Callable[[float | None], str]
+    quality: bool = False  # taken from comparable runs only
+
+
+ROWS = [
+    Row("Held-out loss, nats a token", "val_loss_nats", lambda r: r.quality and r.quality.val_loss_nats, decimal, True),
+    Row("Bits per byte", "val_bpb", lambda r: r.quality and r.quality.val_bpb, decimal, True),
+    Row(
+        "Top-k loss, nats (non-causal: sees the future)",
+        "val_loss_nats_noncausal",
+        lambda r: r.quality and r.quality.val_loss_nats_noncausal,
+        decimal,
+        True,
+    ),
+    Row("Parameters", "params_total", lambda r: r.model.params_total, scaled),
+    Row("Parameters a token meets", "params_active", lambda r: r.model.params_active, scaled),
+    Row("Forward FLOPs a token", "forward_per_token", lambda r: r.flops.forward_per_token, scaled),
+    Row("Tokens trained on", "tokens", lambda r: r.training.tokens, scaled),
+    Row("Steps", "steps", lambda r: r.training.steps, count),
+    Row("Training FLOPs", "train_total", lambda r: r.flops.train_total, scaled),
+    Row("Training time", "seconds", lambda r: r.training.seconds, duration),
+    Row("Step time", "step_seconds", lambda r: r.speed and r.speed.train_step_seconds.median, duration),
+    Row(
+        "Training speed-up, realised",
+        "train_speedup_realised",
+        lambda r: r.speed and r.speed.train_speedup_realised and r.speed.train_speedup_realised.median,
+        times,
+    ),
+    Row("Training speed-up, ideal", "train_speedup_ideal", lambda r: r.speed and r.speed.train_speedup_ideal, times),
+    Row("FLOP utilisation", "flop_utilisation", lambda r: r.speed and r.speed.flop_utilisation, percent),
+    Row("Peak memory", "peak_bytes", lambda r: r.memory and r.memory.peak_bytes, mebibytes),
+    Row("Energy, mJ a token", "millijoules", lambda r: r.energy and 1000 * r.energy.joules_per_token, significant),
+    Row(
+        "Causal router agrees with top-k",
+        "predictor_accuracy",
+        lambda r: r.routing and r.routing.predictor_accuracy,
+        percent,
+    ),
+    Row("Tokens processed", "fraction_processed", lambda r: r.routing and r.routing.fraction_processed, percent),
+    Row(
+        "Unevenness of expert load (sd / mean)",
+        "expert_load_cv",
+        lambda r: r.routing and r.routing.expert_load_cv,
+        decimal,
+    ),
+    Row("No-op choices", "noop_fraction", lambda r: r.routing and r.routing.noop_fraction, percent),
+]
+
+
+def comparison_table(group: Group) -> Table:
+    """Every method beside the dense twin; the difference in loss with its interval, then every figure."""
+    compared = {difference.label: difference for difference in differences(group)}
+    labels = [method.label for method in group.methods]
+    rows = [
+        ["Seeds", *(", ".join(str(run.record.run.seed) for run in method.runs) for method in group.methods)],
+        ["Loss minus dense, nats", *(_loss_cell(compared.get(label)) for label in labels)],
+        ["Loss minus dense, %", *(_share_cell(compared.get(label)) for label in labels)],
+        ["Detectable difference, nats", *(_detectable_cell(compared.get(label)) for label in labels)],
+    ]
+    rows += [[row.name, *(_cell(method, row) for method in group.methods)] for row in ROWS]
+    rows.append(["Causality audit", *(_audit_cell(method) for method in group.methods)])
+    rows = [row for row in rows if any(cell != DASH for cell in row[1:])]
+    caption = (
+        f"Compared {contract_words(group.methods[0].first.contract)} (contract {group.methods[0].first.contract}). "
+        "Quality is measured with the causal router and is the mean over comparable seeds, ± the standard deviation "
+        "over seeds where there are two or more; the other figures are medians over seeds. "
+        f"{DASH} means not measured, or not comparable."
+    )
+    return Table("comparison", caption, ["", *labels], rows, _comparison_data(group, compared))
+
+
+def runs_table(group: Group) -> Table:
+    """One row a run, with the reason where its quality is not compared."""
+    rows = [
+        [
+            run.record.run.id,
+            method.label,
+            str(run.record.run.seed),
+            run.record.run.status,
+            decimal(run.record.quality.val_loss_nats if run.record.quality else None),
+            f"no: {reason}" if (reason := exclusion(run.record)) else "yes",
+            run.record.run.message or DASH,
+        ]
+        for method in group.methods
+        for run in method.runs
+    ]
+    columns = ["run", "method", "seed", "status", "held-out loss, nats", "quality compared", "message"]
+    records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for run in group.runs]
+    contract = group.methods[0].first.contract
+    caption = f"Every run of this comparison (contract {contract}). Losses of runs that are not compared are shown only here."
+    return Table("runs", caption, columns, rows, pd.DataFrame(records))
+
+
+def flops_table(group: Group) -> Table:
+    """The three independent counts of one forward pass, and how far apart they are."""
+    rows, data = [], []
+    for method in group.methods:
+        flops = max((run.record.flops for run in method.runs), key=lambda flops: _disagreement(flops.model_dump()))
+        counts = [flops.forward_analytic, flops.forward_fvcore, flops.forward_torch]
+        apart = _disagreement(flops.model_dump())
+        others = [flops.forward_per_token_causal, flops.six_n_per_token, flops.moved_bytes_per_token]
+        rows.append([method.label, *map(count, counts), percent(apart, 4), *map(scaled, others)])
+        data.append({"method": method.label, "max_relative_difference": apart} | flops.model_dump(exclude={"parts"}))
+    columns = [
+        "method",
+        "analytic",
+        "fvcore",
+        "torch",
+        "largest difference",
+        "forward a token, causal-halved",
+        "6 N a token, training",
+        "bytes moved by routing, a token",
+    ]
+    caption = (
+        f"FLOPs of one forward pass of the audited batch, counted three ways; a multiply-add is 2 (contract "
+        f"{group.methods[0].first.contract}). The seed with the largest difference is shown."
+    )
+    return Table("flops", caption, columns, rows, pd.DataFrame(data))
+
+
+def parts_table(group: Group) -> Table:
+    """Forward FLOPs a token by part of the model, a row a part."""
+    parts = list(dict.fromkeys(part for method in group.methods for part in method.first.flops.parts))
+    shares = {method.label: method.first.flops.parts for method in group.methods}
+    rows = [[part, *(scaled(shares[label].get(part)) for label in shares)] for part in parts]
+    data = [{"part": part} | {label: shares[label].get(part) for label in shares} for part in parts]
+    caption = f"Forward FLOPs a token by part of the model (contract {group.methods[0].first.contract})."
+    return Table("flop_parts", caption, ["part", *shares], rows, pd.DataFrame(data))
+
+
+def method_settings_table(group: Group) -> Table:
+    """The settings in which the methods differ."""
+    settings = {method.label: flatten(method.first.config.get("method") or {}) for method in group.methods}
+    keys = varying_keys(list(settings.values()))
+    rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
+    caption = "Settings of `method` in which the methods differ; all other settings are shared."
+    return Table("method_settings", caption, ["setting", *settings], rows, pd.DataFrame(rows, columns=["setting", *settings]))
+
+
+def versions_table(group: Group) -> Table:
+    """The surroundings of the runs: each distinct value, so that a mixture of machines shows."""
+    keys: dict[str, list[str]] = {}
+    for run in group.runs:
+        environment = run.record.environment
+        values = flatten(environment.model_dump(exclude={"packages"})) | environment.packages
+        for key, value in (values | {"git commit": run.record.run.git_commit or DASH}).items():
+            keys.setdefault(key, [])
+            if str(value) not in keys[key]:
+                keys[key].append(str(value))
+    rows = [[key, ", ".join(values)] for key, values in keys.items()]
+    return Table("versions", "Machine and versions of all runs.", ["", "value"], rows, pd.DataFrame(rows, columns=["name", "value"]))
+
+
+def _values(runs: Sequence[RunFiles], figure: Figure) -> list[float]:
+    return [value for run in runs if (value := figure(run.record)) is not None]
+
+
+def _cell(method: Method, row: Row) -> str:
+    if not row.quality:
+        return row.write(middle(method.runs, row.figure))
+    values = _values(method.comparable, row.figure)
+    if not values:
+        return DASH
+    spread = f" ± {row.write(stdev(values))}" if len(values) > 1 else ""
+    return row.write(fmean(values)) + spread
+
+
+def _loss_cell(difference: Difference | None) -> str:
+    if difference is None or difference.loss is None:
+        return DASH
+    loss = difference.loss
+    told = "" if loss.told_apart else ", no difference told"
+    return f"{signed(loss.value)} ({interval(loss.low, loss.high, sign=True)} over {loss.pairs} {loss.over}{told})"
+
+
+def _share_cell(difference: Difference | None) -> str:
+    return DASH if difference is None or difference.share is None else f"{signed(100 * difference.share, 1)} %"
+
+
+def _detectable_cell(difference: Difference | None) -> str:
+    return decimal(difference.loss.detectable) if difference and difference.loss else DASH
+
+
+def _audit_cell(method: Method) -> str:
+    audits = [run.record.causality for run in method.runs if run.record.causality]
+    if not audits:
+        return DASH
+    failed = sum(not audit.passed for audit in audits)
+    worst = max(audit.max_abs_logit_change for audit in audits)
+    verdict = f"FAILED in {failed} of {len(audits)}" if failed else f"passed, {len(audits)} of {len(audits)}"
+    return f"{verdict} (largest change {worst:.1e})"
+
+
+def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFrame:
+    data = []
+    for method in group.methods:
+        line: dict[str, object] = {"method": method.label, "contract": method.first.contract, "runs": len(method.runs)}
+        if (difference := compared.get(method.label)) and (loss := difference.loss):
+            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.over}
+            line |= {"pairs": loss.pairs, "detectable": loss.detectable, "share": difference.share}
+        for row in ROWS:
+            if row.quality:
+                values = _values(method.comparable, row.figure)
+                line[row.key] = fmean(values) if values else None
+            else:
+                line[row.key] = middle(method.runs, row.figure)
+        data.append(line)
+    return pd.DataFrame(data)
+
+
+def _disagreement(flops: dict[str, float]) -> float:
+    counts = [flops["forward_analytic"], flops["forward_fvcore"], flops["forward_torch"]]
+    return (max(counts) - min(counts)) / max(counts) if max(counts) else 0.0
