@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.model.kernels import RMSNorm, rotate
 from bench.model.stream import Stream
 
 
@@ -15,13 +16,6 @@ def rotary_tables(context: int, head_dim: int, theta: float) -> tuple[Tensor, Te
     frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     angles = torch.arange(context, dtype=torch.float64).outer(frequencies)
     return angles.cos().float(), angles.sin().float()
-
-
-def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn each pair (i, i + head_dim / 2) of `heads` (B, T, heads, head_dim) by its position's angle."""
-    first, second = heads.chunk(2, dim=-1)
-    cosine, sine = cosine.to(heads.dtype), sine.to(heads.dtype)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
 class Attention(nn.Module):
@@ -36,7 +30,7 @@ class Attention(nn.Module):
         self.n_heads = config.n_heads
         self.n_kv_heads = config.n_kv_heads or config.n_heads
         self.head_dim = config.d_model // config.n_heads
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.qkv = nn.Linear(config.d_model, (self.n_heads + 2 * self.n_kv_heads) * self.head_dim, bias=False)
         self.out = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias=False)
 

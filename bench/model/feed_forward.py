@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.model.kernels import RMSNorm, swiglu
 from bench.model.stream import Stream
 
 
@@ -16,19 +16,13 @@ def feed_forward_width(config: ModelConfig) -> int:
     return -(-8 * config.d_model // (3 * 32)) * 32
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    """(..., 2 F) -> (..., F): silu of the first half times the second."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate) * up
-
-
 class FeedForward(nn.Module):
     """A residual branch: pre-norm, fused gate and up projections, SwiGLU, down projection."""
 
     def __init__(self, config: ModelConfig, hidden: int | None = None):
         super().__init__()
         hidden = hidden or feed_forward_width(config)
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.gate_up = nn.Linear(config.d_model, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, config.d_model, bias=False)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bench.config import ModelConfig
 from bench.model.attention import rotary_tables
 from bench.model.block import add_parts
+from bench.model.kernels import RMSNorm
 from bench.model.stream import Routing, Stream
 
 
@@ -24,7 +25,7 @@ class Transformer(nn.Module):
         self.vocab_size = vocab_size
         self.embedding = nn.Embedding(vocab_size, config.d_model)
         self.layers = nn.ModuleList(layers)
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.head = nn.Linear(config.d_model, vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight

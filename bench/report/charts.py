@@ -9,14 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.report.compare import Difference, differences
-from bench.report.figures import DENSE, INK, MUTED, SURFACE, Drawing, canvas, finish, method_colours, styled
+from bench.report.figures import DENSE, INK, MUTED, SURFACE, Drawing, canvas, finish, method_colours, styled, wrapped
 from bench.report.formats import scaled, signed
 from bench.report.load import Group, Method
 from bench.report.settings import contract_words
 
 SMOOTHING = 0.02  # the moving mean covers this share of a run's steps
-_SHOWN = 0.1  # curves are framed from this share of training on: before it the loss only falls off a cliff
-_POINTS = 240  # of a curve in a figure; steps.csv has them all
+_SHOWN = 0.2  # curves are framed from this share of training on: before it the loss only falls off a cliff
+_POINTS = 160  # of a curve in a figure; steps.csv has them all
+CURVES_NOTE = (
+    f"Moving mean over {100 * SMOOTHING:.0f} % of a run’s steps; thin lines are seeds, thick ones their mean. "
+    f"The first {100 * _SHOWN:.0f} % of training may lie above the frame. Depth-routed methods train with top-k, "
+    "so this is not their causal loss."
+)
 
 _AXES = (
     ("train_flops", "FLOPs", "training FLOPs"),
@@ -34,16 +39,17 @@ def difference_figure(group: Group) -> Drawing | None:
     if not compared:
         return None
     colours = method_colours([method.label for method in group.methods])
-    figure, axes = canvas(6.4, 0.8 + 0.42 * len(compared))
+    figure, axes = canvas(height=0.8 + 0.36 * len(compared))
     for row, difference in enumerate(compared):
         _draw_difference(axes, row, difference, colours[difference.label])
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks(range(len(compared)), [difference.label for difference in compared], color=INK)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_yticks(range(len(compared)), [wrapped(difference.label) for difference in compared], color=INK)
     axes.set_ylim(len(compared) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("held-out loss minus dense, nats a token  (left: better than dense)")
+    axes.set_xlabel("loss minus dense, nats a token (left is better)")
     values = "; ".join(f"{each.label} {signed(each.loss.value)}" for each in compared if each.loss)
     return finish(
         figure,
@@ -52,7 +58,6 @@ def difference_figure(group: Group) -> Drawing | None:
         f"Held-out loss minus dense, in nats a token, {contract_words(compared[0].contract)}: {values}.",
         "Dot and line: difference and its 95 % interval. Pale bar: true differences too small to be detected "
         "with 80 % power from this many runs.",
-        wide=True,
     )
 
 
@@ -70,22 +75,33 @@ def flop_parts(group: Group) -> Drawing:
     """Forward FLOPs a token of each method, stacked by part of the model."""
     labels = [method.label for method in group.methods]
     parts = list(dict.fromkeys(part for method in group.methods for part in method.first.flops.parts))
-    figure, axes = canvas(6.4, 1.0 + 0.4 * len(labels) + 0.2 * ((len(parts) + 2) // 3))
+    figure, axes = canvas(height=1.0 + 0.34 * len(labels) + 0.18 * ((len(parts) + 1) // 2))
     left = np.zeros(len(labels))
     for number, part in enumerate(parts):
         widths = np.array([method.first.flops.parts.get(part, 0.0) for method in group.methods])
         colour = _PART_COLOURS[number % len(_PART_COLOURS)]
-        axes.barh(labels, widths, left=left, height=0.62, color=colour, edgecolor=SURFACE, linewidth=0.8, label=part)
+        axes.barh(
+            range(len(labels)),
+            widths,
+            left=left,
+            height=0.62,
+            color=colour,
+            edgecolor=SURFACE,
+            linewidth=0.8,
+            label=part,
+        )
         left += widths
     for row, total in enumerate(left):
         axes.text(total, row, f" {scaled(total)}", va="center", color=INK)
-    axes.set_xlim(0, 1.14 * float(left.max()))
+    axes.set_xlim(0, 1.2 * float(left.max()))
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_yticks(range(len(labels)), [wrapped(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
     axes.set_xlabel("forward FLOPs a token")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     totals = "; ".join(f"{label} {scaled(total)}" for label, total in zip(labels, left, strict=True))
     return finish(
         figure,
@@ -93,7 +109,6 @@ def flop_parts(group: Group) -> Drawing:
         "FLOPs by part",
         f"Forward FLOPs a token by part of the model. Totals: {totals}.",
         "Planned, analytic, at the training context length. A multiply-add is 2 FLOPs.",
-        wide=True,
     )
 
 
@@ -148,9 +163,7 @@ def _curves(methods: Sequence[Method], group: Group, column: str, unit: str, lab
         f"learning_curve_{column}",
         f"Training loss against {unit}",
         f"Smoothed training loss in nats a token against {label}, for {labels}.",
-        f"Moving mean over {SMOOTHING:.0%} of a run’s steps; thin lines are seeds, thick ones their mean; the first "
-        f"{_SHOWN:.0%} of training may lie above the frame. Depth-routed methods train with top-k, so this is "
-        "not their causal loss.".replace("%", " %"),
+        "",
     )
 
 

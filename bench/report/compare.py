@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
 from bench.record import Record
 from bench.report.estimate import Estimate, paired_documents, paired_seeds
-from bench.report.formats import decimal, percent, signed, times
+from bench.report.formats import NBSP, decimal, percent, signed, times
 from bench.report.load import Group, Method, RunFiles
 from bench.report.settings import contract_words
 
@@ -57,7 +58,9 @@ def exclusion(record: Record) -> str | None:
         return "there was no causality audit"
     if not record.causality.passed:
         change, tolerance = record.causality.max_abs_logit_change, record.causality.tolerance
-        return f"the causality audit failed (a later token moved an earlier logit by {change:.2g}, over {tolerance:.2g})"
+        return (
+            f"the causality audit failed (a later token moved an earlier logit by {change:.2g}, over {tolerance:.2g})"
+        )
     return f"the run's status is {record.run.status}"
 
 
@@ -84,7 +87,7 @@ def interval(low: float | None, high: float | None, digits: int = 3, sign: bool 
     if low is None or high is None:
         return "no interval"
     write = signed if sign else decimal
-    return f"95 % interval {write(low, digits)} to {write(high, digits)}"
+    return f"95{NBSP}% interval {write(low, digits)} to {write(high, digits)}"
 
 
 def _quality_words(difference: Difference) -> str:
@@ -94,11 +97,13 @@ def _quality_words(difference: Difference) -> str:
         return f"quality is not compared with dense, because {'; '.join(difference.excluded)}"
     if loss.low is None:
         return (
-            f"{contract} its held-out loss differs from dense’s by {signed(loss.value)} nats a token, with no interval, "
-            "because one pair of runs without per-document losses cannot give one: no difference could be told"
+            f"{contract} its held-out loss differs from dense’s by {signed(loss.value)} nats a token; no difference "
+            "could be told, because one pair of runs without losses of the same documents gives no interval"
         )
     pairs = f"{loss.pairs} paired seeds" if loss.over == "seeds" else f"one seed, {loss.pairs} paired documents"
-    uncertainty = f"{interval(loss.low, loss.high, sign=True)}; {pairs}; detectable from {decimal(loss.detectable)}"
+    uncertainty = (
+        f"{interval(loss.low, loss.high, sign=True)}; {pairs}; detectable from {decimal(loss.detectable)} nats"
+    )
     if not loss.told_apart:
         return (
             f"{contract} no difference in held-out loss from dense could be told: "
@@ -127,7 +132,7 @@ def _difference(method: Method, twin: Method) -> Difference:
         dense_loss=dense_loss,
         seeds=[one.record.run.seed for one, _ in pairs],
         speedup=_speedup(method.runs),
-        speedup_ideal=middle(method.runs, lambda record: record.speed and record.speed.train_speedup_ideal),
+        speedup_ideal=middle(method.runs, "speed.train_speedup_ideal"),
         memory_ratio=_memory_ratio(method.runs, twin.runs),
         excluded=excluded,
     )
@@ -141,10 +146,10 @@ def _pairs(method: Sequence[RunFiles], twin: Sequence[RunFiles]) -> list[tuple[R
 
 
 def _loss_difference(pairs: list[tuple[RunFiles, RunFiles]]) -> tuple[Estimate | None, float | None]:
-    losses = [(held_out_loss(one), held_out_loss(dense)) for one, dense in pairs]
-    if not losses:
+    if not pairs:
         return None, None
-    own, twins = zip(*losses, strict=True)
+    own = [held_out_loss(run) for run, _ in pairs]
+    twins = [held_out_loss(run) for _, run in pairs]
     dense_loss = fmean(twins)
     one, dense = pairs[0]
     if len(pairs) == 1 and one.documents is not None and dense.documents is not None:
@@ -160,9 +165,17 @@ def held_out_loss(run: RunFiles) -> float:
     return run.record.quality.val_loss_nats
 
 
-def middle(runs: Sequence[RunFiles], figure: Callable[[Record], float | None]) -> float | None:
-    """The median of a figure over the runs that have it."""
-    values = [value for run in runs if (value := figure(run.record)) is not None]
+def figure(record: Record, path: str) -> float | None:
+    """The number at a dotted path such as `speed.train_step_seconds.median`; None where any part is absent."""
+    value: Any = record
+    for name in path.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
+
+
+def middle(runs: Sequence[RunFiles], path: str) -> float | None:
+    """The median of the figure at `path` over the runs that have it."""
+    values = [value for run in runs if (value := figure(run.record, path)) is not None]
     return median(values) if values else None
 
 
@@ -179,6 +192,6 @@ def _speedup(runs: Sequence[RunFiles]) -> Speedup | None:
 
 
 def _memory_ratio(runs: Sequence[RunFiles], twins: Sequence[RunFiles]) -> float | None:
-    own = middle(runs, lambda record: record.memory and record.memory.peak_bytes)
-    dense = middle(twins, lambda record: record.memory and record.memory.peak_bytes)
+    own = middle(runs, "memory.peak_bytes")
+    dense = middle(twins, "memory.peak_bytes")
     return own / dense if own is not None and dense else None

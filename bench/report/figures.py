@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ styled = rc_context(
     {
         "svg.hashsalt": "bench",
         "svg.fonttype": "none",
+        "text.parse_math": False,
         "font.size": 9,
         "text.color": INK,
         "axes.labelcolor": INK,
@@ -74,14 +76,13 @@ class Drawing:
     caption: str
     svg: str
     png: bytes
-    wide: bool = False
 
     @property
     def inline(self) -> str:
         """The SVG for the inside of a page: scalable, its ids its own, its neutral colours the page's."""
         body = self.svg[self.svg.index("<svg") :]
         body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-        body = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"', r'\1 style="max-width:\2pt"', body, count=1)
+        body = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", body, count=1)
         body = body.replace("<svg", '<svg aria-hidden="true"', 1)
         body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", body)
         for colour, variable in _THEME.items():
@@ -96,12 +97,12 @@ def canvas(width: float = 4.4, height: float = 3.0) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def finish(figure: Figure, name: str, title: str, alt: str, caption: str, wide: bool = False) -> Drawing:
+def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Drawing:
     """Render `figure` as SVG and PNG."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return Drawing(name, title, alt, caption, svg.getvalue(), png.getvalue(), wide)
+    return Drawing(name, title, alt, caption, svg.getvalue(), png.getvalue())
 
 
 def method_colours(labels: Sequence[str]) -> dict[str, str]:
@@ -112,6 +113,11 @@ def method_colours(labels: Sequence[str]) -> dict[str, str]:
             free = [colour for colour in _SPARE_COLOURS if colour not in colours.values()]
             colours[label] = free[0] if free else _SPARE_COLOURS[len(colours) % len(_SPARE_COLOURS)]
     return colours
+
+
+def wrapped(label: str) -> str:
+    """A method's label in lines short enough to stand beside a bar."""
+    return textwrap.fill(label, 20)
 
 
 def slug(text: str) -> str:

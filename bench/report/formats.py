@@ -6,6 +6,7 @@ import math
 
 DASH = "–"
 MINUS = "−"  # U+2212, as wide as a plus sign
+NBSP = "\u00a0"  # keeps a number and its unit on one line
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -46,7 +47,7 @@ def scaled(value: float | None, unit: str = "") -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share of 1 as a percentage."""
-    return DASH if value is None else decimal(100 * value, digits) + " %"
+    return DASH if value is None else decimal(100 * value, digits) + NBSP + "%"
 
 
 def times(value: float | None) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from bench.config import digest
 from bench.errors import UserError
@@ -133,8 +132,8 @@ def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path,
     path = folder / "routing.json"
     routing = None
     try:
-        routing = RoutingDetail.model_validate_json(path.read_bytes()) if path.exists() else None
-    except (OSError, ValidationError) as error:
+        routing = _read_routing(path) if path.exists() else None
+    except (OSError, ValueError) as error:  # pydantic's validation errors are ValueErrors
         problems.append((path, f"{path} cannot be used: {_one_line(error)}."))
     return RunFiles(record, frames["steps"], frames["documents"], routing), problems
 
@@ -193,6 +192,21 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     if "document" in columns and (frame[columns].isna().any(axis=None) or frame["document"].duplicated().any()):
         raise ValueError("a document has no figures, or stands there twice")
     return frame
+
+
+def _read_routing(path: Path) -> RoutingDetail:
+    detail = RoutingDetail.model_validate_json(path.read_bytes())
+    if detail.passage:
+        lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in detail.passage.weights}
+        rows = {len(detail.passage.processed), len(detail.passage.weights)}
+        if lengths - {len(detail.passage.tokens)} or rows != {len(detail.passage.layers)}:
+            raise ValueError("its passage has not one figure for each layer and token")
+    bins = len(detail.weight_edges or []) - 1
+    if any(len(counts) != bins for counts in (detail.weight_counts or {}).values()):
+        raise ValueError("its weight_counts do not fit its weight_edges")
+    if len({len(row) for row in (detail.expert_load or {}).values()}) > 1:
+        raise ValueError("its expert_load has not as many experts in every layer")
+    return detail
 
 
 def _one_line(error: Exception) -> str:

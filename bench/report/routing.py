@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from bench.record import Passage, RoutingDetail
@@ -77,7 +77,9 @@ def weight_figures(group: Group) -> list[Drawing]:
             counts = np.array(detail.weight_counts.get(name, []), dtype=float)
             if len(counts):
                 style = {"facecolor": colour, "alpha": 0.75} if hatch is None else {"edgecolor": colour, "hatch": hatch}
-                axes.stairs(counts, detail.weight_edges, fill=hatch is None, label=f"{name} ({counts.sum():,.0f})", **style)
+                axes.stairs(
+                    counts, detail.weight_edges, fill=hatch is None, label=f"{name} ({counts.sum():,.0f})", **style
+                )
         axes.set_xlabel("router weight")
         axes.set_ylabel("tokens")
         axes.legend()
@@ -92,7 +94,7 @@ def weight_figures(group: Group) -> list[Drawing]:
 def accuracy_figure(group: Group) -> Drawing | None:
     """Agreement of the causal router with top-k over the steps, against always giving the commoner answer."""
     colours = method_colours([method.label for method in group.methods])
-    figure, axes = canvas(6.4, 3.0)
+    figure, axes = canvas()
     drawn = []
     for method in group.methods:
         curves = []
@@ -111,7 +113,7 @@ def accuracy_figure(group: Group) -> Drawing | None:
         axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"majority answer, {percent(level)}")
     axes.set_xlabel("step")
     axes.set_ylabel("agreement with top-k")
-    axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     axes.legend()
     return finish(
         figure,
@@ -121,7 +123,6 @@ def accuracy_figure(group: Group) -> Drawing | None:
         f"{', '.join(method.label for method in drawn)}.",
         "Training batches, moving mean over 2 % of the steps. The dashed line is what always giving the commoner "
         "answer (process or skip, by capacity) would reach: below it the causal router has learned nothing.",
-        wide=True,
     )
 
 
@@ -148,9 +149,11 @@ def _details(group: Group) -> list[tuple[Method, int, RoutingDetail]]:
 
 def _heat_map(method: str, colour: str, seed: int, passage: Passage) -> HeatMap:
     words: list[list[Column]] = [[]]
+    before = ""
     for position, token in enumerate(passage.tokens[:SHOWN_TOKENS]):
-        if token[:1].isspace() and words[-1]:
+        if before[-1:].isspace() or (token[:1].isspace() and token.strip()):
             words.append([])
+        before = token
         cells = [
             (layer, processed[position], weights[position])
             for layer, processed, weights in zip(passage.layers, passage.processed, passage.weights, strict=True)
@@ -165,15 +168,18 @@ def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> D
     shown = min(SHOWN_TOKENS, len(passage.tokens))
     starts = range(0, shown, _TOKENS_A_LINE)
     layers = len(passage.layers)
-    figure = Figure(figsize=(8.6, 0.3 + len(starts) * (0.34 + 0.15 * layers)))
+    longest = max(len(_plain(token)) for token in passage.tokens[:shown])
+    figure = Figure(figsize=(8.6, 0.3 + len(starts) * (0.28 + 0.06 * longest + 0.15 * layers)))
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(starts), 1, squeeze=False)[:, 0]
-    processed = np.array(passage.processed, dtype=float)
+    processed = np.array(passage.processed)
     for axes, start in zip(grid, starts, strict=True):
         stop = min(start + _TOKENS_A_LINE, shown)
         _draw_cells(axes, processed[:, start:stop], colour)
         labels = [_plain(token) for token in passage.tokens[start:stop]]
-        axes.set_xticks(np.arange(stop - start) + 0.5, labels, fontfamily="monospace", fontsize=7, color=INK)
+        positions = np.arange(stop - start) + 0.5
+        upright = 90 if longest > 1 else 0
+        axes.set_xticks(positions, labels, rotation=upright, fontfamily="monospace", fontsize=7, color=INK)
         axes.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in passage.layers], fontsize=7)
         axes.set_xlim(0, _TOKENS_A_LINE)
         axes.xaxis.tick_top()
@@ -185,15 +191,17 @@ def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> D
         f"Who was processed where, {method}",
         f"Routed layers by position over a held-out passage for {method}, seed {seed}: {share} of tokens processed.",
         f"First {shown} of {len(passage.tokens)} tokens; a filled cell was processed by that layer (causal router).",
-        wide=True,
     )
 
 
-def _draw_cells(axes: Axes, values: np.ndarray, colour: str) -> None:
-    """Filled squares where `values` is 1, top row first; vector, so that it stays sharp."""
-    palette = LinearSegmentedColormap.from_list("cells", [(*to_rgb(DENSE), 0.16), (*to_rgb(colour), 1.0)])
-    axes.pcolormesh(values, cmap=palette, vmin=0, vmax=1, edgecolors="none", linewidth=0)
-    axes.set_ylim(len(values), 0)
+def _draw_cells(axes: Axes, processed: np.ndarray, colour: str) -> None:
+    """A pale bar a layer, top row first, with a filled cell where `processed` is true."""
+    layers, width = processed.shape
+    for layer in range(layers):
+        axes.broken_barh([(0, width)], (layer + 0.05, 0.9), facecolor=DENSE, alpha=0.18, linewidth=0)
+        cells = [(float(position) + 0.05, 0.9) for position in np.flatnonzero(processed[layer])]
+        axes.broken_barh(cells, (layer + 0.05, 0.9), facecolor=colour, linewidth=0)
+    axes.set_ylim(layers, 0)
     axes.grid(visible=False)
     axes.tick_params(length=0, pad=1)
     axes.spines[:].set_visible(False)
@@ -204,16 +212,18 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
     layers = sorted(detail.expert_load, key=lambda layer: (len(layer), layer))
     load = np.array([detail.expert_load[layer] for layer in layers])
     experts = load.shape[1] - detail.n_noop
-    figure, axes = canvas(6.4, 1.0 + 0.3 * len(layers))
+    figure, axes = canvas(height=0.8 + 0.24 * len(layers))
     top = float(load.max()) or 1.0
     palette = LinearSegmentedColormap.from_list("load", ["#ffffff", colour])
     axes.pcolormesh(load, cmap=palette, vmin=0, vmax=top, edgecolors="#ffffff", linewidth=1)
     if load.shape[1] <= _LABELLED_EXPERTS:
         for (row, column), share in np.ndenumerate(load):
-            axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color="#101418")
+            axes.text(
+                column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color="#101418", fontsize=8
+            )
     if detail.n_noop:
         axes.axvline(experts, color=MUTED, linewidth=2)
-    names = [str(expert + 1) for expert in range(experts)] + [f"no-op {n + 1}" for n in range(detail.n_noop)]
+    names = [str(expert + 1) for expert in range(experts)] + [f"n{n + 1}" for n in range(detail.n_noop)]
     every = max(1, len(names) // 20)
     axes.set_xticks((np.arange(len(names)) + 0.5)[::every], names[::every])
     axes.set_yticks(np.arange(len(layers)) + 0.5, layers)
@@ -221,7 +231,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("expert")
+    axes.set_xlabel("expert (n: no-op)" if detail.n_noop else "expert")
     axes.set_ylabel("layer")
     return finish(
         figure,
@@ -230,7 +240,6 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
         f"Share of choices by expert and layer for {method}, seed {seed}: from {percent(float(load.min()))} to "
         f"{percent(float(load.max()))}.",
         f"Percent of a layer’s choices on held-out text, seed {seed}; an even load is {percent(1 / load.shape[1])}.",
-        wide=True,
     )
 
 
@@ -241,5 +250,5 @@ def _majority(method: Method) -> float | None:
 
 
 def _plain(token: str) -> str:
-    """A token as a tick label: `$` would start a formula, a line break would move the label."""
-    return token.replace("$", r"\$").replace("\n", "⏎").strip()
+    """A token as a tick label, which is centred, so that blanks around it would only move it."""
+    return token.replace("\n", "⏎").strip()

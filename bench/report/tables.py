@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.record import Record
-from bench.report.compare import Difference, differences, exclusion, held_out_loss, interval, middle
+from bench.report.compare import Difference, differences, exclusion, figure, middle
 from bench.report.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
-from bench.report.load import Group, Method, RunFiles
+from bench.report.load import Group, Method
 from bench.report.settings import contract_words, flatten, varying_keys, written
-
-Figure = Callable[[Record], float | None]
 
 
 @dataclass(frozen=True)
@@ -30,57 +27,34 @@ class Table:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of a record in the comparison table."""
+    """One figure of a record, at a dotted path, in the comparison table."""
 
     name: str
-    key: str
-    figure: Figure
+    path: str
     write: Callable[[float | None], str]
-    quality: bool = False  # taken from comparable runs only
 
 
 ROWS = [
-    Row("Held-out loss, nats a token", "val_loss_nats", lambda r: r.quality and r.quality.val_loss_nats, decimal, True),
-    Row("Bits per byte", "val_bpb", lambda r: r.quality and r.quality.val_bpb, decimal, True),
-    Row(
-        "Top-k loss, nats (non-causal: sees the future)",
-        "val_loss_nats_noncausal",
-        lambda r: r.quality and r.quality.val_loss_nats_noncausal,
-        decimal,
-        True,
-    ),
-    Row("Parameters", "params_total", lambda r: r.model.params_total, scaled),
-    Row("Parameters a token meets", "params_active", lambda r: r.model.params_active, scaled),
-    Row("Forward FLOPs a token", "forward_per_token", lambda r: r.flops.forward_per_token, scaled),
-    Row("Tokens trained on", "tokens", lambda r: r.training.tokens, scaled),
-    Row("Steps", "steps", lambda r: r.training.steps, count),
-    Row("Training FLOPs", "train_total", lambda r: r.flops.train_total, scaled),
-    Row("Training time", "seconds", lambda r: r.training.seconds, duration),
-    Row("Step time", "step_seconds", lambda r: r.speed and r.speed.train_step_seconds.median, duration),
-    Row(
-        "Training speed-up, realised",
-        "train_speedup_realised",
-        lambda r: r.speed and r.speed.train_speedup_realised and r.speed.train_speedup_realised.median,
-        times,
-    ),
-    Row("Training speed-up, ideal", "train_speedup_ideal", lambda r: r.speed and r.speed.train_speedup_ideal, times),
-    Row("FLOP utilisation", "flop_utilisation", lambda r: r.speed and r.speed.flop_utilisation, percent),
-    Row("Peak memory", "peak_bytes", lambda r: r.memory and r.memory.peak_bytes, mebibytes),
-    Row("Energy, mJ a token", "millijoules", lambda r: r.energy and 1000 * r.energy.joules_per_token, significant),
-    Row(
-        "Causal router agrees with top-k",
-        "predictor_accuracy",
-        lambda r: r.routing and r.routing.predictor_accuracy,
-        percent,
-    ),
-    Row("Tokens processed", "fraction_processed", lambda r: r.routing and r.routing.fraction_processed, percent),
-    Row(
-        "Unevenness of expert load (sd / mean)",
-        "expert_load_cv",
-        lambda r: r.routing and r.routing.expert_load_cv,
-        decimal,
-    ),
-    Row("No-op choices", "noop_fraction", lambda r: r.routing and r.routing.noop_fraction, percent),
+    Row("Held-out loss, nats a token", "quality.val_loss_nats", decimal),
+    Row("Bits per byte", "quality.val_bpb", decimal),
+    Row("Top-k loss, nats (non-causal: sees the future)", "quality.val_loss_nats_noncausal", decimal),
+    Row("Parameters", "model.params_total", scaled),
+    Row("Parameters a token meets", "model.params_active", scaled),
+    Row("Forward FLOPs a token", "flops.forward_per_token", scaled),
+    Row("Tokens trained on", "training.tokens", scaled),
+    Row("Steps", "training.steps", count),
+    Row("Training FLOPs", "flops.train_total", scaled),
+    Row("Training time", "training.seconds", duration),
+    Row("Step time", "speed.train_step_seconds.median", duration),
+    Row("Training speed-up, realised", "speed.train_speedup_realised.median", times),
+    Row("Training speed-up, ideal", "speed.train_speedup_ideal", times),
+    Row("FLOP utilisation", "speed.flop_utilisation", percent),
+    Row("Peak memory", "memory.peak_bytes", mebibytes),
+    Row("Energy, J a token", "energy.joules_per_token", significant),
+    Row("Causal router agrees with top-k", "routing.predictor_accuracy", percent),
+    Row("Tokens processed", "routing.fraction_processed", percent),
+    Row("Unevenness of expert load (sd / mean)", "routing.expert_load_cv", decimal),
+    Row("No-op choices", "routing.noop_fraction", percent),
 ]
 
 
@@ -90,8 +64,10 @@ def comparison_table(group: Group) -> Table:
     labels = [method.label for method in group.methods]
     rows = [
         ["Seeds", *(", ".join(str(run.record.run.seed) for run in method.runs) for method in group.methods)],
-        ["Loss minus dense, nats", *(_loss_cell(compared.get(label)) for label in labels)],
+        ["Loss minus dense, nats (95 % interval)", *(loss_cell(compared.get(label)) for label in labels)],
         ["Loss minus dense, %", *(_share_cell(compared.get(label)) for label in labels)],
+        ["Interval from", *(_basis_cell(compared.get(label)) for label in labels)],
+        ["Told from dense?", *(told_cell(compared.get(label)) for label in labels)],
         ["Detectable difference, nats", *(_detectable_cell(compared.get(label)) for label in labels)],
     ]
     rows += [[row.name, *(_cell(method, row) for method in group.methods)] for row in ROWS]
@@ -124,7 +100,9 @@ def runs_table(group: Group) -> Table:
     columns = ["run", "method", "seed", "status", "held-out loss, nats", "quality compared", "message"]
     records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for run in group.runs]
     contract = group.methods[0].first.contract
-    caption = f"Every run of this comparison (contract {contract}). Losses of runs that are not compared are shown only here."
+    caption = (
+        f"Every run of this comparison (contract {contract}). Losses of runs that are not compared are shown only here."
+    )
     return Table("runs", caption, columns, rows, pd.DataFrame(records))
 
 
@@ -135,18 +113,19 @@ def flops_table(group: Group) -> Table:
         flops = max((run.record.flops for run in method.runs), key=lambda flops: _disagreement(flops.model_dump()))
         counts = [flops.forward_analytic, flops.forward_fvcore, flops.forward_torch]
         apart = _disagreement(flops.model_dump())
-        others = [flops.forward_per_token_causal, flops.six_n_per_token, flops.moved_bytes_per_token]
-        rows.append([method.label, *map(count, counts), percent(apart, 4), *map(scaled, others)])
+        others = [scaled(flops.forward_per_token_causal), scaled(flops.six_n_per_token)]
+        moved = scaled(flops.moved_bytes_per_token, "B")
+        rows.append([method.label, *map(count, counts), significant(apart, 2), *others, moved])
         data.append({"method": method.label, "max_relative_difference": apart} | flops.model_dump(exclude={"parts"}))
     columns = [
         "method",
         "analytic",
         "fvcore",
         "torch",
-        "largest difference",
+        "largest relative difference",
         "forward a token, causal-halved",
         "6 N a token, training",
-        "bytes moved by routing, a token",
+        "moved by routing, a token",
     ]
     caption = (
         f"FLOPs of one forward pass of the audited batch, counted three ways; a multiply-add is 2 (contract "
@@ -171,7 +150,9 @@ def method_settings_table(group: Group) -> Table:
     keys = varying_keys(list(settings.values()))
     rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
     caption = "Settings of `method` in which the methods differ; all other settings are shared."
-    return Table("method_settings", caption, ["setting", *settings], rows, pd.DataFrame(rows, columns=["setting", *settings]))
+    return Table(
+        "method_settings", caption, ["setting", *settings], rows, pd.DataFrame(rows, columns=["setting", *settings])
+    )
 
 
 def versions_table(group: Group) -> Table:
@@ -185,29 +166,51 @@ def versions_table(group: Group) -> Table:
             if str(value) not in keys[key]:
                 keys[key].append(str(value))
     rows = [[key, ", ".join(values)] for key, values in keys.items()]
-    return Table("versions", "Machine and versions of all runs.", ["", "value"], rows, pd.DataFrame(rows, columns=["name", "value"]))
+    return Table(
+        "versions",
+        "Machine and versions of all runs.",
+        ["", "value"],
+        rows,
+        pd.DataFrame(rows, columns=["name", "value"]),
+    )
 
 
-def _values(runs: Sequence[RunFiles], figure: Figure) -> list[float]:
-    return [value for run in runs if (value := figure(run.record)) is not None]
+def _pooled(method: Method, path: str) -> tuple[float | None, float | None]:
+    """A figure over seeds: quality as mean and standard deviation over comparable runs, all else as the median."""
+    if not path.startswith("quality."):
+        return middle(method.runs, path), None
+    values = [value for run in method.comparable if (value := figure(run.record, path)) is not None]
+    return (fmean(values) if values else None), (stdev(values) if len(values) > 1 else None)
 
 
 def _cell(method: Method, row: Row) -> str:
-    if not row.quality:
-        return row.write(middle(method.runs, row.figure))
-    values = _values(method.comparable, row.figure)
-    if not values:
-        return DASH
-    spread = f" ± {row.write(stdev(values))}" if len(values) > 1 else ""
-    return row.write(fmean(values)) + spread
+    value, spread = _pooled(method, row.path)
+    return row.write(value) if spread is None else f"{row.write(value)} ± {row.write(spread)}"
 
 
-def _loss_cell(difference: Difference | None) -> str:
+def loss_cell(difference: Difference | None) -> str:
+    """The difference in loss with its interval in brackets."""
     if difference is None or difference.loss is None:
         return DASH
     loss = difference.loss
-    told = "" if loss.told_apart else ", no difference told"
-    return f"{signed(loss.value)} ({interval(loss.low, loss.high, sign=True)} over {loss.pairs} {loss.over}{told})"
+    bounds = DASH if loss.low is None else f"{signed(loss.low)} to {signed(loss.high)}"
+    return f"{signed(loss.value)} ({bounds})"
+
+
+def told_cell(difference: Difference | None) -> str:
+    """Whether the method could be told from its dense twin, and which way."""
+    if difference is None or difference.loss is None:
+        return DASH
+    if not difference.loss.told_apart:
+        return "no"
+    return "yes, better" if difference.loss.value < 0 else "yes, worse"
+
+
+def _basis_cell(difference: Difference | None) -> str:
+    if difference is None or difference.loss is None:
+        return DASH
+    loss = difference.loss
+    return f"{loss.pairs} seeds" if loss.over == "seeds" else f"{loss.pairs} documents, one seed"
 
 
 def _share_cell(difference: Difference | None) -> str:
@@ -224,8 +227,8 @@ def _audit_cell(method: Method) -> str:
         return DASH
     failed = sum(not audit.passed for audit in audits)
     worst = max(audit.max_abs_logit_change for audit in audits)
-    verdict = f"FAILED in {failed} of {len(audits)}" if failed else f"passed, {len(audits)} of {len(audits)}"
-    return f"{verdict} (largest change {worst:.1e})"
+    verdict = f"FAILED in {failed} of {len(audits)}" if failed else f"passed in {len(audits)} of {len(audits)}"
+    return f"{verdict}, largest change {worst:.0e}"
 
 
 def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFrame:
@@ -236,11 +239,9 @@ def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFr
             line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.over}
             line |= {"pairs": loss.pairs, "detectable": loss.detectable, "share": difference.share}
         for row in ROWS:
-            if row.quality:
-                values = _values(method.comparable, row.figure)
-                line[row.key] = fmean(values) if values else None
-            else:
-                line[row.key] = middle(method.runs, row.figure)
+            line[row.path], spread = _pooled(method, row.path)
+            if row.path.startswith("quality."):
+                line[f"{row.path}_seed_sd"] = spread
         data.append(line)
     return pd.DataFrame(data)
 

@@ -1,0 +1,116 @@
+"""The solver: what shape and how many steps hold a method equal to its dense twin.
+
+| contract | held equal | shape | training |
+| --- | --- | --- | --- |
+| train_flops | training FLOPs | the twin's depth and width | the same FLOPs |
+| forward_flops | FLOPs of a forward pass | solved | the same FLOPs, so the same tokens |
+| tokens | training tokens | the twin's | the same tokens |
+| active_params | parameters a token meets | solved | the same tokens |
+| total_params | parameters stored | solved | the same tokens |
+| wall_clock | training seconds | the twin's | the seconds that the twin's training took |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from bench.config import MethodConfig, ModelConfig, RunConfig
+from bench.errors import UserError
+from bench.flops.count import Count, count
+from bench.methods import build_model
+from bench.model.feed_forward import feed_forward_width
+
+_SOLVED: dict[str, Callable[[Count], float]] = {
+    "forward_flops": lambda c: c.forward,
+    "active_params": lambda c: float(c.params_active),
+    "total_params": lambda c: float(c.params_total),
+}
+_SAME_TOKENS = {"tokens", "active_params", "total_params"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained, before anything is."""
+
+    model: ModelConfig
+    count: Count
+    batch_tokens: int
+    steps: int  # for wall_clock: as many as the twin would take; the clock decides
+    budget_flops: float  # planned training FLOPs of the run
+
+    @property
+    def step_flops(self) -> float:
+        return self.count.train * self.batch_tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.batch_tokens
+
+
+def dense_twin(config: RunConfig) -> RunConfig:
+    """The same run with the dense method."""
+    return replace(config, method=MethodConfig(name="dense"))
+
+
+def plan(config: RunConfig, vocab_size: int) -> Plan:
+    """Solve the contract of `config`.
+
+    Raises UserError where the budget is under one step, or no shape meets the contract.
+    """
+    dense = _count(config.model, MethodConfig(name="dense"), vocab_size)
+    model = config.model
+    if config.contract.name in _SOLVED and config.method.name != "dense":
+        model = _solve_shape(config, dense, vocab_size)
+    own = _count(model, config.method, vocab_size)
+    batch_tokens = config.train.batch_size * model.context
+    budget = config.train.budget_flops
+    if config.contract.name in _SAME_TOKENS:
+        steps = round(budget / (dense.train * batch_tokens))
+        budget = steps * own.train * batch_tokens
+    else:
+        steps = round(budget / (own.train * batch_tokens))
+    if steps < 1:
+        raise UserError(
+            f"train.budget_flops={config.train.budget_flops:.3g} is less than one step of {config.method.name}, which "
+            f"takes {own.train * batch_tokens:.3g}: raise the budget or lower train.batch_size or the model's size."
+        )
+    return Plan(model, own, batch_tokens, steps, budget)
+
+
+def _count(model: ModelConfig, method: MethodConfig, vocab_size: int) -> Count:
+    with torch.device("meta"):
+        return count(build_model(model, method, vocab_size), model.context)
+
+
+def _solve_shape(config: RunConfig, dense: Count, vocab_size: int) -> ModelConfig:
+    """Depth and feed-forward width whose figure is the twin's, keeping d_ff / d_model near the twin's.
+
+    The figure is affine in d_ff at each depth, so two counts give the width; depth runs up to four
+    times the twin's, for a method that spends less per layer is meant to get more layers.
+    """
+    figure = _SOLVED[config.contract.name]
+    target, width = figure(dense), feed_forward_width(config.model)
+    best: tuple[float, float, ModelConfig] | None = None
+    for n_layers in range(1, 4 * config.model.n_layers + 1):
+
+        def shaped(d_ff: int, n_layers: int = n_layers) -> ModelConfig:
+            return replace(config.model, n_layers=n_layers, d_ff=d_ff)
+
+        narrow, wide = (figure(_count(shaped(d_ff), config.method, vocab_size)) for d_ff in (width, 2 * width))
+        exact = width + (target - narrow) * width / (wide - narrow)
+        if not width / 3 <= exact <= 3 * width:
+            continue
+        for d_ff in {max(8, 8 * (round(exact / 8) + step)) for step in (-1, 0, 1)}:
+            mismatch = abs(figure(_count(shaped(d_ff), config.method, vocab_size)) / target - 1)
+            candidate = (abs(d_ff / width - 1), mismatch, shaped(d_ff))
+            if mismatch <= config.contract.tolerance and (best is None or candidate[:2] < best[:2]):
+                best = candidate
+    if best is None:
+        raise UserError(
+            f"contract={config.contract.name}: no depth and width of {config.method.name} comes within "
+            f"{config.contract.tolerance:.1%} of the dense twin; raise contract.tolerance or change the model's size."
+        )
+    return best[2]

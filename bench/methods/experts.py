@@ -1,0 +1,239 @@
+"""Mixture of experts: many feed-forwards, of which each token meets a few.
+
+`GroupedExperts` is the arithmetic: tokens sorted by expert, one grouped matrix product a projection,
+no token dropped. `TokenChoice` and `ExpertChoice` are two ways of pairing tokens with experts.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.config import ExpertsConfig, ModelConfig
+from bench.methods.permute import combine, dispatch
+from bench.model.feed_forward import FeedForward, feed_forward_width
+from bench.model.kernels import RMSNorm, swiglu
+from bench.model.stream import Routing, Stream
+
+
+def expert_width(model: ModelConfig, experts: ExpertsConfig) -> int:
+    """Hidden width that keeps active FLOPs equal to the dense feed-forward's, to a multiple of 8.
+
+    (top_k + n_shared) * width = d_ff. Grouped matrix products want strides of whole 16 bytes.
+    """
+    if experts.hidden is not None:
+        return experts.hidden
+    return max(8, 8 * round(feed_forward_width(model) / (8 * (experts.top_k + experts.n_shared))))
+
+
+class GroupedExperts(nn.Module):
+    """E SwiGLU feed-forwards on tokens that are sorted by expert."""
+
+    def __init__(self, n_experts: int, d_model: int, hidden: int):
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(n_experts, d_model, 2 * hidden))
+        self.down = nn.Parameter(torch.empty(n_experts, hidden, d_model))
+
+    def forward(self, rows: Tensor, ends: Tensor) -> Tensor:
+        """rows (M, D), ends (E,) int32: expert e takes rows[ends[e-1]:ends[e]] -> (M, D)."""
+        dtype = rows.dtype  # grouped_mm does not take part in autocast, so it is done here
+        if torch.is_autocast_enabled(rows.device.type):
+            dtype = torch.get_autocast_dtype(rows.device.type)
+        hidden = swiglu(F.grouped_mm(rows.to(dtype), self.gate_up.to(dtype), offs=ends))
+        return F.grouped_mm(hidden, self.down.to(dtype), offs=ends)
+
+    @property
+    def flops_per_row(self) -> float:
+        """2 x the weights of one expert."""
+        return 2.0 * (self.gate_up[0].numel() + self.down[0].numel())
+
+
+class Experts(nn.Module):
+    """A residual branch: pre-norm, router, routed experts, optional shared experts.
+
+    Subclasses say which token meets which expert: `_choose`, and how often in expectation: `visits`.
+    """
+
+    def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
+        super().__init__()
+        hidden = expert_width(model, config)
+        self.config = config
+        self.layer = layer
+        self.n_choices = config.n_experts + config.n_noop
+        self.norm = RMSNorm(model.d_model, eps=model.norm_eps)
+        self.router = nn.Linear(model.d_model, self.n_choices, bias=False)
+        self.experts = GroupedExperts(config.n_experts, model.d_model, hidden)
+        self.shared = FeedForward(model, hidden * config.n_shared) if config.n_shared else None
+
+    def router_logits(self, normed: Tensor) -> Tensor:
+        """(N, D) -> (N, E + no-ops), in float32."""
+        return self.router(normed).float()
+
+    def visits(self, tokens: float) -> float:
+        """Expert rows planned for a row of `tokens` tokens."""
+        raise NotImplementedError
+
+    def flops(self, tokens: float) -> dict[str, float]:
+        """Planned forward FLOPs of `tokens` tokens, by part; no-ops cost nothing but their logit."""
+        parts = {
+            "router": 2.0 * self.router.weight.numel() * tokens,
+            "experts": self.experts.flops_per_row * self.visits(tokens),
+        }
+        if self.shared is not None:
+            parts["experts"] += sum(self.shared.flops(tokens).values())
+        return parts
+
+    def active_params(self) -> float:
+        total = sum(parameter.numel() for parameter in self.parameters())
+        routed = sum(parameter.numel() for parameter in self.experts.parameters())
+        share = self.visits(1024.0) / 1024.0 / self.config.n_experts
+        return total - routed * (1.0 - share)
+
+
+class TokenChoice(Experts):
+    """Each token picks its top_k experts; dropless (MegaBlocks, arXiv 2211.15841).
+
+    Gates are the softmax over experts, renormalised over the chosen where there are several
+    (Mixtral, arXiv 2401.04088). A token that picks a no-op expert skips that much of the layer.
+    """
+
+    def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
+        super().__init__(model, config, layer)
+        self.register_buffer("bias", torch.zeros(self.n_choices))
+
+    def visits(self, tokens: float) -> float:
+        return tokens * self.config.top_k * self.config.n_experts / self.n_choices
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """x (B, T, D) -> what the experts add to it (B, T, D)."""
+        normed = self.norm(x)
+        flat = normed.reshape(-1, x.shape[-1])
+        logits = self.router_logits(flat)
+        probabilities = logits.softmax(dim=-1)
+        choice = (probabilities.detach() + self.bias).topk(self.config.top_k, dim=-1).indices
+        gates = probabilities.gather(1, choice)
+        if self.config.top_k > 1:
+            gates = gates / gates.sum(dim=-1, keepdim=True)
+        if stream.valid is not None:  # padding visits nobody: numbered past the last expert
+            choice = choice.masked_fill(~stream.valid.reshape(-1, 1), self.n_choices)
+        counts = torch.bincount(choice.flatten(), minlength=self.n_choices + 1)[: self.n_choices]
+        added = self._run(flat, choice, gates, counts[: self.config.n_experts], stream).view_as(x)
+        stream.routings.append(self._report(logits, probabilities, counts, stream))
+        return added if self.shared is None else added + self.shared(x, stream)
+
+    def _run(self, flat: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, stream: Stream) -> Tensor:
+        order = choice.flatten().argsort(stable=True)
+        if self.config.n_noop or stream.valid is not None:
+            visited = int(counts.sum())
+            if visited == 0:
+                return torch.zeros_like(flat)
+        else:
+            visited = order.numel()
+        rows = dispatch(flat, order, visited, self.config.top_k)
+        out = self.experts(rows, counts.cumsum(0).to(torch.int32))
+        return combine(out, order, gates)
+
+    def _report(self, logits: Tensor, probabilities: Tensor, counts: Tensor, stream: Stream) -> Routing:
+        load = counts.float()
+        total = load.sum().clamp(min=1)
+        routing = Routing(self.layer, expert_counts=counts)
+        real = load[: self.config.n_experts]
+        routing.metrics["expert_load_cv"] = real.std(correction=0) / real.mean().clamp(min=1e-9)
+        if self.config.n_noop:
+            executed = real.sum().double()
+            planned = self.visits(float(total) / self.config.top_k)
+            routing.metrics["noop_fraction"] = 1.0 - real.sum() / total
+            routing.executed_flops = (executed - planned) * self.experts.flops_per_row
+        if logits.requires_grad:
+            mean_probability = _mean_rows(probabilities, stream.valid)
+            balance = self.n_choices * (load / total * mean_probability).sum()
+            z = _mean_rows(logits.logsumexp(dim=-1, keepdim=True) ** 2, stream.valid).sum()
+            routing.metrics["balance_loss"], routing.metrics["z_loss"] = balance.detach(), z.detach()
+            if self.config.balance == "loss":  # Switch Transformer, arXiv 2101.03961, eq. 4; 1 when balanced
+                routing.losses["balance"] = self.config.balance_loss * balance
+            routing.losses["z"] = self.config.z_loss * z  # ST-MoE, arXiv 2202.08906, eq. 5
+        return routing
+
+    @torch.no_grad()
+    def adjust_bias(self, counts: Tensor) -> None:
+        """Loss-free balancing (arXiv 2408.15664): nudge each choice's bias against its load."""
+        self.bias += self.config.balance_bias_step * (counts.float().mean() - counts.float()).sign()
+
+
+class ExpertChoice(Experts):
+    """Each expert picks its tokens in each row (Zhou et al. 2022, arXiv 2202.09368).
+
+    Picking among a row's tokens looks at the future, so it serves training alone. Causal evaluation
+    lets a token visit each expert whose threshold its probability passes; the threshold is a running
+    mean of the lowest probability the expert picked (expert-threshold routing, arXiv 2603.11535).
+    """
+
+    DECAY = 0.98
+
+    def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
+        super().__init__(model, config, layer)
+        self.register_buffer("threshold", torch.zeros(config.n_experts))
+        self.register_buffer("updates", torch.zeros(()))
+
+    def quota(self, tokens: float) -> int:
+        """Tokens of a row of `tokens` that each expert picks, so that a token meets top_k on average."""
+        return max(1, round(int(tokens) * self.config.top_k / self.config.n_experts))
+
+    def visits(self, tokens: float) -> float:
+        return self.quota(tokens) * self.config.n_experts
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """x (B, T, D) -> what the experts add to it (B, T, D)."""
+        flat = self.norm(x).reshape(-1, x.shape[-1])
+        probabilities = self.router_logits(flat).softmax(dim=-1)
+        chosen = self._choose(probabilities.detach().view(*x.shape[:2], -1), stream)
+        expert, token = chosen.flatten(0, 1).t().nonzero(as_tuple=True)
+        counts = chosen.sum(dim=(0, 1))
+        stream.routings.append(self._report(counts, x.shape, stream))
+        if token.numel() == 0:
+            added = torch.zeros_like(x)
+        else:
+            out = self.experts(flat.index_select(0, token), counts.cumsum(0).to(torch.int32))
+            gates = probabilities[token, expert].unsqueeze(-1).to(out.dtype)
+            added = torch.zeros_like(flat).index_add(0, token, (out * gates).to(flat.dtype)).view_as(x)
+        return added if self.shared is None else added + self.shared(x, stream)
+
+    def _choose(self, probabilities: Tensor, stream: Stream) -> Tensor:
+        """probabilities (B, T, E) -> (B, T, E) bool."""
+        if stream.causal:
+            chosen = probabilities > self.threshold
+            return chosen if stream.valid is None else chosen & stream.valid.unsqueeze(-1)
+        if stream.valid is not None:
+            probabilities = probabilities.masked_fill(~stream.valid.unsqueeze(-1), -1.0)
+        picked = probabilities.topk(self.quota(probabilities.shape[1]), dim=1)
+        if self.training:
+            self._follow(picked.values.amin(dim=1).mean(dim=0))
+        chosen = torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
+        return chosen if stream.valid is None else chosen & stream.valid.unsqueeze(-1)
+
+    @torch.no_grad()
+    def _follow(self, lowest: Tensor) -> None:
+        decay = torch.clamp(self.updates / (self.updates + 1), max=self.DECAY)
+        self.threshold.lerp_(lowest, 1 - decay)
+        self.updates += 1
+
+    def _report(self, counts: Tensor, shape: torch.Size, stream: Stream) -> Routing:
+        load = counts.float()
+        routing = Routing(self.layer, expert_counts=counts)
+        routing.metrics["expert_load_cv"] = load.std(correction=0) / load.mean().clamp(min=1e-9)
+        if stream.causal or stream.valid is not None:
+            planned = shape[0] * self.visits(shape[1])
+            routing.executed_flops = (counts.sum().double() - planned) * self.experts.flops_per_row
+        return routing
+
+
+def _mean_rows(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean of (N, C) over the real tokens -> (C,)."""
+    if valid is None:
+        return values.mean(dim=0)
+    mask = valid.reshape(-1, 1).to(values.dtype)
+    return (values * mask).sum(dim=0) / mask.sum().clamp(min=1)
+
+
+EXPERTS = {"token_choice": TokenChoice, "expert_choice": ExpertChoice}

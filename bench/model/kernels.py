@@ -1,0 +1,81 @@
+"""Elementwise parts of the decoder with as few passes over memory as eager torch allows.
+
+Without torch.compile these are bound by memory traffic, and autograd's own formulas pay for it: each
+product is a pass of its own, and slicing a tensor in two makes the backward pass concatenate. Here a
+gradient is written once, in place. The mathematics is the usual one, and is tested against it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn each pair (2i, 2i + 1) of `heads` (B, T, heads, head_dim) by its position's angle.
+
+    cosine and sine: (B or 1, T, 1, head_dim / 2). RoPE, Su et al. 2021, arXiv 2104.09864, eq. 34.
+    """
+    pairs = heads.unflatten(-1, (-1, 2))
+    if heads.dtype == torch.float32 and not torch.compiler.is_compiling():
+        turned = torch.view_as_complex(pairs) * torch.complex(cosine, sine)  # one pass instead of six
+        return torch.view_as_real(turned).flatten(-2)
+    first, second = pairs.unbind(-1)
+    cosine, sine = cosine.to(heads.dtype), sine.to(heads.dtype)
+    return torch.stack((first * cosine - second * sine, second * cosine + first * sine), dim=-1).flatten(-2)
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        activated = F.silu(gate)
+        ctx.save_for_backward(gate_up, activated)
+        return activated * up
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        gate_up, activated = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        out = torch.empty_like(gate_up)
+        grad_gate, grad_up = out.chunk(2, dim=-1)
+        torch.mul(grad, activated, out=grad_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        return out
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """(..., 2 F) -> (..., F): silu of the first half times the second (Shazeer 2020, arXiv 2002.05202)."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _SwiGLU.apply(gate_up)
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        inverse = mean_square.add_(eps).rsqrt_()
+        normed = x * inverse
+        ctx.save_for_backward(normed, inverse, weight)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        normed, inverse, weight = ctx.saved_tensors
+        product = (grad * normed).flatten(0, -2)
+        along = (product @ weight).div_(-weight.numel()).view_as(inverse)
+        grad_x = (grad * weight).addcmul_(normed, along).mul_(inverse)
+        return grad_x, product.sum(dim=0), None
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467), with fewer passes where torch has no kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., D) -> (..., D)."""
+        if x.is_cuda or not torch.is_grad_enabled() or x.dtype != self.weight.dtype:
+            return super().forward(x)
+        return _RMSNorm.apply(x, self.weight, self.eps)

@@ -1,0 +1,35 @@
+"""`python -m bench.report [RESULTS] [--reports DIR]` rebuilds every report from its records.
+
+Exit status: 0 all built, 1 built but a file was broken (each is named on stderr), 2 a mistake or nothing to read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.report.build import write_report
+from bench.report.load import read_results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the reports, print where they are, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Rebuild reports from records.")
+    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="folder of records (results)")
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
+    options = parser.parse_args(arguments)
+    try:
+        comparisons, problems = read_results(options.results)
+        for comparison in comparisons:
+            print(write_report(comparison, options.reports))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

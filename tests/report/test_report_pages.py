@@ -1,0 +1,227 @@
+"""What a report folder holds, and that names, broken files and mixtures cannot spoil it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import make_record, save
+
+from bench.errors import UserError
+from bench.record import Causality
+from bench.report import build, summary_table, verdicts
+from bench.report.build import folder_name
+
+
+class Resources(HTMLParser):
+    """Collects whatever a browser would fetch, and every id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.scripts += tag == "script"
+        self.ids += [values["id"]] if "id" in values else []
+        links = [values[key] or "" for key in ("src", "href", "xlink:href", "srcset", "data") if key in values]
+        self.fetched += [link for link in links if not link.startswith("#")]
+        self.fetched += re.findall(r"url\((?!#)[^)]*\)", values.get("style") or "")
+
+
+def parse(page: Path) -> Resources:
+    parser = Resources()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_report_is_whole_self_contained_and_deterministic(results, tmp_path):
+    (page,) = build(results, tmp_path / "a")
+    assert page == tmp_path / "a" / "tiny" / "index.html"
+    files = contents(page.parent)
+    assert {"index.html", "report.md", "tables/comparison.csv", "tables/runs.csv", "figures/heat_map_mod.svg"} <= set(
+        files
+    )
+    figures = {name[:-4] for name in files if name.startswith("figures/")}
+    assert figures == {name[:-4] for name in files if name.endswith(".png")}
+    parsed = parse(page)
+    assert parsed.fetched == [] and parsed.scripts == 0
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert "@import" not in page.read_text(encoding="utf-8")
+    markdown = files["report.md"].decode()
+    assert set(re.findall(r"\]\((figures/[^)]+)\)", markdown)) == {name + ".svg" for name in figures}
+    build(results, tmp_path / "b")
+    assert contents(tmp_path / "b" / "tiny") == files
+    build(results, tmp_path / "a")
+    assert contents(page.parent) == files
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["tiny"]
+
+
+def test_csv_figures_are_unrounded_and_absent_ones_empty(results, tmp_path):
+    build(results, tmp_path)
+    table = pd.read_csv(tmp_path / "tiny" / "tables" / "comparison.csv").set_index("method")
+    assert table.loc["mod", "loss_minus_dense"] == pytest.approx(-0.04)
+    assert table.loc["mod", "quality.val_loss_nats"] == pytest.approx((1.95 + 2.07 + 1.91) / 3)
+    assert pd.isna(table.loc["dense", "loss_minus_dense"])
+    assert pd.isna(table.loc["dense", "speed.train_speedup_realised.median"])
+
+
+def test_absent_figures_are_a_dash_never_zero(tmp_path):
+    bare = {"quality": None, "speed": None, "memory": None, "routing": None}
+    save(tmp_path / "r", make_record("dense"))
+    save(tmp_path / "r", make_record("mod", **bare))
+    (page,) = build(tmp_path / "r", tmp_path / "p")
+    text = page.read_text(encoding="utf-8")
+    for row in ("Held-out loss, nats a token", "Peak memory", "Step time"):
+        cells = re.search(rf'<th scope="row">{row}</th><td>([^<]*)</td><td>([^<]*)</td>', text)
+        assert cells and cells[1] != "–" and cells[2] == "–"
+    assert "its held-out loss was not measured" in text
+
+
+def test_a_failed_run_is_shown_and_marked(results, tmp_path):
+    failed = Causality(max_abs_logit_change=0.5, tolerance=1e-4, passed=False)
+    save(results, make_record("mod", 1, 0.123, causality=failed, status="audit_failed"))
+    (page,) = build(results, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("0.123") == 1  # in the table of runs, and nowhere else
+    assert "is shown but its quality is not compared: the causality audit failed" in text
+    assert "FAILED in 1 of 3" in text
+    assert "2 paired seeds" in text
+
+
+def test_names_are_escaped_and_stay_inside_the_folder(tmp_path):
+    evil = '../../<script>alert("x")</script>|`*'
+    for method in ("dense", "<img src=x onerror=y>", "m$\\frac{$"):
+        record = make_record(method, name=evil, run_id=f"r{len(method)}", comparison_hash="ab12cd")
+        save(tmp_path / "results", record.model_copy(update={"command": "</pre><script>1</script>\n```\n# x"}))
+    (page,) = build(tmp_path / "results", tmp_path / "reports")
+    assert page.parent.parent == tmp_path / "reports"
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "reports"}
+    parsed = parse(page)
+    assert parsed.scripts == 0 and parsed.fetched == []
+    markdown = (page.parent / "report.md").read_text(encoding="utf-8")
+    outside = re.sub(r"^(`{3,})\n.*?^\1$", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    assert "<script" not in outside and "<img" not in outside and "\n# x" not in outside
+
+
+def test_folder_names_are_plain_and_distinct():
+    assert folder_name("tiny-kjv_1.0") == "tiny-kjv_1.0"
+    names = ["a/b", "a-b", "a b", "..", ".", "", "/etc", "é" * 300]
+    folders = [folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", folder) for folder in folders)
+
+
+def test_different_settings_never_share_a_table(results, tmp_path):
+    save(results, make_record("mod", 5, 1.111, comparison_hash="decade", run_id="other"))
+    (page,) = build(results, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    first, second = text.split('<main id="')[1:]
+    assert first.startswith("c0ffee") and second.startswith("decade")
+    assert "1.111" not in first and "1.111" in second
+    assert "There is nothing to compare" in second
+    assert (page.parent / "tables" / "decade" / "comparison.csv").exists()
+
+
+def test_one_method_with_two_settings_is_two_methods(tmp_path):
+    for capacity in (0.125, 0.5):
+        config = {"method": {"name": "mod", "depth": {"capacity": capacity}}}
+        save(tmp_path / "r", make_record("mod", config=config, run_id=f"mod-{capacity}"))
+    save(tmp_path / "r", make_record("dense"))
+    (page,) = build(tmp_path / "r", tmp_path / "p")
+    table = pd.read_csv(page.parent / "tables" / "comparison.csv")
+    assert list(table["method"]) == ["dense", "mod (depth.capacity=0.125)", "mod (depth.capacity=0.5)"]
+
+
+def test_a_newer_run_of_the_same_seed_replaces_the_older_and_says_so(results, tmp_path):
+    save(results, make_record("mod", 0, 1.9, run_id="again", created="2026-12-01T00:00:00Z"))
+    (page,) = build(results, tmp_path)
+    assert "mod--s0 is left out: again is a newer run" in page.read_text(encoding="utf-8")
+
+
+def test_broken_files_are_named_and_the_rest_is_built(results, tmp_path, caplog):
+    (results / "tiny" / "cut").mkdir()
+    (results / "tiny" / "cut" / "record.json").write_text('{"schema_version": 1, "run"', encoding="utf-8")
+    (results / "tiny" / "mod--s1" / "steps.csv").write_text("step,loss\n1,x\n", encoding="utf-8")
+    (results / "tiny" / "mod--s2" / "routing.json").write_text("{", encoding="utf-8")
+    (page,) = build(results, tmp_path / "reports")
+    for name in ("tiny/cut/record.json", "tiny/mod--s1/steps.csv", "tiny/mod--s2/routing.json"):
+        assert name in caplog.text and name in page.read_text(encoding="utf-8")
+    assert str(tmp_path) not in page.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_no_report_is_left_alone(results, tmp_path):
+    notes = tmp_path / "reports" / "tiny" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="is not a report"):
+        build(results, tmp_path / "reports")
+    assert notes.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_crash_leaves_the_old_report_whole(results, tmp_path, monkeypatch):
+    (page,) = build(results, tmp_path / "reports")
+    before = contents(page.parent)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.report.build.render_html", fail)
+    with pytest.raises(UserError, match="No space left"):
+        build(results, tmp_path / "reports")
+    assert contents(page.parent) == before
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["tiny"]
+
+
+def test_terminal_table_and_sentences_agree_with_the_report(tmp_path):
+    nats = {"dense": [210.0, 490.0, 810.0, 300.0, 600.0], "mod": [205.0, 470.0, 790.0, 296.0, 580.0]}
+    records = [make_record(method, loss=sum(total) / 1200) for method, total in nats.items()]
+    for record in records:
+        save(tmp_path / "results", record, nats[record.method])
+    (page,) = build(tmp_path / "results", tmp_path / "reports")
+    (sentence,) = verdicts(records, tmp_path / "results")
+    assert sentence.removeprefix("mod") in page.read_text(encoding="utf-8")
+    head, columns, dense, mod = summary_table(records, tmp_path / "results").splitlines()
+    assert "contract train_flops" in head
+    assert mod.split()[:3] == ["mod", "0", "1.951"] and "−0.058" in mod and "1.50×" in mod
+    assert dense.split() == ["dense", "0", "2.008", "–", "–", "–", "–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "status", "message"),
+    [
+        (None, 0, ""),
+        ("broken", 1, "tiny/cut/record.json is not a whole JSON file"),
+        ("empty", 2, "there is no record.json"),
+    ],
+)
+def test_command_line(results, tmp_path, damage, status, message):
+    if damage == "broken":
+        (results / "tiny" / "cut").mkdir()
+        (results / "tiny" / "cut" / "record.json").write_text("{", encoding="utf-8")
+    if damage == "empty":
+        results = tmp_path / "none"
+        results.mkdir()
+    command = [sys.executable, "-m", "bench.report", str(results), "--reports", str(tmp_path / "reports")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == status
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if message else 0)
+    assert (tmp_path / "reports" / "tiny" / "index.html").exists() == (status != 2)
+
+
+def test_report_needs_neither_torch_nor_the_model():
+    code = "import sys, bench.report.__main__; print([m for m in sys.modules if m == 'torch' or m.startswith('bench.model')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "[]", done.stderr
