@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.report.build import write_report
 from bench.report.load import read_results
+from bench.report.write import write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

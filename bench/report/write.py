@@ -46,7 +46,7 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
 def folder_name(name: str) -> str:
     """`name` as one plain folder name; a changed name gets a fingerprint, so that two names never share a folder."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
-    return plain if plain == name else f"{plain or 'comparison'}-{digest(name, 6)}"
+    return plain if plain and plain == name else f"{plain or 'comparison'}-{digest(name, 6)}"
 
 
 def _swap(fresh: Path, target: Path, old: Path) -> None:

@@ -1,0 +1,58 @@
+"""The order in which a model meets the training text: a function of the seed and the step, nothing else."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Batches:
+    """Batches of windows of `context` tokens.
+
+    An epoch cuts the text into windows that do not overlap, from a random offset below `context`, and
+    visits each once in random order; the next epoch draws another offset and another order. A window's
+    targets are its inputs shifted by one. Every method and its dense twin see the same batches, and a
+    resumed run sees what it would have seen.
+
+    Raises UserError where the text is too short for one window and its last target.
+    """
+
+    def __init__(self, tokens: np.ndarray, context: int, batch_size: int, seed: int) -> None:
+        if context + 1 > len(tokens):
+            raise UserError(
+                f"model.context={context} needs {context + 1} training tokens in a row, but the corpus has "
+                f"{len(tokens)}. Set model.context to at most {len(tokens) - 1} or give data.train more text."
+            )
+        self.tokens = tokens
+        self.context = context
+        self.batch_size = batch_size
+        # So many windows fit from any offset below `context`, if the text is two windows long at all.
+        self.windows_per_epoch = max(1, (len(tokens) - context) // context)
+        spare = len(tokens) - 1 - self.windows_per_epoch * context
+        offsets = min(context, spare + 1)
+
+        @lru_cache(maxsize=2)  # a batch may reach into the next epoch
+        def starts(epoch: int) -> np.ndarray:
+            random = np.random.default_rng([seed, epoch])
+            return random.integers(offsets) + context * random.permutation(self.windows_per_epoch)
+
+        self._starts = starts
+
+    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of a training step, counted from 0: int64 (batch_size, context) each."""
+        import torch
+
+        first = step * self.batch_size
+        places = [divmod(sample, self.windows_per_epoch) for sample in range(first, first + self.batch_size)]
+        begins = [self._starts(epoch)[place] for epoch, place in places]
+        windows = torch.from_numpy(
+            np.stack([self.tokens[begin : begin + self.context + 1] for begin in begins]).astype(np.int64)
+        )
+        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()

@@ -1,0 +1,104 @@
+"""Routing statistics on held-out text, and the passage that the report's heat map shows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data import Document, Tokenizer
+from bench.model import Routing, Transformer
+from bench.record import Passage, RoutingDetail, RoutingStatistics
+
+_BINS = 60
+
+
+class RoutingObserver:
+    """Watches forward passes over held-out text and adds up what the routers did."""
+
+    def __init__(self) -> None:
+        self.agreed: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # layer -> agreements, tokens
+        self.processed: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.load: dict[int, Tensor] = {}
+        self.weights: dict[str, list[Tensor]] = {"selected": [], "skipped": []}
+
+    def watch(self, routings: list[Routing], valid: Tensor, causal: bool) -> None:
+        """Agreement with top-k comes from the non-causal pass, everything else from the causal one."""
+        for routing in routings:
+            if routing.selected is not None and causal:
+                _add(self.processed[routing.layer], routing.selected, valid)
+            if routing.selected is not None and not causal and routing.causal_choice is not None:
+                _add(self.agreed[routing.layer], routing.causal_choice == routing.selected, valid)
+                assert routing.weights is not None
+                self.weights["selected"].append(routing.weights[routing.selected].cpu())
+                self.weights["skipped"].append(routing.weights[~routing.selected & valid].cpu())
+            if routing.expert_counts is not None and causal:
+                counts = routing.expert_counts.cpu().double()
+                self.load[routing.layer] = self.load.get(routing.layer, torch.zeros_like(counts)) + counts
+
+    def statistics(self, n_noop: int) -> RoutingStatistics | None:
+        """The record's routing figures; None where nothing was routed."""
+        if not self.processed and not self.load:
+            return None
+        accuracy, fraction = _shares(self.agreed), _shares(self.processed)
+        real = {layer: load[: len(load) - n_noop] for layer, load in self.load.items()}
+        spread = [float(load.std(correction=0) / load.mean()) for load in real.values() if load.sum()]
+        noop = [float(load[len(load) - n_noop :].sum() / load.sum()) for load in self.load.values() if load.sum()]
+        return RoutingStatistics(
+            predictor_accuracy=_mean(list(accuracy.values())),
+            predictor_accuracy_by_layer=accuracy or None,
+            fraction_processed=_mean(list(fraction.values())),
+            fraction_processed_by_layer=fraction or None,
+            expert_load_cv=_mean(spread),
+            noop_fraction=_mean(noop) if n_noop else None,
+        )
+
+    def detail(self, n_noop: int, passage: Passage | None) -> RoutingDetail:
+        """What the report draws: histogram, expert load and the passage."""
+        load = {str(layer): (load / load.sum().clamp(min=1)).tolist() for layer, load in sorted(self.load.items())}
+        if not self.weights["selected"]:
+            return RoutingDetail(passage=passage, expert_load=load or None, n_noop=n_noop)
+        values = {name: torch.cat(parts).numpy() for name, parts in self.weights.items()}
+        everything = np.concatenate(list(values.values()))
+        edges = np.linspace(*np.percentile(everything, [0.1, 99.9]), _BINS + 1)
+        counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0].tolist() for name, v in values.items()}
+        return RoutingDetail(
+            passage=passage,
+            weight_edges=edges.tolist(),
+            weight_counts=counts,
+            expert_load=load or None,
+            n_noop=n_noop,
+        )
+
+
+def _add(sums: list[float], hits: Tensor, valid: Tensor) -> None:
+    sums[0] += float((hits & valid).sum())
+    sums[1] += float(valid.sum())
+
+
+def _shares(sums: dict[int, list[float]]) -> dict[str, float]:
+    return {str(layer): hits / tokens for layer, (hits, tokens) in sorted(sums.items()) if tokens}
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+@torch.no_grad()
+def observe_passage(model: Transformer, document: Document, tokenizer: Tokenizer) -> Passage | None:
+    """What each depth-routed block does with the first T tokens of `document`, causally routed."""
+    model.eval()
+    ids = document.tokens[: model.context]
+    tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64))[None].to(model.embedding.weight.device)
+    _, routings = model(tokens, causal=True)
+    routed = [r for r in routings if r.selected is not None and r.weights is not None]
+    if not routed:
+        return None
+    return Passage(
+        tokens=tokenizer.pieces(ids.tolist()),
+        layers=[r.layer for r in routed],
+        processed=[r.selected[0].tolist() for r in routed if r.selected is not None],
+        weights=[[round(w, 4) for w in r.weights[0].tolist()] for r in routed if r.weights is not None],
+    )

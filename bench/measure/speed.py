@@ -1,0 +1,71 @@
+"""Training steps of several models, timed in turn in one process, and the machine's matrix-product rate."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from bench.record import Timing
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a host clock read after it is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleave(actions: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[list[float]]:
+    """Seconds of each action in each of `rounds` rounds A B C, A B C, ..., after one round of warm-up.
+
+    Whatever drifts on the machine drifts for all of them, so ratios within a round hold.
+    """
+    seconds: list[list[float]] = [[] for _ in actions]
+    for round_number in range(rounds + 1):
+        for action, samples in zip(actions, seconds, strict=True):
+            synchronise(device)
+            started = time.perf_counter()
+            action()
+            synchronise(device)
+            if round_number:
+                samples.append(time.perf_counter() - started)
+    return seconds
+
+
+def timing(samples: Sequence[float]) -> Timing:
+    """Median with its distribution-free 95 % interval: the order statistics whose binomial coverage holds it.
+
+    With fewer than 6 samples no such interval exists, and the range is given instead.
+    """
+    ordered, n = sorted(samples), len(samples)
+    tail, rank = 0.0, 0
+    for below in range(n // 2):
+        tail += math.comb(n, below) / 2**n
+        if 2 * tail > 0.05:
+            break
+        rank = below
+    return Timing(
+        median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n
+    )
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of one large square matrix product: the practical ceiling that utilisation is measured against."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    seconds = interleave([lambda: a @ b], 7, device)[0]
+    return 2 * side**3 / statistics.median(seconds)
+
+
+def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
+    """Round by round."""
+    return [a / b for a, b in zip(numerator, denominator, strict=True)]
+
+
+def fixed_batch(inputs: Tensor, targets: Tensor, step: Callable[[Tensor, Tensor, float], object]):
+    """A step on the same batch at learning rate 0: all of the work, no change to the weights."""
+    return lambda: step(inputs, targets, 0.0)

@@ -1,0 +1,1 @@
+"""Training: the optimiser and its schedule, the loop, and checkpoints that resume it."""

@@ -1,0 +1,115 @@
+"""Checkpoints: weights, optimiser state and random state in safetensors, the counters in a small JSON.
+
+The JSON is written last and names the tensors it belongs to, so a kill at any moment leaves the
+previous checkpoint or the new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bench.errors import UserError
+from bench.record import write_atomically
+
+_INDEX = "checkpoint.json"
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer once; a tied weight goes by its first name."""
+    return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items() if not _alias(model, name)}
+
+
+def _alias(model: nn.Module, name: str) -> bool:
+    first = dict(model.named_parameters(remove_duplicate=True))
+    every = dict(model.named_parameters(remove_duplicate=False))
+    return name in every and name not in first
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file, or none: a full disk is a UserError and leaves nothing behind."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error}. Free some space or set results_dir to another folder.") from error
+
+
+def save(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, counters: dict[str, Any]) -> None:
+    """Write a checkpoint of `model` and `optimiser` into `folder`, replacing the previous one.
+
+    counters: plain values: `step`, `config_hash` and whatever else the loop needs back.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{key}.{name}"] = value
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    path = folder / f"checkpoint-{counters['step']}.safetensors"
+    save_tensors(tensors, path)
+    write_atomically(folder / _INDEX, json.dumps({**counters, "tensors": path.name}, indent=2) + "\n")
+    for old in folder.glob("checkpoint-*.safetensors"):
+        if old != path:
+            old.unlink()
+
+
+def load(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, config_hash: str
+) -> dict[str, Any] | None:
+    """Restore what `save` wrote; returns its counters, or None where there is no checkpoint.
+
+    Raises UserError for a truncated file or a checkpoint of another configuration.
+    """
+    index = folder / _INDEX
+    if not index.exists():
+        return None
+    try:
+        counters = json.loads(index.read_text(encoding="utf-8"))
+        tensors = load_file(folder / counters["tensors"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{index} or its tensors are damaged ({error}). Delete {folder} to train from the start.") from error
+    if counters["config_hash"] != config_hash:
+        raise UserError(
+            f"{index} belongs to another configuration ({counters['config_hash']}, not {config_hash}). "
+            f"Delete {folder} to train from the start, or set name= to write elsewhere."
+        )
+    load_weights(model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, index)
+    for name, parameter in model.named_parameters():
+        state = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            if f"optimiser.{key}.{name}" in tensors:
+                state[key] = tensors[f"optimiser.{key}.{name}"].to(parameter.device)
+        if state:
+            optimiser.state[parameter] = state
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    return counters
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Put `tensors` into `model`; raises UserError where names or shapes differ."""
+    expected = weights(model)
+    wrong = [n for n in expected if n not in tensors or tensors[n].shape != expected[n].shape]
+    if wrong or len(tensors) != len(expected):
+        raise UserError(f"{source} does not fit this model (first difference: {(wrong or ['its number of tensors'])[0]}).")
+    with torch.no_grad():
+        for name, target in expected.items():
+            target.copy_(tensors[name])
+
+
+def remove(folder: Path) -> None:
+    """Delete the checkpoint of a finished run."""
+    (folder / _INDEX).unlink(missing_ok=True)
+    for path in folder.glob("checkpoint-*.safetensors"):
+        path.unlink()

@@ -1,0 +1,210 @@
+"""The loop: from a plan to trained weights, with a log, checkpoints and a way to stop."""
+
+from __future__ import annotations
+
+import csv
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.config import TrainConfig
+from bench.data import Batches
+from bench.errors import UserError
+from bench.flops.match import Plan
+from bench.train import checkpoint
+from bench.train.optimiser import schedule
+from bench.train.step import StepReport, Trainee
+
+_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss", "lr", "grad_norm"]
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived; a checkpoint was written after the step that was under way."""
+
+
+@dataclass
+class Trained:
+    """How training went. seconds: in steps alone; diverged: the step at which the loss became NaN."""
+
+    steps: int
+    tokens: int
+    flops: float
+    seconds: float
+    final_loss: float | None
+    diverged: int | None = None
+
+
+@dataclass
+class Budget:
+    """When to stop: at planned training FLOPs, or after `seconds` of training where they are given."""
+
+    flops: float
+    seconds: float | None = None
+
+    def progress(self, flops: float, seconds: float) -> float:
+        """Share of the budget that is spent."""
+        return flops / self.flops if self.seconds is None else seconds / self.seconds
+
+
+def train(
+    trainee: Trainee,
+    batches: Batches,
+    plan: Plan,
+    budget: Budget,
+    folder: Path,
+    config_hash: str,
+    label: str,
+    matmul_flops: float,
+) -> Trained:
+    """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
+
+    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row.
+    Raises Interrupted after a signal, with a checkpoint written.
+    """
+    config = trainee.config
+    state = checkpoint.load(folder, trainee.model, trainee.optimiser, config_hash)
+    state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
+    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop, _bar(plan, state) as bar:
+        bar.set_description(label)
+        saved_at = time.monotonic()
+        while not _spent(state, budget, plan):
+            inputs, targets = batches.at(state["step"])
+            lr = trainee.peak_lr * schedule(_after(state, budget, plan), config)
+            started = time.perf_counter()
+            report = trainee.step(inputs, targets, lr)
+            state["seconds"] += time.perf_counter() - started
+            state["step"] += 1
+            state["flops"] += plan.step_flops + report.extra_flops
+            if not math.isfinite(report.loss):
+                return _finish(state, plan, diverged=state["step"])
+            state["losses"] = [*state["losses"][-19:], report.loss]
+            log.write(state, report, lr, plan)
+            _show(bar, state, report, budget, plan, matmul_flops)
+            if stop.requested or time.monotonic() - saved_at > config.checkpoint_every_seconds:
+                log.flush()
+                checkpoint.save(folder, trainee.model, trainee.optimiser, {**state, "config_hash": config_hash})
+                saved_at = time.monotonic()
+            if stop.requested:
+                raise Interrupted
+    return _finish(state, plan)
+
+
+def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
+    """Whether one more step would end farther from the budget than this point is."""
+    if state["step"] == 0:
+        return False
+    left = 1.0 - budget.progress(state["flops"], state["seconds"])
+    step = budget.progress(plan.step_flops, state["seconds"] / state["step"])
+    return left < step / 2
+
+
+def _after(state: dict[str, Any], budget: Budget, plan: Plan) -> float:
+    """Progress at the end of the coming step: the first step of a warm-up is not idle."""
+    seconds = state["seconds"] / state["step"] if state["step"] else 0.0
+    return budget.progress(state["flops"] + plan.step_flops, state["seconds"] + seconds)
+
+
+def _finish(state: dict[str, Any], plan: Plan, diverged: int | None = None) -> Trained:
+    losses = state["losses"]
+    return Trained(
+        steps=state["step"],
+        tokens=state["step"] * plan.batch_tokens,
+        flops=state["flops"],
+        seconds=state["seconds"],
+        final_loss=sum(losses) / len(losses) if losses else None,
+        diverged=diverged,
+    )
+
+
+class _StepLog:
+    """`steps.csv`; on resuming, rows after the checkpoint are dropped, for they will be made again."""
+
+    def __init__(self, path: Path, resume_at: int):
+        kept: list[dict[str, str]] = []
+        if resume_at and path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_at]
+        try:
+            self.file = open(path, "w", newline="", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}. Set results_dir to another folder.") from error
+        self.kept = kept
+        self.writer: csv.DictWriter[str] | None = None
+
+    def __enter__(self) -> _StepLog:
+        if self.kept:
+            self._start(list(self.kept[0]))
+            assert self.writer is not None
+            self.writer.writerows(self.kept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def _start(self, columns: list[str]) -> None:
+        self.writer = csv.DictWriter(self.file, columns)
+        self.writer.writeheader()
+
+    def write(self, state: dict[str, Any], report: StepReport, lr: float, plan: Plan) -> None:
+        row = {
+            "step": state["step"],
+            "tokens": state["step"] * plan.batch_tokens,
+            "train_flops": f"{state['flops']:.6e}",
+            "seconds": f"{state['seconds']:.3f}",
+            "loss": f"{report.loss:.5f}",
+            "lr": f"{lr:.4e}",
+            "grad_norm": f"{report.grad_norm:.4f}",
+        } | {name: f"{value:.5f}" for name, value in report.metrics.items()}
+        if self.writer is None:
+            self._start([*_COLUMNS, *report.metrics])
+        assert self.writer is not None
+        self.writer.writerow(row)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+class _Stop:
+    requested = False
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[_Stop]:
+    """Turn SIGINT and SIGTERM into a request that the loop honours after its step."""
+    stop = _Stop()
+
+    def request(*_: object) -> None:
+        stop.requested = True
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _bar(plan: Plan, state: dict[str, Any]) -> tqdm:
+    layout = "{desc} {percentage:3.0f}% |{bar:20}| {postfix}"
+    return tqdm(total=1.0, initial=0.0, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
+
+
+def _show(
+    bar: tqdm, state: dict[str, Any], report: StepReport, budget: Budget, plan: Plan, matmul_flops: float
+) -> None:
+    progress = min(1.0, budget.progress(state["flops"], state["seconds"]))
+    bar.n = progress
+    left = state["seconds"] * (1 - progress) / progress
+    bar.set_postfix_str(
+        f"loss {report.loss:.3f}  {state['step'] * plan.batch_tokens / state['seconds']:,.0f} tok/s  "
+        f"{state['flops'] / state['seconds'] / matmul_flops:.0%} of matmul rate  {left:.0f} s left",
+        refresh=False,
+    )
+    bar.update(0)

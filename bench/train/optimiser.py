@@ -1,0 +1,53 @@
+"""AdamW, its learning rate, and clipping."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from bench.config import TrainConfig
+
+
+def peak_lr(config: TrainConfig, d_model: int) -> tuple[float, str]:
+    """The peak learning rate and the rule it came from, in words for the report."""
+    if config.lr is not None:
+        return config.lr, "given: train.lr"
+    return config.lr_at_128 * math.sqrt(128 / d_model), f"rule: {config.lr_at_128:g} x sqrt(128 / d_model), every method"
+
+
+def schedule(progress: float, config: TrainConfig) -> float:
+    """Share of the peak learning rate after a share `progress` of the budget: linear warm-up, then a cosine.
+
+    Progress is spent budget, not steps, so that runs whose steps vary in cost, or that stop at a
+    number of seconds, follow the same shape.
+    """
+    if progress < config.warmup:
+        return progress / config.warmup
+    done = min(1.0, (progress - config.warmup) / max(1e-9, 1.0 - config.warmup))
+    return config.lr_final + (1.0 - config.lr_final) * (1.0 + math.cos(math.pi * done)) / 2
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); matrices decay, norms and biases do not."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, betas=(config.beta1, config.beta2), fused=True)
+
+
+def clip(model: nn.Module, limit: float) -> float:
+    """Clip gradients to a norm of `limit`; returns the language model's norm before clipping.
+
+    A causal predictor learns from a stop-gradient and must not touch the model: it is clipped by its
+    own norm, so that it cannot shrink the model's step.
+    """
+    own, predictors = [], []
+    for name, parameter in model.named_parameters():
+        (predictors if "causal_router" in name else own).append(parameter)
+    if predictors:
+        nn.utils.clip_grad_norm_(predictors, limit)
+    return nn.utils.clip_grad_norm_(own, limit).item()

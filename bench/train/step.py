@@ -1,0 +1,101 @@
+"""One training step: forward, backward, clip, update."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bench.config import TrainConfig
+from bench.methods.experts import TokenChoice
+from bench.model import Routing, Transformer
+from bench.model.transformer import next_token_loss
+from bench.train.optimiser import clip, make_optimiser, peak_lr
+
+
+@dataclass
+class StepReport:
+    """What a step did. loss: mean next-token cross-entropy in nats, without auxiliary losses."""
+
+    loss: float
+    grad_norm: float
+    extra_flops: float  # executed beyond the plan, forward and backward
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products: as configured, or bfloat16 on CUDA and float32 elsewhere."""
+    if config.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, config.dtype)
+
+
+def autocast(device: torch.device, dtype: torch.dtype):
+    """Autocast to `dtype`, or nothing where that is float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+class Trainee:
+    """A model, its optimiser, and how one step of it is taken."""
+
+    def __init__(self, model: Transformer, config: TrainConfig, d_model: int, device: torch.device):
+        self.model = model.to(device).train()
+        self.config = config
+        self.device = device
+        self.dtype = precision(config, device)
+        self.peak_lr, self.lr_rule = peak_lr(config, d_model)
+        self.optimiser = make_optimiser(self.model, config, self.peak_lr)
+        compiled = config.compile if config.compile is not None else device.type == "cuda"
+        self.forward = torch.compile(self.model) if compiled else self.model
+
+    def step(self, inputs: Tensor, targets: Tensor, lr: float) -> StepReport:
+        """inputs, targets (B, T) int64; updates the model with learning rate `lr`."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        parts = max(1, inputs.shape[0] // (self.config.micro_batch_size or inputs.shape[0]))
+        losses, passes = [], []
+        for tokens, wanted in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
+            with autocast(self.device, self.dtype):
+                logits, routings = self.forward(tokens.to(self.device, non_blocking=True))
+                loss = next_token_loss(logits, wanted.to(self.device, non_blocking=True))
+            auxiliary = sum(value for routing in routings for value in routing.losses.values())
+            ((loss + auxiliary) / parts).backward()
+            losses.append(loss.detach())
+            passes.append(routings)
+        grad_norm = clip(self.model, self.config.grad_clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._balance(passes)
+        return StepReport(
+            loss=torch.stack(losses).mean().item(),
+            grad_norm=grad_norm,
+            extra_flops=_extra_flops(passes),
+            metrics=_mean_metrics(passes),
+        )
+
+    def _balance(self, passes: list[list[Routing]]) -> None:
+        """Loss-free balancing moves its biases once a step, by the step's whole load."""
+        for module in self.model.modules():
+            if isinstance(module, TokenChoice) and module.config.balance == "bias":
+                counts = [r.expert_counts for routings in passes for r in routings if r.layer == module.layer]
+                module.adjust_bias(torch.stack([c for c in counts if c is not None]).sum(dim=0))
+
+
+def _extra_flops(passes: list[list[Routing]]) -> float:
+    forward = sum(float(r.executed_flops) for routings in passes for r in routings if r.executed_flops is not None)
+    return 3.0 * forward
+
+
+def _mean_metrics(passes: list[list[Routing]]) -> dict[str, float]:
+    """Each metric's mean over layers and micro-batches."""
+    gathered: dict[str, list[Tensor]] = {}
+    for routings in passes:
+        for routing in routings:
+            for name, value in (*routing.metrics.items(), *routing.losses.items()):
+                if name not in ("balance", "z"):  # their unweighted values are among the metrics
+                    gathered.setdefault(name, []).append(value.detach())
+    return {name: torch.stack(values).mean().item() for name, values in gathered.items()}
