@@ -63,11 +63,12 @@ class MethodConfig:
     """A point on the two axes: a depth router or none, experts or one feed-forward."""
 
     name: str = MISSING
-    variant: str | None = None  # mode only: staged | integrated
+    variant: str | None = None  # one of `variants`, where a method has several (mode: staged | integrated)
     layers: float = 1.0  # depth as a share of the dense twin's (shallow: less than 1)
     depth: DepthConfig | None = None
     experts: ExpertsConfig | None = None
     options: dict[str, Any] = field(default_factory=dict)  # values of a method with a module of its own
+    variants: dict[str, Any] = field(default_factory=dict)  # variant -> values it puts over these
 
 
 @dataclass
@@ -134,6 +135,15 @@ class EvaluateConfig:
 
 
 @dataclass
+class StudyConfig:
+    """A fixed set of measurements with a report page of its own."""
+
+    name: str = MISSING
+    methods: list[str] = field(default_factory=list)  # names in conf/method, with a variant after a slash
+    rounds: int = 12  # interleaved samples of each
+
+
+@dataclass
 class RunConfig:
     """One run, whole. Everything that changes its result is in here and in its config hash."""
 
@@ -146,13 +156,14 @@ class RunConfig:
     seed: int = 0
     name: str | None = None  # the comparison's folder; None: from scale, data, contract and settings
     scale: str = "custom"
+    study: StudyConfig | None = None
     results_dir: str = "results"
     reports_dir: str = "reports"
     dry_run: bool = False
 
 
 # Where a run is written, or how often it is saved, changes nothing in its result.
-_NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run"}
+_NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
 
 
 def shared_settings(config: RunConfig) -> dict[str, Any]:

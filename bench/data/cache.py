@@ -39,7 +39,7 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> bool:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"cannot write data.cache_dir={str(folder.parent)!r}: {error.strerror}. "
+            f"cannot write data.cache_dir={str(folder.parent)!r}: {error.strerror or error}. "
             "Free some space there or set data.cache_dir to another folder."
         ) from error
     return True

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.config import DataConfig, digest
-from bench.data import kjv
 from bench.data.cache import cached_folder
-from bench.data.files import content_hash, find_files, read_documents
-from bench.data.hub import download
-from bench.data.split import Reader, Split, document_hash, hold_out, split_by_source
+from bench.data.sources import open_source
+from bench.data.split import Split
 from bench.data.tokenizer import SubwordTokenizer, Tokenizer, load_tokenizer, make_tokenizer, tokenizer_identity
 from bench.errors import UserError
 
-_FORMAT = 1  # raise it when equal configurations should yield other tokens than before
+_FORMAT = 1  # raise it when an equal configuration is to yield other tokens than before
 _BATCH_CHARACTERS = 4_000_000  # texts tokenised together
 
 
@@ -39,7 +35,7 @@ class Corpus:
 
     name: str
     tokenizer: Tokenizer
-    train: np.memmap  # (train_tokens,): documents, each followed by the end-of-text token
+    train: np.memmap  # (train_tokens,) of tokenizer.dtype: documents, each followed by the end-of-text token
     validation: list[Document]
     fingerprint: str
 
@@ -49,34 +45,75 @@ class Corpus:
 
 
 def prepare(config: DataConfig) -> Corpus:
-    """The corpus of a configuration, from `cache_dir` or, if it is not there, built into it.
+    """The corpus of a configuration, from `cache_dir` or, where it is not there, built into it.
 
-    The cache is keyed by the text's content and the tokenizer, not by paths or names. Prints a line if
-    it had to build. Raises UserError for any value, file, network or disk that stands in the way.
+    The cache is keyed by the content of the text and by the tokenizer, not by paths. Prints a line if it
+    had to build. Raises UserError for any value, file, network or disk that stands in the way.
     """
-    identity, split = _open_source(config)
-    fingerprint = digest([_FORMAT, identity, tokenizer_identity(config.tokenizer)], 12)
-    folder = Path(config.cache_dir) / fingerprint
-    built = cached_folder(folder, lambda temporary: _build(config, split(), temporary))
+    identity = tokenizer_identity(config.tokenizer)
+    source = open_source(config)
+    fingerprint = digest([_FORMAT, source.identity, identity], 12)
+    folder = Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}"
+    built = cached_folder(folder, lambda temporary: _build(config, source.split(), temporary))
     corpus = _load(config, folder, fingerprint)
     if built:
         print(
-            f"Prepared {config.name}: {corpus.train_tokens:,} training tokens ({corpus.tokenizer.name}) and "
-            f"{len(corpus.validation)} validation documents, in {folder}."
+            f"Prepared {config.name}: {corpus.train_tokens:,} training tokens ({corpus.tokenizer.name}), "
+            f"{len(corpus.validation):,} validation documents, in {folder}."
         )
     return corpus
 
 
-def _open_source(config: DataConfig) -> tuple[Any, Any]:
-    """What identifies the text, and a function that reads and splits it."""
-    if config.source == "kjv":
-        return _open_kjv(config)
-    if config.source == "text":
-        if not config.train:
-            raise UserError("data.train is empty. Name your text files, for example data.train=[texts/*.txt].")
-        train = find_files(config.train, "data.train")
-        return _open_files(config, train, find_files(config.validation, "data.validation"), config.text_key)
-    if config.source == "hub":
-        training, validation = download(config)
-        return _open_files(config, [training], [validation], "text")
-    raise UserError(f"data.source={config.source!r} is not known. Choose one of kjv, text, hub.")
+def _build(config: DataConfig, split: Split, folder: Path) -> None:
+    tokenizer = make_tokenizer(config.tokenizer, split.train())
+    if isinstance(tokenizer, SubwordTokenizer):
+        tokenizer.save(folder)
+    train_tokens = _write_tokens(folder / "train.bin", split.train(), tokenizer)
+    _write_tokens(folder / "validation.bin", split.validation, tokenizer)
+    with open(folder / "validation.jsonl", "w", encoding="utf-8") as file:
+        for text in split.validation:
+            file.write(json.dumps({"text": text}) + "\n")
+    for side, is_empty in (("train", train_tokens == 0), ("validation", not split.validation)):
+        if is_empty:
+            raise UserError(
+                f"data={config.name} is too small: no text is left for {side}, where a document that both sides "
+                "have counts as validation. Give more text."
+            )
+
+
+def _write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer) -> int:
+    """Writes documents, each followed by `eot`, a batch at a time; returns the number of tokens."""
+    end = np.array([tokenizer.eot], tokenizer.dtype)
+    total = 0
+    with open(path, "wb") as file:
+        for batch in _batches_of_text(texts):
+            for tokens in tokenizer.encode_batch(batch):
+                file.write(np.concatenate([tokens, end]).tobytes())
+                total += len(tokens) + 1
+    return total
+
+
+def _batches_of_text(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    yield batch
+
+
+def _load(config: DataConfig, folder: Path, fingerprint: str) -> Corpus:
+    tokenizer = load_tokenizer(config.tokenizer, folder)
+    train = np.memmap(folder / "train.bin", tokenizer.dtype, mode="r")
+    joined = np.fromfile(folder / "validation.bin", tokenizer.dtype)
+    ends = np.flatnonzero(joined == tokenizer.eot)
+    with open(folder / "validation.jsonl", encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] for line in file]
+    validation = [
+        Document(text, tokens[:-1], len(text.encode()))
+        for text, tokens in zip(texts, np.split(joined, ends[:-1] + 1), strict=True)
+    ]
+    return Corpus(config.name, tokenizer, train, validation, fingerprint)

@@ -11,7 +11,7 @@ import glob
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def content_hash(path: Path) -> str:
 def read_documents(path: Path, text_key: str) -> Iterator[str]:
     """The documents of one file, in order; those without a visible character are left out.
 
-    Raises UserError naming the file, and the line or row, where it holds something other than text.
+    Raises UserError naming the file, and the line or row, where it holds something other than text, or
+    nothing at all.
     """
     if path.suffix == ".txt":
         texts = iter([_decode(path.read_bytes(), str(path)).removeprefix("\ufeff")])
@@ -72,20 +73,24 @@ def read_documents(path: Path, text_key: str) -> Iterator[str]:
         texts = _read_parquet(path, text_key)
     else:
         texts = _read_json_lines(path, text_key)
+    is_empty = True
     for text in texts:
         if text.strip():
+            is_empty = False
             yield text
+    if is_empty:
+        raise UserError(f"{path} holds no text. Leave it out or put text into it.")
 
 
 def _read_json_lines(path: Path, text_key: str) -> Iterator[str]:
     import zstandard
 
     with open(path, "rb") as file:
+        lines: Iterable[bytes] = file
         if path.suffix == ".zst":
-            decompressor = zstandard.ZstdDecompressor()
-            lines = io.BufferedReader(decompressor.stream_reader(file, read_across_frames=True), 1 << 20)
-        else:
-            lines = file
+            lines = io.BufferedReader(
+                zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True), 1 << 20
+            )
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
@@ -93,15 +98,19 @@ def _read_json_lines(path: Path, text_key: str) -> Iterator[str]:
                     try:
                         row = json.loads(_decode(line, place))
                     except json.JSONDecodeError as error:
-                        raise UserError(f"{place}: not a JSON object ({error.msg}). Give one object a line.") from error
+                        raise UserError(
+                            f"{place}: not whole JSON ({error.msg}). Give one object a line; "
+                            "fetch the file again if it was cut short."
+                        ) from error
                     yield _text_of(row, text_key, place)
         except zstandard.ZstdError as error:
             raise UserError(f"{path} is not a whole zstd file ({error}). Compress it again.") from error
 
 
 def _read_parquet(path: Path, text_key: str) -> Iterator[str]:
-    from datasets import load_dataset
+    from datasets import load_dataset, logging
 
+    logging.set_verbosity(logging.CRITICAL)  # errors are raised as well as logged
     try:
         rows = load_dataset("parquet", data_files=glob.escape(str(path)), split="train", streaming=True)
         for number, row in enumerate(rows, 1):

@@ -29,7 +29,7 @@ def chapters() -> dict[tuple[str, int], str]:
     database hold one verse or several, at times across the end of a chapter, each after a mark like
     "1:14"; the one row without a mark is a heading that strayed into Jonah.
     """
-    query = "SELECT ShortName, Passage1, Passage2 FROM Bible JOIN Books USING (TestamentID, BookID) ORDER BY Bible.rowid"
+    query = "SELECT ShortName, Passage1, Passage2 FROM Bible b JOIN Books USING (TestamentID, BookID) ORDER BY b.rowid"
     with sqlite3.connect(f"file:{database()}?mode=ro&immutable=1", uri=True) as connection:
         rows = connection.execute(query).fetchall()
     verses: dict[tuple[str, int], list[str]] = {}

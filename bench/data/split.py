@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 
-from bench.errors import UserError
-
 Reader = Callable[[], Iterator[str]]  # reads the same documents from the start each time it is called
 
 _SHARE = 20  # one in so many is held out
@@ -38,8 +36,6 @@ def hold_out(read: Reader, limit: int) -> Split:
     are fewer than 20 distinct documents, the end of each is held out instead, a twentieth of its length,
     cut between paragraphs, lines or words where possible.
     """
-    if limit < 1:
-        raise UserError(f"data.validation_documents={limit} leaves nothing to validate on. Use 1 or more.")
     seen: set[bytes] = set()
 
     def distinct() -> Iterator[tuple[bytes, str]]:

@@ -61,7 +61,7 @@ class ByteTokenizer(Tokenizer):
         return [np.frombuffer(text.encode(), np.uint8).astype(self.dtype) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return bytes(ids).decode(errors="replace")
+        return np.asarray(ids).astype(np.uint8).tobytes().decode(errors="replace")
 
 
 class SubwordTokenizer(Tokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -26,6 +27,7 @@ def peak_bytes(step: Callable[[], object], model: nn.Module, optimiser: torch.op
     kept += sum(
         v.numel() * v.element_size() for s in optimiser.state.values() for v in s.values() if torch.is_tensor(v)
     )
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints its own start and stop otherwise
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     results = profiler.profiler.kineto_results  # the public summary has no order in time

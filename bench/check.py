@@ -1,0 +1,104 @@
+"""What must hold of a configuration before anything is created or torch is imported."""
+
+from __future__ import annotations
+
+from bench.config import RunConfig
+from bench.errors import UserError
+
+_CHOICES = {
+    "contract.name": ("train_flops", "forward_flops", "tokens", "active_params", "total_params", "wall_clock"),
+    "data.source": ("kjv", "text", "hub"),
+    "data.tokenizer.kind": ("bytes", "bpe", "pretrained"),
+    "train.device": ("auto", "cpu", "cuda"),
+    "train.dtype": ("auto", "float32", "bfloat16"),
+    "method.depth.router": ("learned", "gaussian"),
+    "method.depth.scope": ("block", "attention", "feed_forward"),
+    "method.depth.causal": ("predictor", "bce"),
+    "method.experts.routing": ("token_choice", "expert_choice"),
+    "method.experts.balance": ("loss", "bias", "none"),
+}
+
+_AT_LEAST_ONE = (
+    "model.n_layers", "model.d_model", "model.n_heads", "model.n_kv_heads", "model.d_ff", "model.context",
+    "train.batch_size", "train.micro_batch_size", "train.threads", "data.validation_documents", "data.max_documents",
+    "data.tokenizer.vocab_size", "evaluate.validation_tokens", "evaluate.batch_size", "evaluate.limit",
+    "evaluate.timing_steps", "method.depth.every", "method.depth.predictor_hidden", "method.experts.n_experts",
+    "method.experts.top_k", "method.experts.hidden",
+)  # fmt: skip
+
+_POSITIVE = ("train.budget_flops", "train.lr", "train.lr_at_128", "train.grad_clip", "model.rope_theta",
+             "contract.tolerance", "method.layers", "train.checkpoint_every_seconds")  # fmt: skip
+
+_NOT_NEGATIVE = ("train.weight_decay", "method.experts.n_shared", "method.experts.n_noop", "method.experts.z_loss",
+                 "method.experts.balance_loss", "method.depth.causal_loss", "seed")  # fmt: skip
+
+_SHARES = ("train.warmup", "train.lr_final", "train.beta1", "train.beta2")
+
+
+def check(config: RunConfig) -> None:
+    """Raise UserError for the first value that cannot work, naming its key, the value and what is allowed."""
+    for key, allowed in _CHOICES.items():
+        _require(config, key, lambda value, allowed=allowed: value in allowed, f"one of {', '.join(allowed)}")
+    for key in _AT_LEAST_ONE:
+        _require(config, key, lambda value: value >= 1, "at least 1")
+    for key in _POSITIVE:
+        _require(config, key, lambda value: value > 0, "more than 0")
+    for key in _NOT_NEGATIVE:
+        _require(config, key, lambda value: value >= 0, "0 or more")
+    for key in _SHARES:
+        _require(config, key, lambda value: 0 <= value < 1, "at least 0 and less than 1")
+    _require(config, "method.depth.capacity", lambda value: 0 < value <= 1, "more than 0 and at most 1")
+    _check_shape(config)
+
+
+def _check_shape(config: RunConfig) -> None:
+    model, experts, train = config.model, config.method.experts, config.train
+    if model.d_model % model.n_heads:
+        raise UserError(
+            f"model.n_heads={model.n_heads} does not divide model.d_model={model.d_model}; "
+            f"one of {_divisors(model.d_model)} would."
+        )
+    if model.d_model // model.n_heads % 2:
+        raise UserError(
+            f"model.d_model={model.d_model} over model.n_heads={model.n_heads} gives heads of "
+            f"{model.d_model // model.n_heads}; rotary positions need an even width."
+        )
+    if model.n_kv_heads is not None and model.n_heads % model.n_kv_heads:
+        raise UserError(
+            f"model.n_kv_heads={model.n_kv_heads} does not divide model.n_heads={model.n_heads}; "
+            f"one of {_divisors(model.n_heads)} would."
+        )
+    if model.context < 2:
+        raise UserError(f"model.context={model.context}: a sequence needs at least 2 tokens.")
+    if experts is not None and experts.top_k > experts.n_experts + experts.n_noop:
+        raise UserError(
+            f"method.experts.top_k={experts.top_k} is more than the {experts.n_experts + experts.n_noop} there are "
+            "to choose from (method.experts.n_experts + n_noop)."
+        )
+    if experts is not None and experts.routing == "expert_choice" and experts.n_noop:
+        raise UserError("method.experts.n_noop needs method.experts.routing=token_choice: no-ops are chosen by tokens.")
+    if experts is not None and model.d_model % 8:
+        raise UserError(
+            f"model.d_model={model.d_model}: experts need a multiple of 8 (grouped matrix products want whole 16 bytes)."
+        )
+    if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
+        raise UserError(
+            f"train.micro_batch_size={train.micro_batch_size} does not divide train.batch_size={train.batch_size}; "
+            f"one of {_divisors(train.batch_size)} would."
+        )
+    if config.name is not None and (not config.name or set(config.name) & set('/\\:*?"<>|') or config.name[0] == "."):
+        raise UserError(f"name={config.name!r} must be a plain folder name, without / \\ : * ? \" < > | or a leading dot.")
+
+
+def _require(config: RunConfig, key: str, holds, allowed: str) -> None:
+    value = config
+    for part in key.split("."):
+        value = getattr(value, part)
+        if value is None:  # an optional part that is not there has nothing to check
+            return
+    if not holds(value):
+        raise UserError(f"{key}={value} is not allowed: it must be {allowed}.")
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0 and (d <= 64 or d == number))

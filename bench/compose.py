@@ -1,0 +1,145 @@
+"""From command-line words to typed configurations, by Hydra; its errors become one clear line each."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.check import check
+from bench.config import RunConfig
+from bench.errors import UserError
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+if not CONF.is_dir():  # an installed wheel carries conf/ inside the package
+    CONF = Path(__file__).resolve().parent / "conf"
+
+_CHOSEN_BY_NAME = ("method", "study")  # groups that the defaults leave open: `method=mod` means `+method=mod`
+
+
+def options(group: str) -> list[str]:
+    """The names one may choose from in a group of conf/."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """The groups of conf/."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def expand(words: list[str], multirun: bool) -> list[list[str]]:
+    """One list of overrides a run: sweeps such as `seed=0,1,2` are multiplied out, first word slowest."""
+    words = [_with_plus(word) for word in words]
+    try:
+        parsed = OverridesParser.create().parse_overrides(words)
+    except HydraException as error:
+        raise UserError(f"cannot read the command line: {_first_line(error)} Write KEY=VALUE, for example seed=1.") from error
+    choices = []
+    for word, override in zip(words, parsed, strict=True):
+        if not override.is_sweep_override():
+            choices.append([word])
+        elif multirun:
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            raise UserError(f"{word} lists several values; a sweep needs -m: python -m bench -m {' '.join(words)}")
+    return [list(run) for run in itertools.product(*choices)]
+
+
+def _with_plus(word: str) -> str:
+    return f"+{word}" if word.split("=")[0] in _CHOSEN_BY_NAME else word
+
+
+def configure(overrides: list[str]) -> RunConfig:
+    """The typed, checked configuration of one run.
+
+    Raises UserError for an unknown key or option, a value of the wrong kind, or one that cannot work.
+    """
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    try:
+        with initialize_config_dir(str(CONF), version_base=None):
+            composed = compose("config", overrides)
+        _choose_variant(composed)
+        missing = OmegaConf.missing_keys(composed)
+        if missing:
+            raise UserError(f"{sorted(missing)[0]} must be given.")
+        config = OmegaConf.to_object(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, overrides)) from error
+    assert isinstance(config, RunConfig)
+    check(config)
+    return config
+
+
+def _choose_variant(composed: DictConfig) -> None:
+    """Put the chosen variant's values over the method's own."""
+    method = composed.method
+    if "name" not in method or OmegaConf.is_missing(method, "name"):
+        raise UserError(f"no method chosen: add +method=NAME, one of {', '.join(options('method'))}.")
+    variants = list(method.variants)
+    if method.variant is not None and method.variant not in variants:
+        allowed = f"one of {', '.join(variants)}" if variants else "left out: this method has no variants"
+        raise UserError(f"method.variant={method.variant} is not allowed: it must be {allowed}.")
+    if method.variant is not None:
+        composed.method = OmegaConf.merge(method, method.variants[method.variant])
+    composed.method.variants = {}
+
+
+def _explain(error: Exception, overrides: list[str]) -> str:
+    """Hydra's or OmegaConf's message, in one line that says what would work."""
+    if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra wraps what the value itself was refused for
+        error = error.__cause__
+    message = str(error)
+    option = re.search(r"Could not find '(\w+)/([^']*)'", message)
+    if option and option[1] in groups():
+        return f"{option[1]}={option[2]} is unknown; choose from {', '.join(options(option[1]))}."
+    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", message)
+    if key:
+        unknown = re.search(r"full_key: (\S+)", message)
+        name = (unknown[1] if unknown else key[1] or key[2]).lstrip("+~")
+        return f"unknown key {name}{_suggest(name)}"
+    value = re.search(r"full_key: (\S+)", message)
+    if value:
+        given = next((word for word in overrides if word.lstrip("+~").split("=")[0] == value[1]), value[1])
+        return f"{given} is not allowed: {_first_line(message)}"
+    return f"{_first_line(message)} (while reading {' '.join(overrides)})"
+
+
+def _suggest(name: str) -> str:
+    known = _keys(OmegaConf.structured(RunConfig)) + groups()
+    known += [f"method.{axis}.{key}" for axis in ("depth", "experts") for key in _axis_keys(axis)]
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    parent = name.rsplit(".", 1)[0]
+    siblings = [key for key in known if "." in key and key.rsplit(".", 1)[0] == parent]
+    return f"; {parent} has {', '.join(siblings)}." if siblings else "; bench/config.py lists every key."
+
+
+def _axis_keys(axis: str) -> list[str]:
+    from dataclasses import fields
+
+    from bench.config import DepthConfig, ExpertsConfig
+
+    return [field.name for field in fields(DepthConfig if axis == "depth" else ExpertsConfig)]
+
+
+def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in node:
+        name = f"{prefix}{key}"
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        found += _keys(child, f"{name}.") if isinstance(child, DictConfig) else [name]
+    return found
+
+
+def _first_line(error: object) -> str:
+    line = str(error).strip().splitlines()[0].strip() if str(error).strip() else repr(error)
+    return line if line.endswith((".", "?", "!")) else f"{line}."

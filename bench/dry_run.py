@@ -1,0 +1,62 @@
+"""What a run would be: printed, not trained."""
+
+from __future__ import annotations
+
+from bench.config import RunConfig
+from bench.data.tokenizer import vocabulary_size
+from bench.flops.match import Plan, dense_twin, plan
+from bench.machine import make_machine
+from bench.model.feed_forward import feed_forward_width
+
+# Bytes of activations kept for the backward pass, a token and layer, in multiples of d_model and d_ff. Counted
+# on this decoder: norms, projections, attention and the residual stream keep 12 d_model, SwiGLU keeps 4 d_ff.
+_KEPT_D_MODEL, _KEPT_D_FF = 12, 4
+_ASSUMED_UTILISATION = 0.5
+
+
+def describe(config: RunConfig) -> str:
+    """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense twin."""
+    vocab_size = vocabulary_size(config.data.tokenizer)
+    rate = make_machine(config).matmul_flops
+    rows = [["", "dense twin", _label(config)]] if config.method.name != "dense" else [["", "dense"]]
+    twin = plan(dense_twin(config), vocab_size)
+    plans = [twin] if config.method.name == "dense" else [twin, plan(config, vocab_size)]
+    for name, value in _FIGURES.items():
+        rows.append([name, *(value(p) for p in plans)])
+    rows.append(["training time (estimate)", *(_duration(p.budget_flops / rate / _ASSUMED_UTILISATION) for p in plans)])
+    rows.append(["training memory (estimate)", *(f"{_memory(p, config) / 2**30:.2f} GiB" for p in plans)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s, of which half is assumed."
+    return f"contract {config.contract.name}\n{table}\n{note} Nothing was trained."
+
+
+_FIGURES = {
+    "parameters": lambda p: f"{p.count.params_total:,}",
+    "parameters a token meets": lambda p: f"{p.count.params_active:,}",
+    "layers x d_model x d_ff": lambda p: f"{p.model.n_layers} x {p.model.d_model} x {feed_forward_width(p.model)}",
+    "forward FLOPs a token": lambda p: f"{p.count.forward:,.0f}",
+    "training FLOPs a token": lambda p: f"{p.count.train:,.0f}",
+    "steps": lambda p: f"{p.steps:,}",
+    "tokens": lambda p: f"{p.tokens:,}",
+    "training FLOPs": lambda p: f"{p.steps * p.step_flops:.4g}",
+}
+
+
+def _label(config: RunConfig) -> str:
+    return config.method.name + (f" {config.method.variant}" if config.method.variant else "")
+
+
+def _memory(p: Plan, config: RunConfig) -> float:
+    """Weights, gradients and two AdamW moments in float32, and the activations of one micro-batch."""
+    rows = config.train.micro_batch_size or config.train.batch_size
+    share = p.count.forward / sum(p.count.parts.values())
+    kept = p.model.n_layers * (_KEPT_D_MODEL * p.model.d_model + _KEPT_D_FF * feed_forward_width(p.model))
+    return 16 * p.count.params_total + 4 * rows * p.model.context * share * kept
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,72 @@
+"""The machine: device, threads, the rate of its matrix products, and the versions that figures depend on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from bench.config import RunConfig
+from bench.errors import UserError
+from bench.measure.speed import matmul_rate
+from bench.record import Environment
+from bench.train.step import precision
+
+_PACKAGES = ("torch", "numpy", "fvcore", "lm-eval", "hydra-core", "tokenizers", "datasets", "safetensors")
+
+
+@dataclass
+class Machine:
+    """Where runs happen: the device, and its matrix-product rate in FLOP/s at the training dtype."""
+
+    device: torch.device
+    matmul_flops: float
+
+
+def environment(device: torch.device) -> Environment:
+    """The machine and the versions that the figures depend on."""
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        platform=platform.platform(),
+        threads=torch.get_num_threads(),
+        packages={name: metadata.version(name) for name in _PACKAGES},
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def git_commit() -> str | None:
+    """The commit of the code that ran, marked where the tree differs from it."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def make_machine(config: RunConfig) -> Machine:
+    """Settle device and threads, and measure the matrix-product rate."""
+    train_config = config.train
+    if train_config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device=cuda, but torch finds no CUDA device here; use train.device=cpu.")
+    kind = "cuda" if train_config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if train_config.threads is not None:
+        torch.set_num_threads(train_config.threads)
+    device = torch.device(kind)
+    return Machine(device, matmul_rate(device, precision(train_config, device)))

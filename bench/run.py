@@ -1,0 +1,254 @@
+"""One run, top to bottom: match -> data -> train -> measure -> evaluate -> record."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from bench.config import RunConfig, comparison_hash, config_hash, digest
+from bench.data import Batches, Corpus
+from bench.errors import UserError
+from bench.evaluate import evaluate
+from bench.flops.match import Plan, dense_twin, plan
+from bench.flops.trace import Traced, trace
+from bench.measure.causality import audit
+from bench.measure.energy import joules
+from bench.measure.memory import peak_bytes
+from bench.measure.quality import choose, document_losses, documents_csv, summarise
+from bench.measure.routing import RoutingObserver, observe_passage
+from bench.machine import Machine, environment, git_commit
+from bench.measure.speed import fixed_batch, interleave, ratios, timing
+from bench.methods import build_model
+from bench.methods.registry import layer_count
+from bench.model import Transformer
+from bench.model.feed_forward import feed_forward_width
+from bench.record import (
+    Energy, Flops, Memory, Model, Record, Run, Speed, Training, load_record, save_record, write_atomically,
+)  # fmt: skip
+from bench.train import checkpoint
+from bench.train.loop import Budget, Trained, train
+from bench.train.step import Trainee
+
+WEIGHTS = "model.safetensors"
+
+
+def run_folder(config: RunConfig) -> Path:
+    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<hash of the method's settings>`."""
+    label = config.method.name + (f"-{config.method.variant}" if config.method.variant else "")
+    run_id = f"{label}-seed{config.seed}-{digest(asdict(config.method), 6)}"
+    return Path(config.results_dir) / comparison_name(config) / run_id
+
+
+def comparison_name(config: RunConfig) -> str:
+    """The comparison's folder: as named, or told apart by everything that method and twin share."""
+    return config.name or f"{config.scale}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
+
+
+def finished(config: RunConfig) -> Record | None:
+    """The record of this very configuration, where it has been run to its end."""
+    path = run_folder(config) / "record.json"
+    if not path.exists():
+        return None
+    record = load_record(path)
+    return record if record.run.config_hash == config_hash(config) else None
+
+
+def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str) -> Record:
+    """Train and measure `config`; leaves a record in its folder and returns it.
+
+    The contract may refer to the dense twin: under `wall_clock` the twin must have been run before,
+    and where it has been, the method's steps are timed against the twin's.
+    Raises Interrupted after a signal, and UserError for what the user can mend.
+    """
+    solved = plan(config, corpus.tokenizer.vocab_size)
+    folder = _make_folder(run_folder(config))
+    batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
+    trainee = _trainee(config, solved, corpus, machine)
+    inputs, targets = batches.at(0)
+    counted = trace(trainee.model, inputs.to(machine.device))
+    started_joules = joules(machine.device)
+    trained = train(
+        trainee, batches, solved, _budget(config, solved), folder, config_hash(config), _label(config),
+        machine.matmul_flops,
+    )  # fmt: skip
+    used_joules = _used(started_joules, joules(machine.device))
+    record = _record(config, solved, counted, trained, trainee, machine, command)
+    if trained.diverged is None:
+        checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
+        _measure(record, config, corpus, trainee, folder)
+        record.speed, record.memory = _speed(config, solved, trainee, corpus, machine, (inputs, targets))
+        if used_joules is not None:
+            record.energy = Energy(joules_per_token=used_joules / trained.tokens)
+    save_record(record, folder)
+    checkpoint.remove(folder)
+    return record
+
+
+def _label(config: RunConfig) -> str:
+    variant = f" {config.method.variant}" if config.method.variant else ""
+    return f"{config.method.name}{variant}, seed {config.seed}"
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
+    return folder
+
+
+def _trainee(config: RunConfig, solved: Plan, corpus: Corpus, machine: Machine) -> Trainee:
+    model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+    torch.manual_seed(config.seed)
+    return Trainee(model, config.train, solved.model.d_model, machine.device)
+
+
+def _budget(config: RunConfig, solved: Plan) -> Budget:
+    """Planned FLOPs; under wall_clock, the seconds that the finished twin trained for."""
+    if config.contract.name != "wall_clock" or config.method.name == "dense":
+        return Budget(solved.budget_flops)
+    twin = finished(dense_twin(config))
+    if twin is None:
+        raise UserError("contract=wall_clock needs the dense twin's training time first: run +method=dense.")
+    return Budget(solved.budget_flops, seconds=twin.training.seconds)
+
+
+def _used(before: float | None, after: float | None) -> float | None:
+    return after - before if before is not None and after is not None and after >= before else None
+
+
+def _measure(record: Record, config: RunConfig, corpus: Corpus, trainee: Trainee, folder: Path) -> None:
+    """Quality, causality, routing and tasks of the trained model, into `record` and the files beside it."""
+    model, n_noop = trainee.model, config.method.experts.n_noop if config.method.experts else 0
+    documents = choose(corpus.validation, config.evaluate.validation_tokens)
+    observer = RoutingObserver()
+    routed = config.method.depth is not None or _sees_future(config)
+    losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, routed, observer)
+    record.quality = summarise(losses)
+    record.routing = observer.statistics(n_noop)
+    record.causality = audit(model, _audit_tokens(corpus, model))
+    if not record.causality.passed:
+        record.run.status = "audit_failed"
+        record.run.message = f"logits change by {record.causality.max_abs_logit_change:.2g} when later tokens change"
+    write_atomically(folder / "documents.csv", documents_csv(losses))
+    if record.routing is not None:
+        detail = observer.detail(n_noop, observe_passage(model, documents[0], corpus.tokenizer))
+        write_atomically(folder / "routing.json", detail.model_dump_json(exclude_none=True) + "\n")
+    scores = evaluate(model, corpus.tokenizer, documents, config.evaluate, 0, next(model.parameters()).device)
+    record.lm_eval = scores or None
+
+
+def _sees_future(config: RunConfig) -> bool:
+    experts = config.method.experts
+    return experts is not None and experts.routing == "expert_choice"
+
+
+def _audit_tokens(corpus: Corpus, model: Transformer) -> torch.Tensor:
+    """Four rows of real held-out text, one context long."""
+    text = [token for document in corpus.validation[:50] for token in document.tokens.tolist()]
+    rows = max(1, min(4, len(text) // model.context))
+    length = min(model.context, len(text) // rows)
+    tokens = torch.tensor(text[: rows * length], dtype=torch.int64).view(rows, length)
+    return tokens.to(next(model.parameters()).device)
+
+
+def _speed(
+    config: RunConfig,
+    solved: Plan,
+    trainee: Trainee,
+    corpus: Corpus,
+    machine: Machine,
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> tuple[Speed, Memory]:
+    """Steps of the trained method and of its trained twin in turn, on the same batch."""
+    gc.collect()
+    trainee.model.train()
+    own = fixed_batch(*batch, trainee.step)
+    twin_config = dense_twin(config)
+    weights = run_folder(twin_config) / WEIGHTS
+    actions = [own]
+    twin_plan = plan(twin_config, corpus.tokenizer.vocab_size)
+    if config.method.name != "dense" and weights.exists():
+        twin = _trainee(twin_config, twin_plan, corpus, machine)
+        checkpoint.load_weights(twin.model, load_file(weights), weights)
+        actions.append(fixed_batch(*batch, twin.step))
+    seconds = interleave(actions, config.evaluate.timing_steps, machine.device)
+    step = timing(seconds[0])
+    speed = Speed(
+        train_step_seconds=step,
+        train_tokens_per_second=solved.batch_tokens / step.median,
+        flop_utilisation=solved.step_flops / step.median / machine.matmul_flops,
+        matmul_flops_per_second=machine.matmul_flops,
+    )
+    if len(actions) == 2:
+        speed.forward_speedup_ideal = twin_plan.count.forward / solved.count.forward
+        speed.train_speedup_ideal = twin_plan.step_flops / solved.step_flops
+        speed.train_speedup_realised = timing(ratios(seconds[1], seconds[0]))
+    return speed, Memory(peak_bytes=peak_bytes(own, trainee.model, trainee.optimiser))
+
+
+def _record(
+    config: RunConfig, solved: Plan, counted: Traced, trained: Trained, trainee: Trainee, machine: Machine, command: str
+) -> Record:
+    """The record as far as training goes."""
+    shape, counts = solved.model, solved.count
+    diverged = trained.diverged is not None
+    return Record(
+        run=Run(
+            id=run_folder(config).name,
+            name=comparison_name(config),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            git_commit=git_commit(),
+            config_hash=config_hash(config),
+            comparison_hash=comparison_hash(config),
+            seed=config.seed,
+            status="diverged" if diverged else "finished",
+            message=f"the loss became NaN at step {trained.diverged}" if diverged else None,
+        ),
+        environment=environment(machine.device),
+        method=config.method.name,
+        variant=config.method.variant,
+        contract=config.contract.name,
+        config=asdict(replace(config, results_dir="results", reports_dir="reports")),
+        command=command,
+        model=Model(
+            params_total=counts.params_total,
+            params_active=counts.params_active,
+            n_layers=layer_count(shape, config.method),
+            d_model=shape.d_model,
+            n_heads=shape.n_heads,
+            d_ff=feed_forward_width(shape),
+            context=shape.context,
+            vocab_size=trainee.model.vocab_size,
+        ),
+        flops=Flops(
+            forward_per_token=counts.forward,
+            train_per_token=counts.train,
+            train_total=trained.flops,
+            forward_analytic=counted.analytic,
+            forward_fvcore=counted.fvcore,
+            forward_torch=counted.torch,
+            budget=solved.budget_flops,
+            forward_per_token_causal=counts.forward_causal,
+            six_n_per_token=counts.six_n,
+            moved_bytes_per_token=counts.moved_bytes,
+            parts=counts.parts,
+        ),
+        training=Training(
+            tokens=trained.tokens,
+            steps=trained.steps,
+            seconds=trained.seconds,
+            final_loss=trained.final_loss,
+            lr=trainee.peak_lr,
+            lr_rule=trainee.lr_rule,
+            dtype=str(trainee.dtype).removeprefix("torch."),
+        ),
+    )

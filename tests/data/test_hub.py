@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+
+from bench.config import DataConfig
+from bench.data import prepare
+from bench.errors import UserError
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    """A data set in the hub's own layout, which the hub's library reads from a folder as it does from the hub."""
+    folder = tmp_path / "stories"
+    folder.mkdir()
+    for split, count in (("train", 50), ("validation", 9)):
+        pandas.DataFrame({"story": [f"{split} {number}" for number in range(count)]}).to_parquet(
+            folder / f"{split}.parquet"
+        )
+
+    def configure(**values):
+        return DataConfig(
+            name="stories", source="hub", dataset=str(folder), cache_dir=str(tmp_path / "cache"), **values
+        )
+
+    return configure
+
+
+def documents(corpus):
+    return corpus.tokenizer.decode(corpus.train).split("\ufffd")[:-1]
+
+
+def test_streams_and_holds_out_the_first_documents(data_set):
+    corpus = prepare(data_set(text_key="story", max_documents=20, validation_documents=5))
+    assert [document.text for document in corpus.validation] == [f"train {number}" for number in range(5)]
+    assert documents(corpus) == [f"train {number}" for number in range(5, 25)]
+
+
+def test_validation_split(data_set, tmp_path):
+    config = data_set(text_key="story", validation_split="validation", validation_documents=5)
+    corpus = prepare(config)
+    assert [document.text for document in corpus.validation] == [f"validation {number}" for number in range(5)]
+    assert documents(corpus) == [f"train {number}" for number in range(50)]
+    for file in (tmp_path / "stories").iterdir():
+        file.unlink()
+    assert prepare(config).fingerprint == corpus.fingerprint, "once downloaded, no hub is needed"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "data.text_key='text' holds no text in data set .* .found 'story'"),
+        ({"text_key": "story", "split": "test"}, "cannot stream data.dataset=.* split 'test'"),
+    ],
+)
+def test_bad_values(values, message, data_set):
+    with pytest.raises(UserError, match=message):
+        prepare(data_set(**values))
+
+
+def test_no_data_set_named():
+    with pytest.raises(UserError, match="needs data.dataset"):
+        prepare(DataConfig(name="hub", source="hub"))
+
+
+@pytest.mark.parametrize("surroundings", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ("source='hub', dataset='roneneldan/TinyStories'", "data.dataset=roneneldan/TinyStories"),
+        ("tokenizer=TokenizerConfig('pretrained', name='gpt2')", "data.tokenizer.name=gpt2"),
+    ],
+)
+def test_without_a_network(surroundings, values, key, tmp_path):
+    program = (
+        "from bench.config import DataConfig, TokenizerConfig; from bench.data import prepare\n"
+        f"prepare(DataConfig(name='a', cache_dir={str(tmp_path / 'cache')!r}, {values}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", **surroundings},
+        timeout=30,
+    )
+    last = result.stderr.splitlines()[-1]
+    assert f"UserError: {key}: the Hugging Face hub cannot be reached" in last
+    assert "Connect to a network, or use data" in last
+    assert not list((tmp_path / "cache").iterdir())
