@@ -65,7 +65,7 @@ def configure(overrides: list[str]) -> RunConfig:
     ConfigStore.instance().store(name="schema", node=RunConfig)
     try:
         with initialize_config_dir(str(CONF), version_base=None):
-            composed = compose("config", overrides)
+            composed = _compose(overrides)
         _choose_variant(composed)
         missing = OmegaConf.missing_keys(composed)
         if missing:
@@ -76,6 +76,15 @@ def configure(overrides: list[str]) -> RunConfig:
     assert isinstance(config, RunConfig)
     check(config)
     return config
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    try:
+        return compose("config", overrides)
+    except AssertionError as error:  # OmegaConf's answer to a key below one that is null
+        below = next((w for w in overrides if w.startswith(("method.depth.", "method.experts."))), " ".join(overrides))
+        axis = ".".join(below.split("=")[0].split(".")[:-1])
+        raise UserError(f"{below} has nothing to change: this method has no {axis}.") from error
 
 
 def _choose_variant(composed: DictConfig) -> None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class Batches:
     """Batches of windows of `context` tokens.
 
-    An epoch cuts the text into windows that do not overlap, from a random offset below `context`, and
-    visits each once in random order; the next epoch draws another offset and another order. A window's
-    targets are its inputs shifted by one. Every method and its dense twin see the same batches, and a
-    resumed run sees what it would have seen.
+    An epoch cuts the text into windows that do not overlap, from a random offset, and visits
+    each once in random order; the next epoch draws another offset and another order. A window's targets
+    are its inputs shifted by one. Every method and its dense twin see the same batches, and a resumed
+    run sees what it would have seen.
 
     Raises UserError where the text is too short for one window and its last target.
     """
@@ -33,10 +33,9 @@ class Batches:
         self.tokens = tokens
         self.context = context
         self.batch_size = batch_size
-        # So many windows fit from any offset below `context`, if the text is two windows long at all.
+        # One window fewer than could fit, so that there are `context` offsets at least (in a text of two windows).
         self.windows_per_epoch = max(1, (len(tokens) - context) // context)
-        spare = len(tokens) - 1 - self.windows_per_epoch * context
-        offsets = min(context, spare + 1)
+        offsets = len(tokens) - self.windows_per_epoch * context
 
         @lru_cache(maxsize=2)  # a batch may reach into the next epoch
         def starts(epoch: int) -> np.ndarray:

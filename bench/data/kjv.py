@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 # Whole books are held out, so that no chapter's neighbours are in the training text. These have next to
@@ -30,7 +31,7 @@ def chapters() -> dict[tuple[str, int], str]:
     "1:14"; the one row without a mark is a heading that strayed into Jonah.
     """
     query = "SELECT ShortName, Passage1, Passage2 FROM Bible b JOIN Books USING (TestamentID, BookID) ORDER BY b.rowid"
-    with sqlite3.connect(f"file:{database()}?mode=ro&immutable=1", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{database()}?mode=ro&immutable=1", uri=True)) as connection:
         rows = connection.execute(query).fetchall()
     verses: dict[tuple[str, int], list[str]] = {}
     for book, first, second in rows:

@@ -125,6 +125,13 @@ def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
     return {"kind": "pretrained", "tokenizer": content_hash(path) if path.is_file() else config.name}
 
 
+def vocabulary_size(config: TokenizerConfig) -> int:
+    """Size of the vocabulary before any text is read; a BPE on very little text may end up smaller."""
+    if config.kind == "bpe":
+        return config.vocab_size
+    return make_tokenizer(config, ()).vocab_size
+
+
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer of a configuration; a BPE is trained on `texts`."""
     if config.kind == "bytes":
