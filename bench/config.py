@@ -139,7 +139,6 @@ class StudyConfig:
     """A fixed set of measurements with a report page of its own."""
 
     name: str = MISSING
-    methods: list[str] = field(default_factory=list)  # names in conf/method, with a variant after a slash
     rounds: int = 12  # interleaved samples of each
 
 

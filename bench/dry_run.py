@@ -24,7 +24,7 @@ def describe(config: RunConfig) -> str:
     for name, value in _FIGURES.items():
         rows.append([name, *(value(p) for p in plans)])
     rows.append(["training time (estimate)", *(_duration(p.budget_flops / rate / _ASSUMED_UTILISATION) for p in plans)])
-    rows.append(["training memory (estimate)", *(f"{_memory(p, config) / 2**30:.2f} GiB" for p in plans)])
+    rows.append(["training memory (at most)", *(f"{_memory(p, config) / 2**30:.2f} GiB" for p in plans)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
     note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s, of which half is assumed."
@@ -48,11 +48,10 @@ def _label(config: RunConfig) -> str:
 
 
 def _memory(p: Plan, config: RunConfig) -> float:
-    """Weights, gradients and two AdamW moments in float32, and the activations of one micro-batch."""
+    """Weights, gradients and two AdamW moments in float32, and the activations of one micro-batch, as if no token skipped."""
     rows = config.train.micro_batch_size or config.train.batch_size
-    share = p.count.forward / sum(p.count.parts.values())
     kept = p.model.n_layers * (_KEPT_D_MODEL * p.model.d_model + _KEPT_D_FF * feed_forward_width(p.model))
-    return 16 * p.count.params_total + 4 * rows * p.model.context * share * kept
+    return 16 * p.count.params_total + 4 * rows * p.model.context * kept
 
 
 def _duration(seconds: float) -> str:

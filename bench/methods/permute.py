@@ -55,7 +55,7 @@ class _Combine(torch.autograd.Function):
         grad_rows = _spread(grad, order, rows.shape[0], gates.shape[1])
         visited = order[: rows.shape[0]]
         grad_gates = torch.zeros_like(gates).view(-1)
-        grad_gates[visited] = (grad_rows * rows).sum(dim=-1).to(gates.dtype)
+        grad_gates[visited] = torch.linalg.vecdot(grad_rows, rows).to(gates.dtype)
         grad_rows = grad_rows.mul_(gates.view(-1)[visited].unsqueeze(-1))
         return grad_rows, None, grad_gates.view_as(gates)
 

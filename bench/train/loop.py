@@ -71,8 +71,7 @@ def train(
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, config_hash)
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
-    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop, _bar(plan, state) as bar:
-        bar.set_description(label)
+    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop, _bar(label) as bar:
         saved_at = time.monotonic()
         while not _spent(state, budget, plan):
             inputs, targets = batches.at(state["step"])
@@ -86,7 +85,7 @@ def train(
                 return _finish(state, plan, diverged=state["step"])
             state["losses"] = [*state["losses"][-19:], report.loss]
             log.write(state, report, lr, plan)
-            _show(bar, state, report, budget, plan, matmul_flops)
+            _show(bar, label, state, report, budget, plan, matmul_flops)
             if stop.requested or time.monotonic() - saved_at > config.checkpoint_every_seconds:
                 log.flush()
                 checkpoint.save(folder, trainee.model, trainee.optimiser, {**state, "config_hash": config_hash})
@@ -191,20 +190,26 @@ def _stop_on_signal() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _bar(plan: Plan, state: dict[str, Any]) -> tqdm:
-    layout = "{desc} {percentage:3.0f}% |{bar:20}| {postfix}"
-    return tqdm(total=1.0, initial=0.0, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
+def _bar(label: str) -> tqdm:
+    layout = "{percentage:3.0f}% |{bar:20}| {desc}"
+    return tqdm(total=1.0, desc=label, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
 
 
 def _show(
-    bar: tqdm, state: dict[str, Any], report: StepReport, budget: Budget, plan: Plan, matmul_flops: float
+    bar: tqdm,
+    label: str,
+    state: dict[str, Any],
+    report: StepReport,
+    budget: Budget,
+    plan: Plan,
+    matmul_flops: float,
 ) -> None:
     progress = min(1.0, budget.progress(state["flops"], state["seconds"]))
     bar.n = progress
-    left = state["seconds"] * (1 - progress) / progress
-    bar.set_postfix_str(
-        f"loss {report.loss:.3f}  {state['step'] * plan.batch_tokens / state['seconds']:,.0f} tok/s  "
-        f"{state['flops'] / state['seconds'] / matmul_flops:.0%} of matmul rate  {left:.0f} s left",
+    bar.set_description_str(
+        f"{label}: loss {report.loss:.3f}  {state['step'] * plan.batch_tokens / state['seconds']:,.0f} tokens/s  "
+        f"{state['flops'] / state['seconds'] / matmul_flops:.0%} of matmul rate  "
+        f"{state['seconds'] * (1 - progress) / progress:.0f} s left",
         refresh=False,
     )
     bar.update(0)

@@ -49,5 +49,14 @@ def clip(model: nn.Module, limit: float) -> float:
     for name, parameter in model.named_parameters():
         (predictors if "causal_router" in name else own).append(parameter)
     if predictors:
-        nn.utils.clip_grad_norm_(predictors, limit)
-    return nn.utils.clip_grad_norm_(own, limit).item()
+        _scale_down(predictors, limit)
+    return _scale_down(own, limit)
+
+
+def _scale_down(parameters: list[nn.Parameter], limit: float) -> float:
+    """Clip by norm (Pascanu et al. 2013, arXiv 1211.5063); gradients within the limit are not touched."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients).item()
+    if norm > limit:
+        torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+    return norm

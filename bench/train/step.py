@@ -56,6 +56,18 @@ class Trainee:
         """inputs, targets (B, T) int64; updates the model with learning rate `lr`."""
         for group in self.optimiser.param_groups:
             group["lr"] = lr
+        losses, passes = self.accumulate(inputs, targets)
+        grad_norm = self.update()
+        self._balance(passes)
+        return StepReport(
+            loss=torch.stack(losses).mean().item(),
+            grad_norm=grad_norm,
+            extra_flops=_extra_flops(passes),
+            metrics=_mean_metrics(passes),
+        )
+
+    def accumulate(self, inputs: Tensor, targets: Tensor) -> tuple[list[Tensor], list[list[Routing]]]:
+        """Forward and backward, one micro-batch after another; losses and routings of each."""
         parts = max(1, inputs.shape[0] // (self.config.micro_batch_size or inputs.shape[0]))
         losses, passes = [], []
         for tokens, wanted in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
@@ -66,16 +78,14 @@ class Trainee:
             ((loss + auxiliary) / parts).backward()
             losses.append(loss.detach())
             passes.append(routings)
+        return losses, passes
+
+    def update(self) -> float:
+        """Clip the gradients, step the optimiser, forget the gradients; the norm before clipping."""
         grad_norm = clip(self.model, self.config.grad_clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self._balance(passes)
-        return StepReport(
-            loss=torch.stack(losses).mean().item(),
-            grad_norm=grad_norm,
-            extra_flops=_extra_flops(passes),
-            metrics=_mean_metrics(passes),
-        )
+        return grad_norm
 
     def _balance(self, passes: list[list[Routing]]) -> None:
         """Loss-free balancing moves its biases once a step, by the step's whole load."""

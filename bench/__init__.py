@@ -1,0 +1,1 @@
+"""Compares conditional-computation transformers at matched FLOPs."""

@@ -1,0 +1,63 @@
+"""What a study of bars leaves behind: each figure beside the bar it is held to. `results/<study>/bars.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UserError
+from bench.record import Environment, Timing, write_atomically
+
+FILE = "bars.json"
+
+
+class Bar(BaseModel):
+    """One figure and its bar; `at_most` is what the figure may be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    figure: str
+    value: Timing = Field(description="ratio, with the 95 % interval of its median over rounds")
+    at_most: float
+    step_seconds: Timing | None = None
+    flop_ratio: float | None = Field(None, description="counted FLOPs of a step over the dense twin's")
+
+    @property
+    def met(self) -> bool:
+        return self.value.median <= self.at_most
+
+
+class Bars(BaseModel):
+    """A study's figures, with where and how they were taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    study: str
+    created: str
+    git_commit: str | None = None
+    command: str
+    environment: Environment
+    shape: dict[str, int]
+    rounds: int
+    bars: list[Bar]
+
+
+def save_bars(bars: Bars, folder: Path) -> Path:
+    """Write `bars.json` into `folder`, atomically."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
+    path = folder / FILE
+    write_atomically(path, bars.model_dump_json(indent=2, exclude_none=True) + "\n")
+    return path
+
+
+def load_bars(path: Path) -> Bars:
+    """Read `bars.json`; raises UserError where it is not one."""
+    try:
+        return Bars.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}. Delete it and run the study again.") from error

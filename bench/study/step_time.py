@@ -1,0 +1,178 @@
+"""`+study=step_time`: what a training step of each method costs beside a dense one, in turn, in one process.
+
+The bars: a method's step over the dense step against the ratio of their counted FLOPs, the dense step
+over that of Hugging Face's Llama of the same shape, and what the loop costs beside its step.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.compose import configure
+from bench.config import MethodConfig, RunConfig
+from bench.data import Batches, Corpus, prepare
+from bench.errors import UserError
+from bench.flops.match import Plan, plan
+from bench.machine import Machine, environment, git_commit, make_machine
+from bench.measure.speed import fixed_batch, interleave, ratios, timing
+from bench.methods import build_model
+from bench.model.feed_forward import feed_forward_width
+from bench.model.transformer import next_token_loss
+from bench.record import Timing
+from bench.study.bars import Bar, Bars, save_bars
+from bench.train.loop import Budget, train
+from bench.train.optimiser import clip, make_optimiser
+from bench.train.step import Trainee
+
+# What a step may cost: (method, at most, whether the bar is a multiple of the FLOP ratio).
+_METHODS = {"mod": (1.05, True), "moe": (1.10, False), "mode/staged": (1.12, True)}
+_LLAMA_AT_MOST = 0.97
+_OVERHEAD_AT_MOST = 0.02
+_OVERHEAD_REPEATS, _OVERHEAD_STEPS = 6, 4
+
+
+def run(config: RunConfig, command: str) -> int:
+    """Time the steps, write `bars.json` and its report page, print the bars; status 1 where one is missed."""
+    assert config.study is not None
+    corpus, machine = prepare(config.data), make_machine(config)
+    batch = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed).at(0)
+    dense = plan(config, corpus.tokenizer.vocab_size)
+    steps: dict[str, Callable[[], object]] = {"dense": fixed_batch(*batch, _trainee(config, corpus, machine).step)}
+    flop_ratio = {}
+    for name in _METHODS:
+        own = replace(config, method=_method(name))
+        flop_ratio[name] = plan(own, corpus.tokenizer.vocab_size).step_flops / dense.step_flops
+        steps[name] = fixed_batch(*batch, _trainee(own, corpus, machine).step)
+    steps["llama"] = _llama_step(config, corpus.tokenizer.vocab_size, machine, batch)
+    seconds = dict(zip(steps, interleave(list(steps.values()), config.study.rounds, machine.device), strict=True))
+    bars = [_method_bar(name, seconds, flop_ratio[name]) for name in _METHODS]
+    bars.append(_llama_bar(seconds))
+    bars.append(_overhead_bar(config, dense, corpus, machine))
+    return _finish(config, command, machine, bars)
+
+
+def _method(name: str) -> MethodConfig:
+    method, _, variant = name.partition("/")
+    return configure([f"+method={method}", *([f"method.variant={variant}"] if variant else [])]).method
+
+
+def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Trainee] = Trainee) -> Trainee:
+    model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+    return kind(model, config.train, config.model.d_model, machine.device)
+
+
+def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tuple[torch.Tensor, torch.Tensor]):
+    """The same step on the peer: Llama of the same shape, SDPA attention, the same optimiser and clipping."""
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM
+    except ImportError as error:
+        raise UserError("study=step_time compares with transformers: pip install 'bench[test]' brings it.") from error
+    shape = config.model
+    model: nn.Module = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size, hidden_size=shape.d_model, intermediate_size=feed_forward_width(shape),
+            num_hidden_layers=shape.n_layers, num_attention_heads=shape.n_heads,
+            num_key_value_heads=shape.n_kv_heads or shape.n_heads, max_position_embeddings=shape.context,
+            tie_word_embeddings=shape.tie_embeddings, use_cache=False, attn_implementation="sdpa",
+        )
+    ).to(machine.device)  # fmt: skip
+    optimiser = make_optimiser(model, config.train, 0.0)
+    inputs, targets = (tensor.to(machine.device) for tensor in batch)
+
+    def step() -> None:
+        next_token_loss(model(inputs).logits, targets).backward()
+        clip(model, config.train.grad_clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _method_bar(name: str, seconds: dict[str, list[float]], flop_ratio: float) -> Bar:
+    limit, relative = _METHODS[name]
+    unit = flop_ratio if relative else 1.0
+    return Bar(
+        figure=f"{name} step over dense" + (", over the ratio of their FLOPs" if relative else ""),
+        value=timing([ratio / unit for ratio in ratios(seconds[name], seconds["dense"])]),
+        at_most=limit,
+        step_seconds=timing(seconds[name]),
+        flop_ratio=flop_ratio,
+    )
+
+
+def _llama_bar(seconds: dict[str, list[float]]) -> Bar:
+    return Bar(
+        figure="dense step over Hugging Face Llama's",
+        value=timing(ratios(seconds["dense"], seconds["llama"])),
+        at_most=_LLAMA_AT_MOST,
+        step_seconds=timing(seconds["dense"]),
+    )
+
+
+class _Timed(Trainee):
+    """A trainee that adds up the seconds of its forward, backward and update."""
+
+    working = 0.0
+
+    def accumulate(self, *batch: torch.Tensor) -> Any:
+        return self._clocked(super().accumulate, *batch)
+
+    def update(self) -> float:
+        return self._clocked(super().update)
+
+    def _clocked(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = work(*arguments)
+        self.working += time.perf_counter() - started
+        return result
+
+
+def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machine) -> Bar:
+    """The real loop, log and progress bar included: its seconds outside the step, over the step's."""
+    shares = []
+    for _ in range(_OVERHEAD_REPEATS):
+        trainee = _trainee(config, corpus, machine, _Timed)
+        assert isinstance(trainee, _Timed)
+        batches = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            budget = Budget(_OVERHEAD_STEPS * dense.step_flops)
+            train(trainee, batches, dense, budget, Path(folder), "overhead", "loop", machine.matmul_flops)
+            whole = time.perf_counter() - started
+        shares.append((whole - trainee.working) / trainee.working)
+    return Bar(figure="loop beside forward, backward and update", value=timing(shares), at_most=_OVERHEAD_AT_MOST)
+
+
+def _finish(config: RunConfig, command: str, machine: Machine, bars: list[Bar]) -> int:
+    from bench.report.bars import write_bars
+
+    shape = config.model
+    record = Bars(
+        study="step_time",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        command=command,
+        environment=environment(machine.device),
+        shape={"n_layers": shape.n_layers, "d_model": shape.d_model, "n_heads": shape.n_heads,
+               "context": shape.context, "batch_size": config.train.batch_size},
+        rounds=config.study.rounds if config.study else 0,
+        bars=bars,
+    )  # fmt: skip
+    save_bars(record, Path(config.results_dir) / "step_time")
+    for bar in bars:
+        print(f"{'met   ' if bar.met else 'MISSED'} {bar.figure}: {_told(bar.value)}, at most {bar.at_most}")
+    print(f"report: {write_bars(record, Path(config.reports_dir))}")
+    return 0 if all(bar.met for bar in bars) else 1
+
+
+def _told(value: Timing) -> str:
+    return f"{value.median:.3f} ({value.low:.3f} to {value.high:.3f}, {value.samples} rounds)"
