@@ -87,7 +87,9 @@ def _check_shape(config: RunConfig) -> None:
             f"one of {_divisors(train.batch_size)} would."
         )
     if config.name is not None and (not config.name or set(config.name) & set('/\\:*?"<>|') or config.name[0] == "."):
-        raise UserError(f"name={config.name!r} must be a plain folder name, without / \\ : * ? \" < > | or a leading dot.")
+        raise UserError(
+            f'name={config.name!r} must be a plain folder name, without / \\ : * ? " < > | or a leading dot.'
+        )
 
 
 def _require(config: RunConfig, key: str, holds, allowed: str) -> None:

@@ -41,7 +41,9 @@ def expand(words: list[str], multirun: bool) -> list[list[str]]:
     try:
         parsed = OverridesParser.create().parse_overrides(words)
     except HydraException as error:
-        raise UserError(f"cannot read the command line: {_first_line(error)} Write KEY=VALUE, for example seed=1.") from error
+        raise UserError(
+            f"cannot read the command line: {_first_line(error)} Write KEY=VALUE, for example seed=1."
+        ) from error
     choices = []
     for word, override in zip(words, parsed, strict=True):
         if not override.is_sweep_override():
@@ -142,7 +144,7 @@ def _axis_keys(axis: str) -> list[str]:
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     found: list[str] = []
-    for key in node:
+    for key in map(str, node):
         name = f"{prefix}{key}"
         child = None if OmegaConf.is_missing(node, key) else node[key]
         found += _keys(child, f"{name}.") if isinstance(child, DictConfig) else [name]

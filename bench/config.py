@@ -111,7 +111,7 @@ class TrainConfig:
     batch_size: int = 16  # sequences a step
     micro_batch_size: int | None = None  # None: the whole batch at once
     lr: float | None = None  # None: the rule lr_at_128 * sqrt(128 / d_model), for every method
-    lr_at_128: float = 4e-3
+    lr_at_128: float = 2e-3
     lr_final: float = 0.1  # the cosine ends at this share of the peak
     warmup: float = 0.05  # share of the budget spent warming up
     weight_decay: float = 0.1

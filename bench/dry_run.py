@@ -26,7 +26,9 @@ def describe(config: RunConfig) -> str:
     rows.append(["training time (estimate)", *(_duration(p.budget_flops / rate / _ASSUMED_UTILISATION) for p in plans)])
     rows.append(["training memory (at most)", *(f"{_memory(p, config) / 2**30:.2f} GiB" for p in plans)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    table = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
     note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s, of which half is assumed."
     return f"contract {config.contract.name}\n{table}\n{note} Nothing was trained."
 
@@ -34,7 +36,8 @@ def describe(config: RunConfig) -> str:
 _FIGURES = {
     "parameters": lambda p: f"{p.count.params_total:,}",
     "parameters a token meets": lambda p: f"{p.count.params_active:,}",
-    "layers x d_model x d_ff": lambda p: f"{p.model.n_layers} x {p.model.d_model} x {feed_forward_width(p.model)}",
+    "layers": lambda p: f"{p.model.n_layers}",
+    "d_model x d_ff": lambda p: f"{p.model.d_model} x {feed_forward_width(p.model)}",
     "forward FLOPs a token": lambda p: f"{p.count.forward:,.0f}",
     "training FLOPs a token": lambda p: f"{p.count.train:,.0f}",
     "steps": lambda p: f"{p.steps:,}",

@@ -16,19 +16,29 @@ from bench.errors import UserError
 from bench.evaluate import evaluate
 from bench.flops.match import Plan, dense_twin, plan
 from bench.flops.trace import Traced, trace
+from bench.machine import Machine, environment, git_commit
 from bench.measure.causality import audit
 from bench.measure.energy import joules
 from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
 from bench.measure.routing import RoutingObserver, observe_passage
-from bench.machine import Machine, environment, git_commit
 from bench.measure.speed import fixed_batch, interleave, ratios, timing
 from bench.methods import build_model
 from bench.methods.registry import layer_count
 from bench.model import Transformer
 from bench.model.feed_forward import feed_forward_width
 from bench.record import (
-    Energy, Flops, Memory, Model, Record, Run, Speed, Training, load_record, save_record, write_atomically,
+    Energy,
+    Flops,
+    Memory,
+    Model,
+    Record,
+    Run,
+    Speed,
+    Training,
+    load_record,
+    save_record,
+    write_atomically,
 )  # fmt: skip
 from bench.train import checkpoint
 from bench.train.loop import Budget, Trained, train

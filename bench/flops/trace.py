@@ -22,14 +22,15 @@ _PRODUCTS = {"linear", "matmul", "bmm", "addmm", "mm", "einsum", "conv", "scaled
 # Operators without a matrix product in them. Anything fvcore has no handle for and that is not here fails
 # the count, so that a new operator can never be left out silently.
 _NO_PRODUCT = """
-    add add_ sub mul mul_ div div_ neg rsub pow sqrt rsqrt exp log sigmoid silu silu_ softmax log_softmax logsumexp
-    abs sign clamp clamp_min clamp_max maximum minimum mean sum std var max min amax amin cumsum
-    topk sort argsort embedding_bag unflatten flatten stack unbind nonzero_numpy complex view_as_complex view_as_real linalg_vector_norm gather scatter scatter_ index_select index_add index_copy index index_put_ take_along_dim
-    embedding repeat repeat_interleave expand_as bincount nonzero masked_fill masked_fill_ where lerp_ copy_
-    gt lt ge le eq ne bitwise_and bitwise_not logical_and logical_not __and__ floor_divide remainder round
-    arange zeros_like ones_like empty_like full_like zeros ones full empty fill_ randn_like detach clone rms_norm
+    add add_ sub mul mul_ div div_ neg rsub pow sqrt rsqrt exp log sigmoid silu silu_ softmax log_softmax
+    logsumexp abs sign clamp clamp_min clamp_max maximum minimum mean sum std var max min amax amin cumsum topk
+    sort argsort embedding_bag unflatten flatten stack unbind nonzero_numpy complex view_as_complex view_as_real
+    linalg_vector_norm gather scatter scatter_ index_select index_add index_copy index index_put_ take_along_dim
+    embedding repeat repeat_interleave expand_as bincount nonzero masked_fill masked_fill_ where lerp_ copy_ gt
+    lt ge le eq ne bitwise_and bitwise_not logical_and logical_not __and__ floor_divide remainder round arange
+    zeros_like ones_like empty_like full_like zeros ones full empty fill_ randn_like detach clone rms_norm
     _fused_rms_norm alias type_as numel floor ceil view_as expand slice narrow unsqueeze squeeze select
-""".split()
+""".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _analytic(model: Transformer, tokens: Tensor) -> float:
     return planned + sum(float(r.executed_flops) for r in routings if r.executed_flops is not None)
 
 
-def count_fvcore(model: nn.Module, tokens: Tensor) -> float:
+def count_fvcore(model: Transformer, tokens: Tensor) -> float:
     """Forward FLOPs by fvcore: its multiply-accumulates in matrix products, doubled."""
     analysis = FlopCountAnalysis(_Traceable(model), tokens)
     analysis.set_op_handle(

@@ -62,7 +62,8 @@ class RoutingObserver:
             return RoutingDetail(passage=passage, expert_load=load or None, n_noop=n_noop)
         values = {name: torch.cat(parts).numpy() for name, parts in self.weights.items()}
         everything = np.concatenate(list(values.values()))
-        edges = np.linspace(*np.percentile(everything, [0.1, 99.9]), _BINS + 1)
+        low, high = np.percentile(everything, [0.1, 99.9])
+        edges = np.linspace(float(low), float(high), _BINS + 1)
         counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0].tolist() for name, v in values.items()}
         return RoutingDetail(
             passage=passage,

@@ -48,9 +48,7 @@ def timing(samples: Sequence[float]) -> Timing:
         if 2 * tail > 0.05:
             break
         rank = below
-    return Timing(
-        median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n
-    )
+    return Timing(median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.config import DepthConfig
 from bench.methods.routers import ROUTERS, causal_router
-from bench.model.block import add_parts
+from bench.model.block import Branch, Layer, add_parts
 from bench.model.stream import Routing, Stream
 
 
@@ -17,7 +17,7 @@ def capacity_tokens(capacity: float, tokens: int) -> int:
     return max(1, round(capacity * int(tokens)))  # a traced shape is a tensor
 
 
-class DepthRouted(nn.Module):
+class DepthRouted(Layer):
     """A layer that gives x + r * branch(x) to the chosen tokens of each row and x to the others.
 
     In training the k tokens with the highest scores are chosen, exactly k and in every row; in causal
@@ -25,7 +25,7 @@ class DepthRouted(nn.Module):
     and with their original positions.
     """
 
-    def __init__(self, branch: nn.Module, config: DepthConfig, d_model: int, context: int, layer: int):
+    def __init__(self, branch: Branch, config: DepthConfig, d_model: int, context: int, layer: int):
         super().__init__()
         self.branch = branch
         self.config = config
@@ -37,6 +37,7 @@ class DepthRouted(nn.Module):
         """x (B, T, D) -> (B, T, D)."""
         scores, weights = self.router(x)
         causal_logits = self.causal_router(x, scores)
+        chosen: Tensor | None
         if stream.causal:
             index, chosen = _where(_real(causal_logits > 0, stream.valid))
         else:
@@ -84,7 +85,7 @@ class DepthRouted(nn.Module):
             scale = 1.0 if self.config.causal == "predictor" else self.config.causal_loss
             routing.losses["causal_loss"] = scale * loss
         if not stream.causal:
-            agree = routing.causal_choice == selected
+            agree = (causal_logits.detach() > 0) == selected
             routing.metrics["predictor_accuracy"] = _mean_over(agree, stream.valid)
         routing.metrics["fraction_processed"] = _mean_over(selected, stream.valid)
         return routing

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.config import ExpertsConfig, ModelConfig
 from bench.methods.permute import combine, dispatch
+from bench.model.block import Branch
 from bench.model.feed_forward import FeedForward, feed_forward_width
 from bench.model.kernels import RMSNorm, swiglu
 from bench.model.stream import Routing, Stream
@@ -49,7 +50,7 @@ class GroupedExperts(nn.Module):
         return 2.0 * (self.gate_up[0].numel() + self.down[0].numel())
 
 
-class Experts(nn.Module):
+class Experts(Branch):
     """A residual branch: pre-norm, router, routed experts, optional shared experts.
 
     Subclasses say which token meets which expert: `_choose`, and how often in expectation: `visits`.
@@ -97,6 +98,8 @@ class TokenChoice(Experts):
     Gates are the softmax over experts, renormalised over the chosen where there are several
     (Mixtral, arXiv 2401.04088). A token that picks a no-op expert skips that much of the layer.
     """
+
+    bias: Tensor
 
     def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
         super().__init__(model, config, layer)
@@ -170,6 +173,8 @@ class ExpertChoice(Experts):
     """
 
     DECAY = 0.98
+    threshold: Tensor
+    updates: Tensor
 
     def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
         super().__init__(model, config, layer)

@@ -4,7 +4,7 @@ A method is a point on two axes (see config.MethodConfig): a depth router or non
 feed-forward. `conf/method/<name>.yaml` places it there, and most methods need nothing else. A method
 that is more than a point brings a module `bench/methods/<name>.py` with a function
 
-    build_layers(model: ModelConfig, method: MethodConfig) -> list[nn.Module]
+    build_layers(model: ModelConfig, method: MethodConfig) -> list[Layer]
 
 whose layers follow `bench/model/block.py`; its own values are in `method.options`.
 """
@@ -16,12 +16,12 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import torch
-from torch import nn
 
 from bench.config import ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods.depth import DepthRouted
 from bench.methods.experts import EXPERTS
 from bench.model import Attention, Block, FeedForward, Residual, Transformer
+from bench.model.block import Branch, Layer
 
 
 def layer_count(model: ModelConfig, method: MethodConfig) -> int:
@@ -29,9 +29,9 @@ def layer_count(model: ModelConfig, method: MethodConfig) -> int:
     return max(1, round(model.n_layers * method.layers))
 
 
-def build_layers(model: ModelConfig, method: MethodConfig) -> list[nn.Module]:
+def build_layers(model: ModelConfig, method: MethodConfig) -> list[Layer]:
     """The layers of any point on the two axes."""
-    layers: list[nn.Module] = []
+    layers: list[Layer] = []
     for layer in range(layer_count(model, method)):
         attention = Attention(model)
         feed_forward = _feed_forward(model, method.experts, layer)
@@ -49,7 +49,7 @@ def build_layers(model: ModelConfig, method: MethodConfig) -> list[nn.Module]:
     return layers
 
 
-def _feed_forward(model: ModelConfig, experts: ExpertsConfig | None, layer: int) -> nn.Module:
+def _feed_forward(model: ModelConfig, experts: ExpertsConfig | None, layer: int) -> Branch:
     return FeedForward(model) if experts is None else EXPERTS[experts.routing](model, experts, layer)
 
 

@@ -36,6 +36,8 @@ class GaussianRouter(LearnedRouter):
     neither on its neighbours nor on when it is evaluated.
     """
 
+    fixed_noise: Tensor
+
     def __init__(self, d_model: int, context: int, layer: int):
         super().__init__(d_model, context, layer)
         fixed = torch.randn(context, generator=torch.Generator("cpu").manual_seed(layer), device="cpu")
@@ -50,7 +52,15 @@ class GaussianRouter(LearnedRouter):
 ROUTERS = {"learned": LearnedRouter, "gaussian": GaussianRouter}
 
 
-class Predictor(nn.Module):
+class CausalRouter(nn.Module):
+    """`router(x, scores)`: x (B, T, D), scores (B, T) -> logits (B, T); above 0 the token goes through."""
+
+    def flops(self, tokens: float) -> float:
+        """Forward FLOPs of `tokens` tokens."""
+        return 0.0
+
+
+class Predictor(CausalRouter):
     """A small MLP that learns top-k membership from what a token may know (section 3.5, second method).
 
     It reads a stop-gradient of the router's own input and score, so it costs the language model nothing.
@@ -62,7 +72,6 @@ class Predictor(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor, scores: Tensor) -> Tensor:
-        """x (B, T, D), scores (B, T) -> logits (B, T); above 0 the token goes through."""
         x = x.detach()
         return self.score(F.silu(self.hidden(F.rms_norm(x, x.shape[-1:])))).squeeze(-1).float()
 
@@ -70,7 +79,7 @@ class Predictor(nn.Module):
         return 2.0 * (self.hidden.weight.numel() + self.score.weight.numel()) * tokens
 
 
-class GaussianThreshold(nn.Module):
+class GaussianThreshold(CausalRouter):
     """The causal stand-in for top-k over noise: noise above its own (1 - capacity) quantile."""
 
     def __init__(self, capacity: float):
@@ -80,21 +89,15 @@ class GaussianThreshold(nn.Module):
     def forward(self, x: Tensor, scores: Tensor) -> Tensor:
         return scores - self.threshold
 
-    def flops(self, tokens: float) -> float:
-        return 0.0
 
-
-class OwnLogits(nn.Module):
+class OwnLogits(CausalRouter):
     """The router's own logits, pushed over and under 0 by the BCE (section 3.5, first method)."""
 
     def forward(self, x: Tensor, scores: Tensor) -> Tensor:
         return scores
 
-    def flops(self, tokens: float) -> float:
-        return 0.0
 
-
-def causal_router(config: DepthConfig, d_model: int) -> nn.Module:
+def causal_router(config: DepthConfig, d_model: int) -> CausalRouter:
     """The module (x, scores) -> logits that decides, token by token, without the future."""
     if config.router == "gaussian":
         return GaussianThreshold(config.capacity)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.model.block import Branch
 from bench.model.kernels import RMSNorm, rotate
 from bench.model.stream import Stream
 
@@ -18,7 +19,7 @@ def rotary_tables(context: int, head_dim: int, theta: float) -> tuple[Tensor, Te
     return angles.cos().float(), angles.sin().float()
 
 
-class Attention(nn.Module):
+class Attention(Branch):
     """A residual branch: pre-norm, fused query/key/value projection, SDPA, output projection.
 
     The tokens of a row must be in their original order; then the causal mask is exact even where
@@ -59,6 +60,3 @@ class Attention(nn.Module):
         projections = 2 * (self.qkv.weight.numel() + self.out.weight.numel()) * tokens
         pairs = 2 * 2 * self.n_heads * self.head_dim * tokens * tokens
         return {"attention projections": projections, "attention scores": pairs}
-
-    def active_params(self) -> float:
-        return sum(parameter.numel() for parameter in self.parameters())

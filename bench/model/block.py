@@ -1,8 +1,7 @@
 """How branches join the residual stream.
 
-A *branch* is a module `(x, stream) -> what is to be added to x`; it also owns its `flops(tokens)`
-and its `active_params()`. Attention, feed-forward, experts and a block of two of them are branches.
-A *layer* is a module `(x, stream) -> the new x`: `Residual` here, `DepthRouted` in methods/depth.py.
+A branch gives what is to be added to the stream: attention, feed-forward, experts, a block of two of
+them. A layer gives the new stream: `Residual` here, `DepthRouted` in methods/depth.py.
 """
 
 from __future__ import annotations
@@ -21,14 +20,42 @@ def add_parts(*counts: dict[str, float]) -> dict[str, float]:
     return total
 
 
-class Block(nn.Module):
+class Branch(nn.Module):
+    """`branch(x, stream)`: x (B, T, D) -> what is to be added to it (B, T, D)."""
+
+    def flops(self, tokens: float) -> dict[str, float]:
+        """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
+        raise NotImplementedError
+
+    def active_params(self) -> float:
+        """Parameters that a token meets, in expectation."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Layer(nn.Module):
+    """`layer(x, stream)`: x (B, T, D) -> the new x (B, T, D)."""
+
+    def flops(self, tokens: int) -> dict[str, float]:
+        """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
+        raise NotImplementedError
+
+    def active_params(self) -> float:
+        """Parameters that a token meets, in expectation."""
+        raise NotImplementedError
+
+    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
+        """Bytes that routing a row of `tokens` tokens reads and writes."""
+        return 0.0
+
+
+class Block(Branch):
     """Two branches in a row, the second reading what the first has added.
 
     As a branch itself it leaves the outer residual to its caller: that is the f(x) which a depth
     router multiplies by r (arXiv 2404.02258, eq. 1).
     """
 
-    def __init__(self, attention: nn.Module, feed_forward: nn.Module):
+    def __init__(self, attention: Branch, feed_forward: Branch):
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
@@ -44,10 +71,10 @@ class Block(nn.Module):
         return self.attention.active_params() + self.feed_forward.active_params()
 
 
-class Residual(nn.Module):
+class Residual(Layer):
     """A layer in which every token takes part: x + branch(x)."""
 
-    def __init__(self, branch: nn.Module):
+    def __init__(self, branch: Branch):
         super().__init__()
         self.branch = branch
 
@@ -59,6 +86,3 @@ class Residual(nn.Module):
 
     def active_params(self) -> float:
         return self.branch.active_params()
-
-    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
-        return 0.0

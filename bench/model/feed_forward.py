@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.model.block import Branch
 from bench.model.kernels import RMSNorm, swiglu
 from bench.model.stream import Stream
 
@@ -16,7 +17,7 @@ def feed_forward_width(config: ModelConfig) -> int:
     return -(-8 * config.d_model // (3 * 32)) * 32
 
 
-class FeedForward(nn.Module):
+class FeedForward(Branch):
     """A residual branch: pre-norm, fused gate and up projections, SwiGLU, down projection."""
 
     def __init__(self, config: ModelConfig, hidden: int | None = None):
@@ -33,6 +34,3 @@ class FeedForward(nn.Module):
     def flops(self, tokens: float) -> dict[str, float]:
         """Forward FLOPs of `tokens` tokens: 2 x weights a token."""
         return {"feed-forward": 2 * (self.gate_up.weight.numel() + self.down.weight.numel()) * tokens}
-
-    def active_params(self) -> float:
-        return sum(parameter.numel() for parameter in self.parameters())

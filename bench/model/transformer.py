@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.config import ModelConfig
 from bench.model.attention import rotary_tables
-from bench.model.block import add_parts
+from bench.model.block import Layer, add_parts
 from bench.model.kernels import RMSNorm
 from bench.model.stream import Routing, Stream
 
@@ -19,7 +20,10 @@ from bench.model.stream import Routing, Stream
 class Transformer(nn.Module):
     """Embedding, layers, final norm, head (Llama style: no biases, RMSNorm, RoPE)."""
 
-    def __init__(self, config: ModelConfig, layers: Sequence[nn.Module], vocab_size: int):
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, config: ModelConfig, layers: Sequence[Layer], vocab_size: int):
         super().__init__()
         self.context = config.context
         self.vocab_size = vocab_size
@@ -69,19 +73,22 @@ class Transformer(nn.Module):
         logits, _ = self(tokens, valid=valid, causal=True)
         return logits.float()
 
+    def _layers(self) -> list[Layer]:
+        return cast(list[Layer], list(self.layers))
+
     def flops(self, tokens: int) -> dict[str, float]:
         """Planned forward FLOPs of one row of `tokens` tokens, by part; a multiply-add is 2."""
         head = {"lm head": 2.0 * self.head.weight.numel() * tokens}
-        return add_parts(*(layer.flops(tokens) for layer in self.layers), head)
+        return add_parts(*(layer.flops(tokens) for layer in self._layers()), head)
 
     def active_params(self) -> float:
         """Parameters that one token meets, in expectation; a tied embedding counts once."""
         ends = {id(p): p.numel() for p in (self.embedding.weight, self.head.weight, self.norm.weight)}
-        return sum(ends.values()) + sum(layer.active_params() for layer in self.layers)
+        return sum(ends.values()) + sum(layer.active_params() for layer in self._layers())
 
     def moved_bytes(self, tokens: int, element_bytes: int) -> float:
         """Bytes that sort, top-k, gather and scatter read and write in a forward pass of one row."""
-        return sum(layer.moved_bytes(tokens, element_bytes) for layer in self.layers)
+        return sum(layer.moved_bytes(tokens, element_bytes) for layer in self._layers())
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

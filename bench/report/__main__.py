@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.report.bars import write_bars
 from bench.report.load import read_results
 from bench.report.write import write_report
+from bench.study.bars import FILE, load_bars
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
     options = parser.parse_args(arguments)
     try:
+        for path in sorted(options.results.glob(f"**/{FILE}")):
+            print(write_bars(load_bars(path), options.reports))
         comparisons, problems = read_results(options.results)
         for comparison in comparisons:
             print(write_report(comparison, options.reports))

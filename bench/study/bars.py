@@ -60,4 +60,6 @@ def load_bars(path: Path) -> Bars:
     try:
         return Bars.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}. Delete it and run the study again.") from error
+        raise UserError(
+            f"cannot read {path}: {str(error).splitlines()[0]}. Delete it and run the study again."
+        ) from error

@@ -77,14 +77,16 @@ def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tup
     except ImportError as error:
         raise UserError("study=step_time compares with transformers: pip install 'bench[test]' brings it.") from error
     shape = config.model
+    shape_of_llama: Any = LlamaConfig  # its keyword arguments are wider than its annotations
     model: nn.Module = LlamaForCausalLM(
-        LlamaConfig(
+        shape_of_llama(
             vocab_size=vocab_size, hidden_size=shape.d_model, intermediate_size=feed_forward_width(shape),
             num_hidden_layers=shape.n_layers, num_attention_heads=shape.n_heads,
             num_key_value_heads=shape.n_kv_heads or shape.n_heads, max_position_embeddings=shape.context,
             tie_word_embeddings=shape.tie_embeddings, use_cache=False, attn_implementation="sdpa",
         )
-    ).to(machine.device)  # fmt: skip
+    )  # fmt: skip
+    model.to(machine.device)
     optimiser = make_optimiser(model, config.train, 0.0)
     inputs, targets = (tensor.to(machine.device) for tensor in batch)
 

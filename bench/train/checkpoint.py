@@ -40,7 +40,9 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error}. Free some space or set results_dir to another folder.") from error
+        raise UserError(
+            f"cannot write {path}: {error}. Free some space or set results_dir to another folder."
+        ) from error
 
 
 def save(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, counters: dict[str, Any]) -> None:
@@ -63,9 +65,7 @@ def save(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, count
             old.unlink()
 
 
-def load(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, config_hash: str
-) -> dict[str, Any] | None:
+def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, config_hash: str) -> dict[str, Any] | None:
     """Restore what `save` wrote; returns its counters, or None where there is no checkpoint.
 
     Raises UserError for a truncated file or a checkpoint of another configuration.
@@ -77,7 +77,9 @@ def load(
         counters = json.loads(index.read_text(encoding="utf-8"))
         tensors = load_file(folder / counters["tensors"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{index} or its tensors are damaged ({error}). Delete {folder} to train from the start.") from error
+        raise UserError(
+            f"{index} or its tensors are damaged ({error}). Delete {folder} to train from the start."
+        ) from error
     if counters["config_hash"] != config_hash:
         raise UserError(
             f"{index} belongs to another configuration ({counters['config_hash']}, not {config_hash}). "
@@ -102,7 +104,9 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> 
     expected = weights(model)
     wrong = [n for n in expected if n not in tensors or tensors[n].shape != expected[n].shape]
     if wrong or len(tensors) != len(expected):
-        raise UserError(f"{source} does not fit this model (first difference: {(wrong or ['its number of tensors'])[0]}).")
+        raise UserError(
+            f"{source} does not fit this model (first difference: {(wrong or ['its number of tensors'])[0]})."
+        )
     with torch.no_grad():
         for name, target in expected.items():
             target.copy_(tensors[name])

@@ -14,7 +14,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.config import TrainConfig
 from bench.data import Batches
 from bench.errors import UserError
 from bench.flops.match import Plan

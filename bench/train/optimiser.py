@@ -14,7 +14,8 @@ def peak_lr(config: TrainConfig, d_model: int) -> tuple[float, str]:
     """The peak learning rate and the rule it came from, in words for the report."""
     if config.lr is not None:
         return config.lr, "given: train.lr"
-    return config.lr_at_128 * math.sqrt(128 / d_model), f"rule: {config.lr_at_128:g} x sqrt(128 / d_model), every method"
+    lr = config.lr_at_128 * math.sqrt(128 / d_model)
+    return lr, f"rule: {config.lr_at_128:g} x sqrt(128 / d_model), the same for every method"
 
 
 def schedule(progress: float, config: TrainConfig) -> float:
@@ -45,7 +46,8 @@ def clip(model: nn.Module, limit: float) -> float:
     A causal predictor learns from a stop-gradient and must not touch the model: it is clipped by its
     own norm, so that it cannot shrink the model's step.
     """
-    own, predictors = [], []
+    own: list[nn.Parameter] = []
+    predictors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (predictors if "causal_router" in name else own).append(parameter)
     if predictors:

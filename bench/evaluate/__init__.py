@@ -1,0 +1,5 @@
+"""lm-eval: the trained model as one of its models, and a suite of tasks that needs no network."""
+
+from bench.evaluate.suite import evaluate
+
+__all__ = ["evaluate"]

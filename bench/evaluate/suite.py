@@ -1,0 +1,162 @@
+"""Runs lm-eval tasks on a model: the offline suite shipped here, or any task of lm-eval's by name."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+
+from bench.config import EvaluateConfig
+from bench.data import Document, Tokenizer
+from bench.errors import UserError
+from bench.evaluate.probes import PROBES
+from bench.measure.quality import ratio_stderr
+
+if TYPE_CHECKING:
+    from bench.evaluate.lm import CausalModel
+
+_TASKS = Path(__file__).parent / "tasks"
+
+Scores = dict[str, dict[str, float]]
+
+
+def evaluate(
+    model: CausalModel,
+    tokenizer: Tokenizer,
+    documents: Sequence[Document],
+    config: EvaluateConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Scores:
+    """Task -> metric -> value, with `<metric>_stderr` where there is one and `chance` where it is known.
+
+    Tasks of ours are made from `documents` and `seed`. Raises UserError for a task that is unknown or
+    needs a network that is not there. The global random state is left as it was.
+    """
+    scores: Scores = {}
+    ours = [name for name in config.tasks if name in PROBES]
+    theirs = [name for name in config.tasks if name not in PROBES]
+    with _random_state_kept(), _quiet(), tempfile.TemporaryDirectory() as folder:
+        if ours:
+            os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+            tasks = [_task(name, documents, seed, Path(folder)) for name in ours]
+            scores |= _run(model, tokenizer, tasks, config, device, offline=True)
+        if theirs:
+            _check_known(theirs)
+            scores |= _run(model, tokenizer, theirs, config, device, offline=False)
+    return scores
+
+
+def _task(name: str, documents: Sequence[Document], seed: int, folder: Path) -> dict[str, Any]:
+    """The task's YAML, pointed at documents that are written for it now."""
+    make, count = PROBES[name]
+    made = make([document.text for document in documents], count, random.Random(f"{seed} {name}"))
+    if not made:
+        raise UserError(f"evaluate.tasks: the held-out text is too short for {name}; leave it out or hold out more.")
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(document) + "\n" for document in made), encoding="utf-8")
+    task = yaml.safe_load((_TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
+    task["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": str(folder / "cache")}
+    return task
+
+
+def _check_known(names: list[str]) -> None:
+    from lm_eval.tasks import TaskManager
+
+    unknown = sorted(set(names) - set(TaskManager().all_tasks))
+    if unknown:
+        raise UserError(
+            f"evaluate.tasks: {unknown[0]} is unknown; choose from {', '.join(PROBES)}, "
+            "or lm-eval's own, such as hellaswag or piqa."
+        )
+
+
+def _run(
+    model: CausalModel,
+    tokenizer: Tokenizer,
+    tasks: list[Any],
+    config: EvaluateConfig,
+    device: torch.device | str,
+    offline: bool,
+) -> Scores:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from bench.evaluate.lm import BenchLM
+
+    try:
+        results = simple_evaluate(
+            model=BenchLM(model, tokenizer, config.batch_size, device),
+            tasks=tasks,
+            task_manager=TaskManager(include_path=str(_TASKS), include_defaults=not offline),
+            limit=config.limit,
+            bootstrap_iters=100 if offline else 1000,
+            log_samples=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        if offline:
+            raise
+        raise UserError(
+            f"evaluate.tasks: {', '.join(tasks)} could not be loaded ({str(error).splitlines()[0][:120]}). They come "
+            f"from the Hugging Face hub and need a network; without one choose from {', '.join(PROBES)}."
+        ) from error
+    assert results is not None
+    scores = {name: _plain(metrics) for name, metrics in results["results"].items()}
+    for name in scores:
+        _add_bits_stderr(scores[name], results["samples"].get(name, []))
+        chance = (results["configs"].get(name, {}).get("metadata") or {}).get("chance")
+        if chance is not None:
+            scores[name]["chance"] = chance
+    return scores
+
+
+def _plain(metrics: dict[str, Any]) -> dict[str, float]:
+    """lm-eval's `acc,none` -> `acc`, `acc_stderr,none` -> `acc_stderr`; what is no number is left out."""
+    named = {key.split(",")[0]: value for key, value in metrics.items() if "," in key}
+    return {name: float(value) for name, value in named.items() if isinstance(value, int | float) and value == value}
+
+
+def _add_bits_stderr(scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
+    """A standard error over documents for bits per byte, which lm-eval leaves without one."""
+    if "bits_per_byte" not in scores or len(samples) < 2:
+        return
+    nats, sizes = (np.array(column, dtype=float) for column in zip(*(s["bits_per_byte"] for s in samples), strict=True))
+    scores["bits_per_byte_stderr"] = ratio_stderr(-nats, sizes) / math.log(2)
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval and datasets report every step on stderr; a benchmark run has its own progress to show."""
+    names = ("lm-eval", "lm_eval", "datasets", "evaluate", "fsspec")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
