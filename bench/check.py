@@ -78,9 +78,7 @@ def _check_shape(config: RunConfig) -> None:
     if experts is not None and experts.routing == "expert_choice" and experts.n_noop:
         raise UserError("method.experts.n_noop needs method.experts.routing=token_choice: no-ops are chosen by tokens.")
     if experts is not None and model.d_model % 8:
-        raise UserError(
-            f"model.d_model={model.d_model}: experts need a multiple of 8 (grouped matrix products want whole 16 bytes)."
-        )
+        raise UserError(f"model.d_model={model.d_model}: experts need a multiple of 8 (for whole 16 bytes a row).")
     if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
         raise UserError(
             f"train.micro_batch_size={train.micro_batch_size} does not divide train.batch_size={train.batch_size}; "

@@ -51,7 +51,7 @@ def _label(config: RunConfig) -> str:
 
 
 def _memory(p: Plan, config: RunConfig) -> float:
-    """Weights, gradients and two AdamW moments in float32, and the activations of one micro-batch, as if no token skipped."""
+    """Weights, gradients, two AdamW moments and one micro-batch's activations in float32, as if nothing skipped."""
     rows = config.train.micro_batch_size or config.train.batch_size
     kept = p.model.n_layers * (_KEPT_D_MODEL * p.model.d_model + _KEPT_D_FF * feed_forward_width(p.model))
     return 16 * p.count.params_total + 4 * rows * p.model.context * kept

@@ -5,9 +5,9 @@ cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.
 
 | file | holds |
 | --- | --- |
-| `steps.csv` | one row a training step: step, tokens, train_flops, seconds, loss, lr, grad_norm, and the method's own columns |
-| `documents.csv` | one row a held-out document: document, tokens, bytes, nats (causal router), nats_noncausal (top-k router, where there is one) |
-| `routing.json` | `RoutingDetail`: heat map passage, router-weight histogram, expert load; absent for a method without a router |
+| `steps.csv` | a row a step: step, tokens, train_flops, seconds, loss, lr, grad_norm, the method's own columns |
+| `documents.csv` | a row a held-out document: document, tokens, bytes, nats, nats_noncausal (where it exists) |
+| `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; only where something is routed |
 """
 
 from __future__ import annotations

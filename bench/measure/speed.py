@@ -52,7 +52,7 @@ def timing(samples: Sequence[float]) -> Timing:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product, the best of several: the ceiling that utilisation is measured against."""
+    """FLOP/s of a large square matrix product, the best of several: the ceiling for utilisation."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     seconds = interleave([lambda: a @ b], 20, device)[0]

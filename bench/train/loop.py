@@ -130,7 +130,9 @@ class _StepLog:
             with open(path, newline="", encoding="utf-8") as file:
                 kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_at]
         try:
-            self.file = open(path, "w", newline="", encoding="utf-8")
+            self.file = open(  # noqa: SIM115  # closed in __exit__
+                path, "w", newline="", encoding="utf-8"
+            )
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}. Set results_dir to another folder.") from error
         self.kept = kept
