@@ -1,0 +1,132 @@
+"""The lm-eval model: its scores against direct computation, whatever the batch size and the order."""
+
+import math
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+
+from bench.config import DepthConfig, MethodConfig, ModelConfig
+from bench.data.tokenizer import ByteTokenizer
+from bench.evaluate.lm import BenchLM, pieces
+from bench.methods import build_model
+
+torch.set_num_threads(1)
+TEXT = ByteTokenizer()
+WINDOW = 24
+
+
+def _model(method: str = "dense"):
+    depth = DepthConfig(capacity=0.5, predictor_hidden=8) if method == "mod" else None
+    shape = ModelConfig(n_layers=2, d_model=32, n_heads=2, context=WINDOW)
+    model = build_model(shape, MethodConfig(name=method, depth=depth), TEXT.vocab_size, seed=1)
+    with torch.no_grad():  # sharper than at initialisation, so that choices differ
+        for parameter in model.parameters():
+            parameter.mul_(4.0)
+    return model.eval()
+
+
+def _requests(kind, arguments):
+    return [Instance(request_type=kind, doc={}, arguments=a, idx=i) for i, a in enumerate(arguments)]
+
+
+PAIRS = [
+    ("In the beginning", " God"),
+    ("", "created"),
+    ("a", "bc"),
+    ("the heaven and the earth, and the earth was without form", " and void"),
+    ("and ", "darkness"),
+    ("x" * 23, "yz"),
+    ("short", " " + "a continuation that is longer than the whole window of the model"),
+]
+
+
+def _direct(model, context, continuation):
+    """Each token's log-probability from at most WINDOW tokens before it, by one unbatched pass a window.
+
+    lm-eval scores spaces at the end of a context as part of the continuation.
+    """
+    bare = context.rstrip()
+    context, continuation = bare, context[len(bare) :] + continuation
+    tokens = TEXT.encode(context) or [TEXT.eot]
+    wanted = TEXT.encode(continuation)
+    whole = tokens + wanted
+    total = 0.0
+    if len(wanted) <= WINDOW:
+        starts = [(max(0, len(whole) - WINDOW - 1), len(tokens), len(whole))]
+    else:
+        cuts = range(len(tokens), len(whole), WINDOW)
+        starts = [(cut - 1, cut, min(cut + WINDOW, len(whole))) for cut in cuts]
+    for first, begin, end in starts:
+        row = torch.tensor([whole[first : end - 1]])
+        logits = model.causal_logits(row, torch.tensor([row.shape[1]]))[0].log_softmax(-1)
+        for position in range(begin, end):
+            total += logits[position - 1 - first, whole[position]].item()
+    return total
+
+
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_loglikelihood_equals_a_direct_sum(method):
+    model = _model(method)
+    scores = BenchLM(model, TEXT, 4).loglikelihood(_requests("loglikelihood", PAIRS), disable_tqdm=True)
+    for (value, _), pair in zip(scores, PAIRS, strict=True):
+        assert value == pytest.approx(_direct(model, *pair), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_scores_do_not_depend_on_batch_size_or_order(method):
+    model = _model(method)
+    one = BenchLM(model, TEXT, 1).loglikelihood(_requests("loglikelihood", PAIRS), disable_tqdm=True)
+    turned = BenchLM(model, TEXT, 5).loglikelihood(_requests("loglikelihood", PAIRS[::-1]), disable_tqdm=True)[::-1]
+    for (alone, greedy), (together, greedy_too) in zip(one, turned, strict=True):
+        assert together == pytest.approx(alone, abs=1e-5)
+        assert greedy == greedy_too
+
+
+def test_greedy_is_told_where_it_is_and_where_it_is_not():
+    model = _model()
+    context = "In the beginning"
+    row = torch.tensor([TEXT.encode(context)])
+    best = int(model.causal_logits(row, torch.tensor([row.shape[1]]))[0, -1].argmax())
+    lm = BenchLM(model, TEXT, 2)
+    names = ("", "")
+    scored = lm._loglikelihood_tokens(
+        [(names, TEXT.encode(context), [best]), (names, TEXT.encode(context), [(best + 1) % 256])]
+    )
+    assert [greedy for _, greedy in scored] == [True, False]
+
+
+def test_rolling_covers_every_byte_once():
+    model = _model("mod")
+    text = "And God said, Let there be light: and there was light. " * 3
+    value = BenchLM(model, TEXT, 3).loglikelihood_rolling(_requests("loglikelihood_rolling", [(text,)]))[0]
+    tokens = [TEXT.eot, *TEXT.encode(text)]
+    expected = 0.0
+    for start in range(0, len(tokens) - 1, WINDOW):
+        piece = torch.tensor([tokens[start : start + WINDOW + 1]])
+        logits = model.causal_logits(piece[:, :-1], torch.tensor([piece.shape[1] - 1]))
+        expected -= torch.nn.functional.cross_entropy(logits[0], piece[0, 1:], reduction="sum").item()
+    # lm-eval lets the last window reach back for context; all windows but that one are the same
+    assert value == pytest.approx(expected, rel=0.05)
+    assert math.isfinite(value)
+
+
+def test_pieces_score_each_continuation_token_once():
+    for length in (1, WINDOW, WINDOW + 1, 5 * WINDOW + 3):
+        made = pieces([1, 2, 3], list(range(length)), WINDOW)
+        assert sum(scored for _, scored in made) == length
+        assert all(len(tokens) <= WINDOW + 1 and scored < len(tokens) for tokens, scored in made)
+
+
+def test_generation_stops_at_a_stop_string_a_limit_and_does_not_mind_neighbours():
+    model = _model("mod")
+    asked = [("In the beginning", {"until": [], "max_gen_toks": 12}), ("a", {"until": [], "max_gen_toks": 5})]
+    together = BenchLM(model, TEXT, 2).generate_until(_requests("generate_until", asked))
+    alone = [BenchLM(model, TEXT, 1).generate_until(_requests("generate_until", [one]))[0] for one in asked]
+    assert together == alone
+    assert "\ufffd" not in together[1][-1:]
+    stop = together[0][2:4]
+    stopped = BenchLM(model, TEXT, 1).generate_until(
+        _requests("generate_until", [("In the beginning", {"until": [stop], "max_gen_toks": 12})])
+    )[0]
+    assert stopped == together[0][: together[0].index(stop)]
