@@ -51,7 +51,9 @@ def main(arguments: list[str]) -> int:
         return _execute(words, multirun)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:  # a disk that fills up, a folder that vanishes: whatever else was being written
+        print(f"error: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
+    return 2
 
 
 def _execute(words: list[str], multirun: bool) -> int:

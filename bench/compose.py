@@ -18,9 +18,10 @@ from bench.check import check
 from bench.config import RunConfig
 from bench.errors import UserError
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
-if not CONF.is_dir():  # an installed wheel carries conf/ inside the package
-    CONF = Path(__file__).resolve().parent / "conf"
+_PACKAGE = Path(__file__).resolve().parent
+CONF = _PACKAGE / "conf"  # where an installed wheel carries it
+if not CONF.is_dir():  # a checkout
+    CONF = _PACKAGE.parent / "conf"
 
 _CHOSEN_BY_NAME = ("method", "study")  # groups that the defaults leave open: `method=mod` means `+method=mod`
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from bench.config import RunConfig, comparison_hash, config_hash, digest
+from bench.config import RunConfig, comparison_hash, config_hash
 from bench.data import Batches, Corpus
 from bench.errors import UserError
 from bench.evaluate import evaluate
@@ -48,9 +48,9 @@ WEIGHTS = "model.safetensors"
 
 
 def run_folder(config: RunConfig) -> Path:
-    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<hash of the method's settings>`."""
+    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<start of the config hash>`: other settings, other folder."""
     label = config.method.name + (f"-{config.method.variant}" if config.method.variant else "")
-    run_id = f"{label}-seed{config.seed}-{digest(asdict(config.method), 6)}"
+    run_id = f"{label}-seed{config.seed}-{config_hash(config)[:6]}"
     return Path(config.results_dir) / comparison_name(config) / run_id
 
 
