@@ -48,7 +48,7 @@ WEIGHTS = "model.safetensors"
 
 
 def run_folder(config: RunConfig) -> Path:
-    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<start of the config hash>`: other settings, other folder."""
+    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<config hash>`: other settings, another folder."""
     label = config.method.name + (f"-{config.method.variant}" if config.method.variant else "")
     run_id = f"{label}-seed{config.seed}-{config_hash(config)[:6]}"
     return Path(config.results_dir) / comparison_name(config) / run_id

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.bars import FILE, load_bars
 from bench.errors import UserError
 from bench.report.bars import write_bars
 from bench.report.load import read_results
 from bench.report.write import write_report
-from bench.study.bars import FILE, load_bars
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from bench.bars import Bars
 from bench.record import write_atomically
-from bench.study.bars import Bars
 
 
 def write_bars(bars: Bars, reports: Path) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.bars import Bar, Bars, save_bars
 from bench.compose import configure
 from bench.config import MethodConfig, RunConfig
 from bench.data import Batches, Corpus, prepare
@@ -28,7 +29,6 @@ from bench.methods import build_model
 from bench.model.feed_forward import feed_forward_width
 from bench.model.transformer import next_token_loss
 from bench.record import Timing
-from bench.study.bars import Bar, Bars, save_bars
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
 from bench.train.step import Trainee
