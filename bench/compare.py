@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bench.config import RunConfig, config_hash
 from bench.data import Corpus, prepare
-from bench.flops.match import dense_twin
+from bench.data.tokenizer import vocabulary_size
+from bench.flops.match import dense_twin, plan
 from bench.machine import Machine, make_machine
 from bench.record import Record, find_records, load_record
 from bench.run import comparison_name, finished, run, run_folder
@@ -18,6 +19,8 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
 
     What is finished already is not run again. Returns whether every run came to its end.
     """
+    for config in configs:  # a budget or a shape that cannot work is told before any text is read
+        plan(config, vocabulary_size(config.data.tokenizer))
     records: dict[str, Record] = {}
     corpus: Corpus | None = None
     machine: Machine | None = None

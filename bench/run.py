@@ -76,8 +76,8 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str) -> Re
     Raises Interrupted after a signal, and UserError for what the user can mend.
     """
     solved = plan(config, corpus.tokenizer.vocab_size)
-    folder = _make_folder(run_folder(config))
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
+    folder = _make_folder(run_folder(config))
     trainee = _trainee(config, solved, corpus, machine)
     inputs, targets = batches.at(0)
     counted = trace(trainee.model, inputs.to(machine.device))
