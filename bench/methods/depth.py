@@ -111,7 +111,8 @@ class DepthRouted(Layer):
         """Scores ranked (read once), k rows gathered (read, written) and scattered (two reads, one write)."""
         k = capacity_tokens(self.config.capacity, tokens)
         width = self.router.score.weight.numel()
-        return 4.0 * tokens + 5.0 * k * width * element_bytes
+        own = 4.0 * tokens + 5.0 * k * width * element_bytes
+        return own + self.branch.moved_bytes(k, element_bytes)
 
 
 def _real(choice: Tensor, valid: Tensor | None) -> Tensor:

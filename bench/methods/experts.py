@@ -85,6 +85,11 @@ class Experts(Branch):
             parts["experts"] += sum(self.shared.flops(tokens).values())
         return parts
 
+    def moved_bytes(self, tokens: float, element_bytes: int) -> float:
+        """Probabilities ranked and choices sorted; visited rows gathered (read, written) and summed (read, written)."""
+        ranked = 4.0 * self.n_choices * tokens + 16.0 * self.config.top_k * tokens
+        return ranked + (3.0 * self.visits(tokens) + tokens) * self.norm.weight.numel() * element_bytes
+
     def active_params(self) -> float:
         total = sum(parameter.numel() for parameter in self.parameters())
         routed = sum(parameter.numel() for parameter in self.experts.parameters())

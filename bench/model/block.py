@@ -31,6 +31,10 @@ class Branch(nn.Module):
         """Parameters that a token meets, in expectation."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def moved_bytes(self, tokens: float, element_bytes: int) -> float:
+        """Bytes that routing `tokens` tokens reads and writes: sort, gather, scatter."""
+        return 0.0
+
 
 class Layer(nn.Module):
     """`layer(x, stream)`: x (B, T, D) -> the new x (B, T, D)."""
@@ -44,8 +48,8 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def moved_bytes(self, tokens: int, element_bytes: int) -> float:
-        """Bytes that routing a row of `tokens` tokens reads and writes."""
-        return 0.0
+        """Bytes that routing a row of `tokens` tokens reads and writes: sort, top-k, gather, scatter."""
+        raise NotImplementedError
 
 
 class Block(Branch):
@@ -70,6 +74,9 @@ class Block(Branch):
     def active_params(self) -> float:
         return self.attention.active_params() + self.feed_forward.active_params()
 
+    def moved_bytes(self, tokens: float, element_bytes: int) -> float:
+        return self.attention.moved_bytes(tokens, element_bytes) + self.feed_forward.moved_bytes(tokens, element_bytes)
+
 
 class Residual(Layer):
     """A layer in which every token takes part: x + branch(x)."""
@@ -86,3 +93,6 @@ class Residual(Layer):
 
     def active_params(self) -> float:
         return self.branch.active_params()
+
+    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
+        return self.branch.moved_bytes(tokens, element_bytes)
