@@ -1,0 +1,188 @@
+"""Expert layers against a plain loop over experts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.config import ExpertsConfig, ModelConfig
+from bench.methods.experts import ExpertChoice, TokenChoice, expert_width
+from bench.methods.permute import combine, dispatch
+from bench.model import FeedForward, Stream
+
+torch.set_num_threads(1)
+D = 16
+SHAPE = ModelConfig(n_layers=1, d_model=D, n_heads=2, context=10, d_ff=32)
+
+
+def _stream(valid=None, causal=False):
+    return Stream(torch.empty(0), torch.empty(0), valid, causal)
+
+
+def _layer(kind=TokenChoice, seed=0, **changes):
+    torch.manual_seed(seed)
+    layer = kind(SHAPE, ExpertsConfig(**({"n_experts": 4, "top_k": 2} | changes)), 0)
+    for parameter in layer.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    return layer
+
+
+def _rows(batch=2, length=10, seed=1):
+    return torch.randn(batch, length, D, generator=torch.Generator().manual_seed(seed))
+
+
+def _expert(layer, number, x):
+    gate, up = (x @ layer.experts.gate_up[number]).chunk(2, -1)
+    return (F.silu(gate) * up) @ layer.experts.down[number]
+
+
+def _norm(layer, x):
+    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + SHAPE.norm_eps) * layer.norm.weight
+
+
+def _token_choice(layer, x):
+    """Each token by itself: its best choices, gates that add up to 1, no-ops that add nothing."""
+    config = layer.config
+    out = []
+    for token in _norm(layer, x).reshape(-1, D):
+        probabilities = (layer.router.weight @ token).softmax(0)
+        best = probabilities.topk(config.top_k).indices.tolist()
+        total = sum(probabilities[e] for e in best) if config.top_k > 1 else 1.0
+        mixed = torch.zeros(D)
+        for e in best:
+            if e < config.n_experts:
+                mixed = mixed + probabilities[e] / total * _expert(layer, e, token)
+        out.append(mixed)
+    added = torch.stack(out).view_as(x)
+    return added if layer.shared is None else added + layer.shared(x, _stream())
+
+
+@pytest.mark.parametrize("changes", [{}, {"top_k": 1}, {"n_noop": 4}, {"n_shared": 1}, {"n_noop": 2, "top_k": 3}])
+def test_token_choice_equals_a_loop_forward_and_backward(changes):
+    layer, x = _layer(**changes), _rows()
+    got, wanted = layer(x, _stream()), _token_choice(layer, x)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+    weight = torch.randn_like(got)
+    parameters = list(layer.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad((got * weight).sum(), parameters, allow_unused=True),
+        torch.autograd.grad((wanted * weight).sum(), parameters, allow_unused=True),
+        atol=1e-4,
+        rtol=1e-3,
+    )
+
+
+@torch.no_grad()
+def test_inference_gives_what_training_gives():
+    layer, x = _layer(n_noop=2), _rows()
+    with torch.enable_grad():
+        trained = layer(x, _stream()).detach()
+    torch.testing.assert_close(layer(x, _stream()), trained)
+
+
+def test_one_expert_is_a_dense_feed_forward():
+    layer = _layer(n_experts=1, top_k=1, hidden=32)
+    dense = FeedForward(SHAPE)
+    with torch.no_grad():
+        dense.gate_up.weight.copy_(layer.experts.gate_up[0].t())
+        dense.down.weight.copy_(layer.experts.down[0].t())
+    x, y = _rows().requires_grad_(), _rows().requires_grad_()
+    got, wanted = layer(x, _stream()), dense(y, _stream())
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+    got.square().sum().backward()
+    wanted.square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(layer.experts.down.grad[0].t(), dense.down.weight.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_experts_are_sized_for_equal_active_flops():
+    shape = ModelConfig(n_layers=8, d_model=256, n_heads=4, context=256)
+    experts = TokenChoice(shape, ExpertsConfig(), 0).flops(256)["experts"]
+    assert experts == FeedForward(shape).flops(256)["feed-forward"]
+    assert expert_width(shape, ExpertsConfig(top_k=2, n_shared=2)) * 4 == 704
+
+
+@torch.no_grad()
+def test_padding_visits_no_expert_and_counts_for_nothing():
+    layer, x = _layer(), _rows()
+    valid = torch.arange(10) < torch.tensor([[10], [4]])
+    stream = _stream(valid)
+    out = layer(x, stream)
+    assert stream.routings[0].expert_counts.sum() == 2 * 14
+    torch.testing.assert_close(out[1, :4], layer(x[1:, :4], _stream())[0], atol=1e-5, rtol=1e-4)
+
+
+def test_balance_and_z_losses_by_hand():
+    layer, x = _layer(balance_loss=1.0, z_loss=1.0), _rows()
+    stream = _stream()
+    layer(x, stream)
+    logits = _norm(layer, x).reshape(-1, D) @ layer.router.weight.t()
+    probabilities = logits.softmax(-1)
+    chosen = probabilities.topk(2).indices.flatten()
+    share = torch.stack([(chosen == e).float().mean() for e in range(4)])
+    losses = stream.routings[0].losses
+    torch.testing.assert_close(losses["balance"], 4 * (share * probabilities.mean(0)).sum())
+    torch.testing.assert_close(losses["z"], (logits.exp().sum(-1).log() ** 2).mean())
+
+
+def test_a_balanced_router_has_a_balance_loss_of_one():
+    layer = _layer(balance_loss=1.0)
+    with torch.no_grad():
+        layer.router.weight.zero_()
+    stream = _stream()
+    layer(_rows(), stream)
+    assert stream.routings[0].losses["balance"].item() == pytest.approx(1.0)
+
+
+@torch.no_grad()
+def test_the_bias_moves_against_the_load_and_changes_choices_not_gates():
+    layer, x = _layer(balance="bias", balance_bias_step=10.0), _rows()
+    layer.adjust_bias(torch.tensor([9, 1, 1, 1]))
+    assert layer.bias.tolist() == [-10.0, 10.0, 10.0, 10.0]
+    stream = _stream()
+    layer(x, stream)
+    assert stream.routings[0].expert_counts[0] == 0
+
+
+@torch.no_grad()
+def test_expert_choice_equals_a_loop_over_rows_and_experts():
+    layer, x = _layer(ExpertChoice), _rows()
+    normed = _norm(layer, x)
+    probabilities = (normed @ layer.router.weight.t()).softmax(-1)
+    wanted = torch.zeros_like(x)
+    for row in range(2):
+        for e in range(4):
+            for token in probabilities[row, :, e].topk(5).indices.tolist():  # 10 tokens, 2 of 4 experts
+                wanted[row, token] += probabilities[row, token, e] * _expert(layer, e, normed[row, token])
+    stream = _stream()
+    torch.testing.assert_close(layer(x, stream), wanted, atol=1e-5, rtol=1e-4)
+    assert stream.routings[0].expert_counts.tolist() == [10, 10, 10, 10]
+
+
+@torch.no_grad()
+def test_expert_choice_leaks_in_training_and_not_in_evaluation():
+    layer, x = _layer(ExpertChoice), _rows(1)
+    layer.train()
+    layer(x, _stream())  # sets the thresholds
+    layer.eval()
+    changed = x.clone()
+    changed[:, 5:] = 10 * _rows(1, seed=7)[:, 5:]
+
+    def moved(causal):
+        return (layer(x, _stream(causal=causal)) - layer(changed, _stream(causal=causal)))[:, :5].abs().max().item()
+
+    assert moved(causal=False) > 1e-3
+    assert moved(causal=True) < 1e-6
+
+
+@pytest.mark.parametrize("visited", [12, 7])
+def test_dispatch_and_combine_have_the_gradients_they_claim(visited):
+    torch.manual_seed(0)
+    order = torch.randperm(12)
+    flat = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    gates = torch.rand(6, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda f, g: combine(dispatch(f, order, visited, 2) * 2, order, g), (flat, gates))
+    by_hand = torch.zeros(6, 3, dtype=torch.float64)
+    for choice in order[:visited].tolist():
+        by_hand[choice // 2] += gates[choice // 2, choice % 2] * flat[choice // 2]
+    torch.testing.assert_close(combine(dispatch(flat, order, visited, 2), order, gates), by_hand)
