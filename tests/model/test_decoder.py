@@ -1,0 +1,91 @@
+"""The decoder: kernels against plain formulas, rotary positions, grouped queries, initialisation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.config import MethodConfig, ModelConfig
+from bench.methods import build_model
+from bench.model import Attention, Stream
+from bench.model.attention import rotary_tables
+from bench.model.kernels import RMSNorm, rotate, swiglu
+
+torch.set_num_threads(1)
+SHAPE = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=16)
+
+
+def _stream(length, head_dim, start=0):
+    cosine, sine = rotary_tables(start + length, head_dim, 10_000.0)
+    return Stream(cosine[None, start:, None], sine[None, start:, None])
+
+
+def test_swiglu_and_its_gradient():
+    x = torch.randn(5, 12, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(swiglu(x), F.silu(x[:, :6]) * x[:, 6:])
+    assert torch.autograd.gradcheck(swiglu, x)
+
+
+def test_rms_norm_and_its_gradient():
+    norm = RMSNorm(6, eps=1e-5, dtype=torch.float64)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    plain = x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x), plain)
+    assert torch.autograd.gradcheck(
+        lambda x, w: torch.func.functional_call(norm, {"weight": w}, (x,)), (x, norm.weight)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(norm(x), plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rotation_in_both_of_its_forms(dtype):
+    """float32 goes through complex numbers, other types through the real formula."""
+    cosine, sine = rotary_tables(7, 8, 10_000.0)
+    heads = torch.randn(2, 7, 3, 8, dtype=dtype)
+    out = rotate(heads, cosine[None, :, None], sine[None, :, None])
+    for position in range(7):
+        for pair in range(4):
+            turned = torch.complex(heads[:, position, :, 2 * pair], heads[:, position, :, 2 * pair + 1])
+            turned = turned * torch.complex(cosine[position, pair], sine[position, pair])
+            torch.testing.assert_close(out[:, position, :, 2 * pair], turned.real.to(dtype), atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(out[:, position, :, 2 * pair + 1], turned.imag.to(dtype), atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_depends_on_distances_alone():
+    attention = Attention(SHAPE)
+    x = torch.randn(1, 6, 32)
+    torch.testing.assert_close(attention(x, _stream(6, 8)), attention(x, _stream(6, 8, start=9)), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_grouped_queries_are_repeated_keys_and_values():
+    shared = Attention(ModelConfig(n_layers=1, d_model=32, n_heads=4, n_kv_heads=2, context=8))
+    full = Attention(ModelConfig(n_layers=1, d_model=32, n_heads=4, context=8))
+    query, key, value = shared.qkv.weight.split((32, 16, 16))
+    double = [part.view(2, 8, 32).repeat_interleave(2, 0).reshape(32, 32) for part in (key, value)]
+    full.qkv.weight.copy_(torch.cat([query, *double]))
+    full.out.weight.copy_(shared.out.weight)
+    x = torch.randn(2, 8, 32)
+    torch.testing.assert_close(shared(x, _stream(8, 8)), full(x, _stream(8, 8)), atol=1e-5, rtol=1e-4)
+
+
+def test_initialisation_depends_on_the_seed_and_leaves_the_global_one_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = build_model(SHAPE, MethodConfig(name="dense"), 64, seed=1)
+    assert torch.equal(torch.rand(1), expected)
+    again, other = (build_model(SHAPE, MethodConfig(name="dense"), 64, seed=seed) for seed in (1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.embedding.weight, other.embedding.weight)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_by_hand(tied):
+    shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_ff=40, context=16, tie_embeddings=tied)
+    model = build_model(shape, MethodConfig(name="dense"), 64)
+    layer = 32 + 32 * (32 + 16 + 16) + 32 * 32 + 32 + 3 * 32 * 40
+    assert sum(p.numel() for p in model.parameters()) == 2 * layer + 32 + 64 * 32 * (1 if tied else 2)
+    assert model.active_params() == 2 * layer + 32 + 64 * 32 * (1 if tied else 2)
