@@ -98,10 +98,10 @@ class Quality(_Part):
     """On held-out text. Everything but `*_noncausal` is measured with the causal router."""
 
     val_loss_nats: float
-    val_loss_nats_stderr: float = Field(description="over documents")
+    val_loss_nats_stderr: float | None = Field(None, description="over documents; absent where there is only one")
     val_loss_nats_noncausal: float | None = Field(None, description="with the top-k router, which sees the future")
     val_bpb: float = Field(description="bits per UTF-8 byte")
-    val_bpb_stderr: float
+    val_bpb_stderr: float | None = None
     val_bpb_noncausal: float | None = None
     tokens_evaluated: int
     documents_evaluated: int

@@ -130,10 +130,12 @@ def _plain(metrics: dict[str, Any]) -> dict[str, float]:
 
 def _add_bits_stderr(scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
     """A standard error over documents for bits per byte, which lm-eval leaves without one."""
-    if "bits_per_byte" not in scores or len(samples) < 2:
+    if "bits_per_byte" not in scores:
         return
     nats, sizes = (np.array(column, dtype=float) for column in zip(*(s["bits_per_byte"] for s in samples), strict=True))
-    scores["bits_per_byte_stderr"] = ratio_stderr(-nats, sizes) / math.log(2)
+    stderr = ratio_stderr(-nats, sizes)
+    if stderr is not None:
+        scores["bits_per_byte_stderr"] = stderr / math.log(2)
 
 
 @contextmanager
@@ -149,14 +151,19 @@ def _random_state_kept() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """lm-eval and datasets report every step on stderr; a benchmark run has its own progress to show."""
+    """lm-eval, datasets and the git that lm-eval asks report on stderr; a benchmark run has its own progress."""
     names = ("lm-eval", "lm_eval", "datasets", "evaluate", "fsspec")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
+    kept = os.dup(2)  # a child process writes to the descriptor itself
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         with redirect_stderr(io.StringIO()):
             yield
     finally:
+        os.dup2(kept, 2)
+        os.close(kept)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

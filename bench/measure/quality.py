@@ -116,24 +116,28 @@ def summarise(losses: Sequence[DocumentLoss]) -> Quality:
     nats = np.array([loss.nats for loss in losses])
     tokens = np.array([loss.tokens for loss in losses], dtype=float)
     n_bytes = np.array([loss.n_bytes for loss in losses], dtype=float)
+    loss_stderr, byte_stderr = ratio_stderr(nats, tokens), ratio_stderr(nats, n_bytes)
     topk = [loss.nats_noncausal for loss in losses if loss.nats_noncausal is not None]
     return Quality(
         val_loss_nats=nats.sum() / tokens.sum(),
-        val_loss_nats_stderr=ratio_stderr(nats, tokens),
+        val_loss_nats_stderr=loss_stderr,
         val_loss_nats_noncausal=sum(topk) / tokens.sum() if topk else None,
         val_bpb=nats.sum() / n_bytes.sum() / math.log(2),
-        val_bpb_stderr=ratio_stderr(nats, n_bytes) / math.log(2),
+        val_bpb_stderr=byte_stderr / math.log(2) if byte_stderr is not None else None,
         val_bpb_noncausal=sum(topk) / n_bytes.sum() / math.log(2) if topk else None,
         tokens_evaluated=int(tokens.sum()),
         documents_evaluated=len(losses),
     )
 
 
-def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float:
-    """Standard error of sum(totals) / sum(sizes) over documents, by the delta method (Cochran 1977, eq. 2.39)."""
+def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float | None:
+    """Standard error of sum(totals) / sum(sizes) over documents, by the delta method (Cochran 1977, eq. 2.39).
+
+    None for a single document, which says nothing about others.
+    """
     n = len(totals)
     if n < 2:
-        return math.nan
+        return None
     residuals = totals - totals.sum() / sizes.sum() * sizes
     return float(math.sqrt((residuals**2).sum() * n / (n - 1)) / sizes.sum())
 

@@ -215,12 +215,18 @@ class ExpertChoice(Experts):
             chosen = probabilities > self.threshold
             return chosen if stream.valid is None else chosen & stream.valid.unsqueeze(-1)
         if stream.valid is not None:
-            probabilities = probabilities.masked_fill(~stream.valid.unsqueeze(-1), -1.0)
+            return self._choose_real(probabilities, stream.valid)
         picked = probabilities.topk(self.quota(probabilities.shape[1]), dim=1)
         if self.training:
             self._follow(picked.values.amin(dim=1).mean(dim=0))
-        chosen = torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
-        return chosen if stream.valid is None else chosen & stream.valid.unsqueeze(-1)
+        return torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
+
+    def _choose_real(self, probabilities: Tensor, valid: Tensor) -> Tensor:
+        """Each row's quota follows its real tokens (B, T), and padding takes none of it."""
+        quota = [self.quota(count) for count in valid.sum(dim=1).tolist()]
+        ranked = probabilities.masked_fill(~valid.unsqueeze(-1), -1.0).argsort(dim=1, descending=True, stable=True)
+        rank = ranked.argsort(dim=1)
+        return (rank < torch.tensor(quota, device=rank.device).view(-1, 1, 1)) & valid.unsqueeze(-1)
 
     @torch.no_grad()
     def _follow(self, lowest: Tensor) -> None:

@@ -1,0 +1,181 @@
+"""`python -m bench` as a person meets it: one line for a mistake, a record and a report for a run."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.compose import configure, expand, options
+from bench.config import comparison_hash, config_hash
+from bench.errors import UserError
+from bench.record import load_record, write_atomically
+
+TINY = [
+    "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=64", "train.batch_size=4",
+    "train.budget_flops=3e9", "train.threads=1", "evaluate.validation_tokens=12000", "evaluate.timing_steps=2",
+    "evaluate.limit=8",
+]  # fmt: skip
+
+
+def _bench(*words, cwd):
+    return subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, cwd=cwd)
+
+
+MISTAKES = {
+    "unknown method": (["+method=foo"], "method=foo is unknown; choose from dense"),
+    "unknown key": (["+method=mod", "model.d_modle=3"], "unknown key model.d_modle; did you mean model.d_model"),
+    "unknown option": (["+method=mod", "scale=huge"], "scale=huge is unknown; choose from"),
+    "wrong type": (["+method=mod", "model.d_model=abc"], "model.d_model=abc is not allowed"),
+    "no method": (["seed=3"], "no method chosen"),
+    "heads": (["+method=mod", "model.n_heads=3"], "model.n_heads=3 does not divide model.d_model=128"),
+    "kv heads": (["+method=mod", "model.n_kv_heads=3"], "model.n_kv_heads=3 does not divide"),
+    "capacity 0": (["+method=mod", "method.depth.capacity=0"], "method.depth.capacity=0"),
+    "capacity 2": (["+method=mod", "method.depth.capacity=2"], "at most 1"),
+    "top_k": (["+method=moe", "method.experts.top_k=9"], "method.experts.top_k=9 is more than the 8"),
+    "no such axis": (["+method=dense", "method.depth.capacity=0.3"], "this method has no method.depth"),
+    "variant": (["+method=mode", "method.variant=x"], "one of staged, integrated"),
+    "choice": (["+method=mod", "method.depth.causal=magic"], "one of predictor, bce"),
+    "sweep without -m": (["+method=mod", "seed=1,2"], "a sweep needs -m"),
+    "no value": (["+method=mod", "seed"], "cannot read the command line"),
+    "name": (["+method=mod", "name=../up"], "plain folder name"),
+    "budget": (["+method=mod", "train.budget_flops=1e5"], "less than one step"),
+    "context": (["+method=mod", "model.context=5000000", "train.budget_flops=1e22"], "model.context"),
+    "missing file": (["+method=mod", "data=text", "data.train=[none.txt]"], "none.txt"),
+    "no files": (["+method=mod", "data=text"], "data.train is empty"),
+    "no device": (["+method=mod", "train.device=tpu"], "one of auto, cpu, cuda"),
+    "results": (["+method=mod", "results_dir=/proc/none", *TINY], "cannot write to /proc/none"),
+}
+
+
+@pytest.mark.parametrize("words,told", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_creates_nothing(words, told, tmp_path):
+    done = _bench(*words, "data.cache_dir=/tmp/bench-test-cache", cwd=tmp_path)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line]
+    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
+    assert told in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_a_value_imports_no_torch():
+    mistake = "import sys; from bench.__main__ import main; main(['+method=mod', 'model.n_heads=3'])"
+    code = f"{mistake}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_bare_lists_the_methods_and_help_helps(tmp_path):
+    bare, asked = _bench(cwd=tmp_path), _bench("--help", cwd=tmp_path)
+    assert (bare.returncode, asked.returncode) == (2, 0)
+    for method in options("method"):
+        assert method in bare.stderr and method in asked.stdout
+
+
+@pytest.mark.parametrize("method", options("method"))
+@pytest.mark.parametrize("scale", options("scale"))
+def test_every_method_configures_at_every_scale(method, scale):
+    config = configure([f"+method={method}", f"scale={scale}"])
+    assert (config.method.name, config.scale) == (method, scale)
+
+
+def test_a_sweep_is_multiplied_out():
+    runs = expand(["method=dense,mod", "seed=0,1", "data=kjv"], multirun=True)
+    assert [run[:2] for run in runs] == [
+        ["+method=dense", "seed=0"], ["+method=dense", "seed=1"], ["+method=mod", "seed=0"], ["+method=mod", "seed=1"],
+    ]  # fmt: skip
+
+
+def test_hashes_follow_what_changes_a_result():
+    base = configure(["+method=mod"])
+    for same in ("name=other", "results_dir=elsewhere", "reports_dir=elsewhere", "data.cache_dir=x"):
+        assert config_hash(configure(["+method=mod", same])) == config_hash(base)
+    for other in ("seed=1", "model.d_model=64", "method.depth.capacity=0.5", "evaluate.limit=3", "train.lr=1"):
+        assert config_hash(configure(["+method=mod", other])) != config_hash(base)
+    for alike in (["+method=moe"], ["+method=mod", "seed=7"]):
+        assert comparison_hash(configure(alike)) == comparison_hash(base)
+    assert comparison_hash(configure(["+method=mod", "train.budget_flops=1e9"])) != comparison_hash(base)
+
+
+def test_a_dry_run_prints_the_plan_and_trains_nothing(tmp_path):
+    done = _bench("+method=mod", "dry_run=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for figure in ("parameters", "forward FLOPs a token", "steps", "tokens", "time", "memory"):
+        assert figure in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = _bench("+method=mod", *TINY, "name=tiny", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def _record(folder, method) -> tuple[Path, object]:
+    (path,) = folder.glob(f"results/tiny/{method}-*/record.json")
+    return path, load_record(path)
+
+
+def test_a_run_leaves_every_promised_figure(finished):
+    folder, done = finished
+    _, dense = _record(folder, "dense")
+    _, mod = _record(folder, "mod")
+    assert mod.flops.forward_analytic == mod.flops.forward_fvcore == mod.flops.forward_torch > 0
+    assert abs(mod.flops.train_total / mod.flops.budget - 1) < mod.flops.train_per_token * 256 / mod.flops.budget
+    assert mod.quality.val_loss_nats_noncausal is not None and dense.quality.val_loss_nats_noncausal is None
+    assert mod.causality.passed and mod.comparable
+    assert 0 < mod.routing.predictor_accuracy <= 1 and set(mod.routing.fraction_processed_by_layer) == {"1"}
+    assert mod.speed.train_speedup_realised.samples == 2 and dense.speed.train_speedup_realised is None
+    assert mod.speed.train_speedup_ideal == pytest.approx(dense.flops.train_per_token / mod.flops.train_per_token)
+    assert mod.memory.peak_bytes > 0
+    assert set(mod.lm_eval) == {"bench_heldout", "bench_last_word", "bench_copy", "bench_agreement"}
+    assert mod.lm_eval["bench_heldout"]["bits_per_byte"] == pytest.approx(mod.quality.val_bpb, rel=0.05)
+    assert mod.run.comparison_hash == dense.run.comparison_hash
+    assert "report: " in done.stdout and "one seed" in done.stdout
+    assert (folder / "reports" / "tiny" / "index.html").exists()
+
+
+def test_steps_are_logged_with_the_method_s_own_columns(finished):
+    path, record = _record(finished[0], "mod")
+    with open(path.parent / "steps.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == record.training.steps
+    assert {"step", "tokens", "train_flops", "seconds", "loss", "lr", "grad_norm", "predictor_accuracy"} <= set(rows[0])
+    assert int(rows[-1]["tokens"]) == record.training.tokens
+
+
+def test_what_is_finished_is_not_run_again(finished):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")}
+    done = _bench("+method=mod", *TINY, "name=tiny", cwd=folder)
+    assert done.returncode == 0 and done.stdout.count("is finished already") == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")} == before
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises((UserError, UnicodeEncodeError)):
+            write_atomically(path, "new \ud800")
+    finally:
+        tmp_path.chmod(0o700)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("text,told", [
+    ("{\"schema_version\": 1, ", "not a whole JSON file"),
+    ("{\"schema_version\": 99}", "schema version 99"),
+    ("{\"schema_version\": 1}", "not a valid record"),
+    ("[]", "not a valid record"),
+])  # fmt: skip
+def test_a_bad_record_is_one_line(text, told, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=told) as caught:
+        load_record(path)
+    assert "\n" not in str(caught.value)

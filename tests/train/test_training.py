@@ -1,0 +1,242 @@
+"""Training: budgets, determinism, checkpoints, and what happens when it goes wrong. Real text, tiny shapes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench.compose import configure
+from bench.config import TrainConfig
+from bench.data import Batches, prepare
+from bench.errors import UserError
+from bench.flops.match import plan
+from bench.methods import build_model
+from bench.record import load_record
+from bench.train import checkpoint
+from bench.train.loop import Budget, train
+from bench.train.optimiser import clip, make_optimiser, peak_lr, schedule
+from bench.train.step import Trainee
+
+torch.set_num_threads(1)
+TINY = [
+    "model.n_layers=2",
+    "model.d_model=32",
+    "model.n_heads=2",
+    "model.context=32",
+    "train.batch_size=4",
+    "train.budget_flops=6e8",
+    "train.threads=1",
+    "evaluate.validation_tokens=2000",
+    "evaluate.timing_steps=2",
+    "evaluate.tasks=[]",
+]
+METHODS = {
+    "dense": [],
+    "mod": [],
+    "mod_random": [],
+    "moe": ["method.experts.balance=bias"],
+    "mode": ["method.variant=integrated"],
+}
+
+
+def _config(method, *more):
+    return configure([f"+method={method}", *TINY, *METHODS.get(method, []), *more])
+
+
+def _train(config, folder, stop_after=None):
+    """Train to the end of the budget, or to `stop_after` of it and leave a checkpoint."""
+    folder.mkdir(exist_ok=True)
+    corpus = prepare(config.data)
+    solved = plan(config, 256)
+    model = build_model(solved.model, config.method, 256, config.seed)
+    torch.manual_seed(config.seed)
+    trainee = Trainee(model, config.train, 32, torch.device("cpu"))
+    batches = Batches(corpus.train, 32, 4, config.seed)
+    budget = Budget(solved.budget_flops)
+    if stop_after is not None:
+        _interrupt_after(trainee, stop_after)
+    try:
+        trained = train(trainee, batches, solved, budget, folder, "hash", "test", 1e11)
+    except Exception as error:
+        assert type(error).__name__ == "Interrupted"
+        trained = None
+    with open(folder / "steps.csv", newline="") as file:
+        return trained, trainee, [row["loss"] for row in csv.DictReader(file)], solved
+
+
+def _interrupt_after(trainee, steps):
+    """Send the process a real SIGINT in the middle of a step."""
+    update, done = trainee.update, [0]
+
+    def counted():
+        done[0] += 1
+        if done[0] == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update()
+
+    trainee.update = counted
+
+
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_the_loss_falls_on_real_text(method, tmp_path):
+    _, _, losses, _ = _train(_config(method, "train.budget_flops=3e9", "train.lr=0.01"), tmp_path)
+    assert float(losses[-1]) < float(losses[0]) - 1.0
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_executed_budget_is_met_to_within_a_step(method, tmp_path):
+    trained, _, _, solved = _train(_config(method), tmp_path)
+    assert abs(trained.flops - solved.budget_flops) <= 0.6 * solved.step_flops
+
+
+def test_a_budget_of_seconds_stops_in_time(tmp_path):
+    config = _config("dense")
+    corpus, solved = prepare(config.data), plan(config, 256)
+    trainee = Trainee(build_model(solved.model, config.method, 256), config.train, 32, torch.device("cpu"))
+    budget = Budget(solved.budget_flops, seconds=0.3)
+    trained = train(trainee, Batches(corpus.train, 32, 4, 0), solved, budget, tmp_path, "h", "test", 1e11)
+    assert trained.steps > 1
+    assert abs(trained.seconds - 0.3) < max(0.3, 5 * trained.seconds / trained.steps)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_an_interrupted_run_resumes_to_the_same_result(method, tmp_path):
+    whole, unbroken, losses, _ = _train(_config(method), tmp_path / "whole")
+    stopped, _, _, _ = _train(_config(method), tmp_path / "broken", stop_after=whole.steps // 2)
+    assert stopped is None and (tmp_path / "broken" / "checkpoint.json").exists()
+    resumed, continued, again, _ = _train(_config(method), tmp_path / "broken")
+    assert again == losses
+    assert (resumed.steps, resumed.flops) == (whole.steps, whole.flops)
+    for (name, one), (_, other) in zip(
+        unbroken.model.state_dict().items(), continued.model.state_dict().items(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+def _checkpoint(folder):
+    config = _config("dense")
+    model = build_model(config.model, config.method, 256)
+    optimiser = make_optimiser(model, config.train, 1e-3)
+    checkpoint.save(folder, model, optimiser, {"step": 3, "config_hash": "own"})
+    return model, optimiser
+
+
+def test_a_truncated_checkpoint_is_one_line(tmp_path):
+    model, optimiser = _checkpoint(tmp_path)
+    path = tmp_path / "checkpoint-3.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged.*Delete") as caught:
+        checkpoint.load(tmp_path, model, optimiser, "own")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    model, optimiser = _checkpoint(tmp_path)
+    with pytest.raises(UserError, match="belongs to another configuration"):
+        checkpoint.load(tmp_path, model, optimiser, "other")
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
+    script = f"""
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_training import _checkpoint, checkpoint, UserError
+folder = Path({str(tmp_path)!r})
+model, optimiser = _checkpoint(folder)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    checkpoint.save(folder, model, optimiser, {{"step": 4, "config_hash": "own"}})
+except UserError as error:
+    print("refused:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "refused: cannot write" in done.stdout, done.stderr
+    assert json.loads((tmp_path / "checkpoint.json").read_text())["step"] == 3
+    assert load_file(tmp_path / "checkpoint-3.safetensors")
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_the_schedule_warms_up_and_ends_where_it_should():
+    config = TrainConfig(budget_flops=1.0, warmup=0.1, lr_final=0.2)
+    assert schedule(0.05, config) == pytest.approx(0.5)
+    assert schedule(0.1, config) == pytest.approx(1.0)
+    assert schedule(0.55, config) == pytest.approx(0.6)
+    assert schedule(1.0, config) == pytest.approx(0.2)
+    assert schedule(1.3, config) == pytest.approx(0.2)
+
+
+def test_the_learning_rate_rule():
+    config = TrainConfig(budget_flops=1.0)
+    assert peak_lr(config, 512)[0] == pytest.approx(peak_lr(config, 128)[0] / 2)
+    assert peak_lr(TrainConfig(budget_flops=1.0, lr=0.7), 512)[0] == 0.7
+
+
+def test_a_predictor_s_gradient_cannot_shrink_the_model_s_step():
+    config = _config("mod")
+    model = build_model(config.model, config.method, 256)
+    for name, parameter in model.named_parameters():
+        parameter.grad = torch.full_like(parameter, 1e3 if "causal_router" in name else 1e-4)
+    before = model.embedding.weight.grad.clone()
+    norm = clip(model, 1.0)
+    assert norm < 1.0
+    assert torch.equal(model.embedding.weight.grad, before)
+    predictors = [p.grad for n, p in model.named_parameters() if "causal_router" in n]
+    assert torch.cat([g.flatten() for g in predictors]).norm() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_micro_batches_add_up_to_the_batch():
+    config = _config("dense")
+    inputs, targets = Batches(prepare(config.data).train, 32, 4, 0).at(0)
+    gradients = []
+    for size in (None, 2):
+        config.train.micro_batch_size = size
+        trainee = Trainee(build_model(config.model, config.method, 256), config.train, 32, torch.device("cpu"))
+        trainee.accumulate(inputs, targets)
+        gradients.append([p.grad for p in trainee.model.parameters()])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
+
+
+def test_a_loss_that_becomes_nan_stops_the_run_with_a_line_and_a_record(tmp_path):
+    words = ["+method=dense", *TINY, "train.lr=1e30", "train.grad_clip=1e30", "train.budget_flops=3e9", "name=nan"]
+    folders = [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
+    done = subprocess.run([sys.executable, "-m", "bench", *words, *folders], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "the loss became NaN at step" in done.stdout
+    (path,) = (tmp_path / "results").glob("nan/*/record.json")
+    record = load_record(path)
+    assert record.run.status == "diverged" and not record.comparable
+    assert record.quality is None
+
+
+def test_ctrl_c_ends_with_how_to_go_on_and_that_goes_on(tmp_path):
+    words = ["+method=dense", *TINY, "train.budget_flops=2e10", "name=stopped"]
+    words += [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
+    process = subprocess.Popen([sys.executable, "-m", "bench", *words], stderr=subprocess.PIPE, text=True)
+    log = None
+    for _ in range(600):
+        log = next((tmp_path / "results").glob("stopped/*/steps.csv"), None)
+        if log is not None:
+            break
+        time.sleep(0.1)
+    assert log is not None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "python -m bench +method=dense" in said and "Traceback" not in said
+    assert (log.parent / "checkpoint.json").exists()
+    assert subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True).returncode == 0
+    record = load_record(log.parent / "record.json")
+    assert record.run.status == "finished"
+    assert not (log.parent / "checkpoint.json").exists()
