@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from bench.config import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
@@ -80,8 +81,21 @@ def plan(config: RunConfig, vocab_size: int) -> Plan:
     return Plan(model, own, batch_tokens, steps, budget)
 
 
+class _NoValues(TorchFunctionMode):
+    """Leaves random initialisation out: a model that is only counted has no values to set.
+
+    On the meta device it would do nothing but import torch's compiler, which takes a second.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
+
+
 def _count(model: ModelConfig, method: MethodConfig, vocab_size: int) -> Count:
-    with torch.device("meta"):
+    with torch.device("meta"), _NoValues():
         return count(build_model(model, method, vocab_size), model.context)
 
 

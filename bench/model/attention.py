@@ -14,8 +14,8 @@ from bench.model.stream import Stream
 
 def rotary_tables(context: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines (T, head_dim / 2) of RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15)."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    angles = torch.arange(context, dtype=torch.float64).outer(frequencies)
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
+    angles = torch.arange(context, dtype=torch.float64, device="cpu").outer(frequencies)
     return angles.cos().float(), angles.sin().float()
 
 
