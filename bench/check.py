@@ -13,7 +13,7 @@ _CHOICES = {
     "train.dtype": ("auto", "float32", "bfloat16"),
     "method.depth.router": ("learned", "gaussian"),
     "method.depth.scope": ("block", "attention", "feed_forward"),
-    "method.depth.causal": ("predictor", "bce"),
+    "method.depth.causal": ("predictor", "bce", "threshold", "expert_threshold"),
     "method.experts.routing": ("token_choice", "expert_choice"),
     "method.experts.balance": ("loss", "bias", "none"),
 }

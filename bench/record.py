@@ -122,6 +122,28 @@ class RoutingStatistics(_Part):
     noop_fraction: float | None = Field(None, description="share of expert choices that were no-ops")
 
 
+class DecodePoint(_Part):
+    """Decoding with a KV cache at one batch size and context, method and dense twin step by step in turn."""
+
+    batch_size: int
+    context: int = Field(description="tokens a row has read when the first timed step begins")
+    steps: int
+    tokens_per_second: float
+    step_seconds: Timing
+    step_seconds_p95: float
+    first_token_seconds: float = Field(description="reading the contexts, up to the first logits")
+    form: str = Field(description="gathered: routed rows alone are computed | masked: all rows, routed ones count")
+    fraction_processed: float | None = Field(None, description="of tokens, mean over routed blocks, in these steps")
+    bytes_per_token: float = Field(description="of weights, keys and values that a step reads, planned, over its rows")
+    flops_per_token: float = Field(description="planned")
+    kv_cache_bytes: int = Field(description="allocated at the end")
+    kv_cache_held_bytes: int = Field(description="of the keys and values that are there")
+    speedup_realised: Timing | None = Field(None, description="dense seconds over the method's, over groups of steps")
+    speedup_ideal: float | None = Field(None, description="the same by the roofline of both")
+    roofline_share: float | None = Field(None, description="roofline's seconds of a step over the measured ones")
+    kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense twin's")
+
+
 class Speed(_Part):
     """Method and dense twin timed alternately in one process; absent for the twin itself but for the step."""
 
@@ -132,6 +154,7 @@ class Speed(_Part):
     forward_speedup_ideal: float | None = Field(None, description="dense forward FLOPs over the method's")
     train_speedup_ideal: float | None = Field(None, description="dense training FLOPs a step over the method's")
     train_speedup_realised: Timing | None = Field(None, description="dense step seconds over the method's, pairs")
+    decode: list[DecodePoint] | None = None
 
 
 class Memory(_Part):

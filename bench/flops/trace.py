@@ -29,7 +29,8 @@ _NO_PRODUCT = """
     embedding repeat repeat_interleave expand_as bincount nonzero masked_fill masked_fill_ where lerp_ copy_ gt
     lt ge le eq ne bitwise_and bitwise_not logical_and logical_not __and__ floor_divide remainder round arange
     zeros_like ones_like empty_like full_like zeros ones full empty fill_ randn_like detach clone rms_norm
-    _fused_rms_norm alias type_as numel floor ceil view_as expand slice narrow unsqueeze squeeze select
+    _fused_rms_norm addcmul square square_ rsqrt_ alias type_as numel floor ceil view_as expand slice narrow unsqueeze
+    squeeze select
 """.split()  # noqa: SIM905
 
 

@@ -31,9 +31,9 @@ class RoutingObserver:
                 _add(self.processed[routing.layer], routing.selected, valid)
             if routing.selected is not None and not causal and routing.causal_choice is not None:
                 _add(self.agreed[routing.layer], routing.causal_choice == routing.selected, valid)
-                assert routing.weights is not None
-                self.weights["selected"].append(routing.weights[routing.selected].cpu())
-                self.weights["skipped"].append(routing.weights[~routing.selected & valid].cpu())
+                assert routing.scores is not None
+                self.weights["selected"].append(routing.scores[routing.selected].cpu())
+                self.weights["skipped"].append(routing.scores[~routing.selected & valid].cpu())
             if routing.expert_counts is not None and causal:
                 counts = routing.expert_counts.cpu().double()
                 self.load[routing.layer] = self.load.get(routing.layer, torch.zeros_like(counts)) + counts
@@ -94,12 +94,12 @@ def observe_passage(model: Transformer, document: Document, tokenizer: Tokenizer
     ids = document.tokens[: model.context]
     tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64))[None].to(model.embedding.weight.device)
     _, routings = model(tokens, causal=True)
-    routed = [r for r in routings if r.selected is not None and r.weights is not None]
+    routed = [r for r in routings if r.selected is not None and r.scores is not None]
     if not routed:
         return None
     return Passage(
         tokens=tokenizer.pieces(ids.tolist()),
         layers=[r.layer for r in routed],
         processed=[r.selected[0].tolist() for r in routed if r.selected is not None],
-        weights=[[round(w, 4) for w in r.weights[0].tolist()] for r in routed if r.weights is not None],
+        weights=[[round(w, 4) for w in r.scores[0].tolist()] for r in routed if r.scores is not None],
     )

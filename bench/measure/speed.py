@@ -59,6 +59,14 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / min(seconds)
 
 
+def memory_rate(device: torch.device) -> float:
+    """Bytes a second that a product of one row with a large matrix reads, the best of several."""
+    inner, outer = (16_384, 16_384) if device.type == "cuda" else (4_096, 8_192)
+    row, matrix = torch.randn(1, inner, device=device), torch.randn(inner, outer, device=device)
+    seconds = interleave([lambda: row @ matrix], 10, device)[0]
+    return matrix.nbytes / min(seconds)
+
+
 def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
     """Round by round."""
     return [a / b for a, b in zip(numerator, denominator, strict=True)]

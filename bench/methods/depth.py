@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.config import DepthConfig
-from bench.methods.routers import ROUTERS, causal_router
-from bench.model.block import Branch, Layer, add_parts
+from bench.methods.causal import CausalRouter, ExpertThreshold, Threshold, causal_routers
+from bench.methods.permute import take
+from bench.methods.routers import ROUTERS
+from bench.model.block import Branch, Layer, StepCost, Visit, add_parts
 from bench.model.stream import Routing, Stream
 
 
@@ -21,8 +28,8 @@ class DepthRouted(Layer):
     """A layer that gives x + r * branch(x) to the chosen tokens of each row and x to the others.
 
     In training the k tokens with the highest scores are chosen, exactly k and in every row; in causal
-    evaluation each token decides for itself. The branch sees the chosen tokens alone, in their order
-    and with their original positions.
+    evaluation each token decides for itself, by the causal router that `judge` names. The branch sees
+    the chosen tokens alone, in their order and with their original positions.
     """
 
     def __init__(self, branch: Branch, config: DepthConfig, d_model: int, context: int, layer: int):
@@ -31,20 +38,27 @@ class DepthRouted(Layer):
         self.config = config
         self.layer = layer
         self.router = ROUTERS[config.router](d_model, context, layer)
-        self.causal_router = causal_router(config, d_model)
+        self.causal_routers = nn.ModuleDict(causal_routers(config, d_model))
+        self.judge = config.causal
+
+    @property
+    def causal_router(self) -> CausalRouter:
+        return cast(CausalRouter, self.causal_routers[self.judge])
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
-        scores, weights = self.router(x)
+        scores = self.router.rank(x, stream.positions)
         causal_logits = self.causal_router(x, scores)
+        if stream.arrivals is not None:
+            return self._extend(x, causal_logits[0] > 0, stream)
         chosen: Tensor | None
         if stream.causal:
             index, chosen = _where(_real(causal_logits > 0, stream.valid))
         else:
             index, chosen = self._top_k(scores, stream.valid)
         selected = _membership(index, chosen, x.shape[1])
-        routing = self._report(weights, causal_logits, selected, stream)
-        y = self._process(x, weights, index, chosen, stream)
+        routing = self._report(scores, causal_logits, selected, stream)
+        y = self._process(x, index, chosen, stream)
         routing.executed_flops = self._executed(selected, stream)
         stream.routings.append(routing)
         return y
@@ -62,49 +76,85 @@ class DepthRouted(Layer):
         rank = torch.empty_like(ranked).scatter_(1, ranked, torch.arange(ranked.shape[1]).to(ranked).expand_as(ranked))
         return _where(_real(rank < quota, valid))
 
-    def _process(self, x: Tensor, weights: Tensor, index: Tensor, chosen: Tensor | None, stream: Stream) -> Tensor:
+    def _process(self, x: Tensor, index: Tensor, chosen: Tensor | None, stream: Stream) -> Tensor:
         batch, length, width = x.shape
         rows = torch.arange(batch, device=x.device).unsqueeze(1) * length
         flat = (index + rows).flatten()
-        gathered = x.reshape(-1, width).index_select(0, flat).view(*index.shape, width)
-        gates = weights.gather(1, index)
+        stays, taken = take(x.reshape(-1, width), flat)
+        taken = taken.view(*index.shape, width)
+        gates = self.router.gate(taken)
         if chosen is not None:
             gates = gates.masked_fill(~chosen, 0.0)
-        added = self.branch(gathered, stream.select(index, chosen)) * gates.unsqueeze(-1).to(x.dtype)
-        return x.reshape(-1, width).index_add(0, flat, added.reshape(-1, width).to(x.dtype)).view_as(x)
+        added = self.branch(taken, stream.select(index, chosen)) * gates.unsqueeze(-1).to(x.dtype)
+        return stays.index_add(0, flat, added.reshape(-1, width).to(x.dtype)).view_as(x)
 
-    def _report(self, weights: Tensor, causal_logits: Tensor, selected: Tensor, stream: Stream) -> Routing:
-        routing = Routing(
-            self.layer,
-            selected=selected,
-            weights=weights.detach(),
-            causal_choice=_real(causal_logits.detach() > 0, stream.valid),
-        )
-        if not stream.causal and causal_logits.requires_grad:
-            loss = F.binary_cross_entropy_with_logits(causal_logits, selected.to(causal_logits.dtype))
-            scale = 1.0 if self.config.causal == "predictor" else self.config.causal_loss
-            routing.losses["causal_loss"] = scale * loss
-        if not stream.causal:
-            agree = (causal_logits.detach() > 0) == selected
-            routing.metrics["predictor_accuracy"] = _mean_over(agree, stream.valid)
+    def _extend(self, x: Tensor, chosen: Tensor, stream: Stream) -> Tensor:
+        """New tokens x (1, N, D) of rows that are read in pieces, of which `chosen` (N,) go through."""
+        assert stream.arrivals is not None
+        if stream.arrivals.masked:
+            staying = replace(stream, arrivals=stream.arrivals.stay(chosen))
+            gates = self.router.gate(x) * chosen
+            return x + self.branch(x, staying) * gates.unsqueeze(-1).to(x.dtype)
+        index = chosen.nonzero().squeeze(1)
+        if len(index) == len(chosen):
+            return x + self.branch(x, stream) * self.router.gate(x).unsqueeze(-1).to(x.dtype)
+        if not len(index):
+            return x
+        taken = x[:, index]
+        added = self.branch(taken, stream.take(index)) * self.router.gate(taken).unsqueeze(-1).to(x.dtype)
+        return x.index_add(1, index, added.to(x.dtype))
+
+    def _report(self, scores: Tensor, causal_logits: Tensor, selected: Tensor, stream: Stream) -> Routing:
+        choice = _real(causal_logits.detach() > 0, stream.valid)
+        routing = Routing(self.layer, selected=selected, scores=scores.detach(), causal_choice=choice)
         routing.metrics["fraction_processed"] = _mean_over(selected, stream.valid)
+        if stream.causal:
+            return routing
+        routing.metrics["predictor_accuracy"] = _mean_over(choice == selected, stream.valid)
+        if self.training:
+            self._learn(routing, scores, causal_logits, selected)
         return routing
+
+    def _learn(self, routing: Routing, scores: Tensor, causal_logits: Tensor, selected: Tensor) -> None:
+        """What the causal routers take from a training pass."""
+        if self.judge in ("predictor", "bce"):
+            loss = F.binary_cross_entropy_with_logits(causal_logits, selected.to(causal_logits.dtype))
+            routing.losses["causal_loss"] = loss if self.judge == "predictor" else self.config.causal_loss * loss
+        if "expert_threshold" in self.causal_routers:
+            running = cast(ExpertThreshold, self.causal_routers["expert_threshold"])
+            scores = scores.detach()
+            routing.metrics["expert_threshold_accuracy"] = ((scores > running.value) == selected).float().mean()
+            running.follow(scores.masked_fill(~selected, torch.inf).amin(dim=1))
 
     def _executed(self, selected: Tensor, stream: Stream) -> Tensor | None:
         """FLOPs beyond the plan where tokens choose for themselves; top-k executes the plan exactly."""
         if not stream.causal:
             return None
-        planned = sum(self.branch.flops(capacity_tokens(self.config.capacity, selected.shape[1])).values())
-        executed = [sum(self.branch.flops(count).values()) for count in selected.sum(dim=-1).tolist()]
-        return torch.tensor(sum(executed) - planned * len(executed), dtype=torch.float64)
+        tokens = selected.shape[1]
+        planned = self._spent(tokens, capacity_tokens(self.config.capacity, tokens))
+        extra = [_total(self._spent(tokens, n)) - _total(planned) for n in selected.sum(dim=-1).tolist()]
+        return torch.tensor(sum(extra), dtype=torch.float64)
+
+    def _spent(self, tokens: float, chosen: float) -> dict[str, float]:
+        judge = cast(CausalRouter, self.causal_routers[self.config.causal])
+        routers = {"router": self.router.flops(tokens, chosen), "predictor": judge.flops(tokens)}
+        return add_parts(self.branch.flops(chosen), routers)
 
     def flops(self, tokens: int) -> dict[str, float]:
         """Planned forward FLOPs of a row: the branch on k tokens (k x k attention), routers on all."""
-        routers = {"router": self.router.flops(tokens), "predictor": self.causal_router.flops(tokens)}
-        return add_parts(self.branch.flops(capacity_tokens(self.config.capacity, tokens)), routers)
+        return self._spent(tokens, capacity_tokens(self.config.capacity, tokens))
+
+    def step_cost(self, rows: int, context: int) -> StepCost:
+        """Every row meets the routers; the capacity's share comes to the branch, and to as short a cache."""
+        routers = [self.router, self.causal_routers[self.config.causal]]
+        weights = sum(p.numel() for module in routers for p in module.parameters())
+        capacity = self.config.capacity
+        spent = self.router.flops(1, capacity) + cast(CausalRouter, routers[1]).flops(1)
+        branch = self.branch.step_cost(Visit(rows, capacity, capacity * context))
+        return StepCost(weights, flops=rows * spent) + branch
 
     def active_params(self) -> float:
-        routers = sum(p.numel() for m in (self.router, self.causal_router) for p in m.parameters())
+        routers = sum(p.numel() for m in (self.router, self.causal_routers) for p in m.parameters())
         return self.config.capacity * self.branch.active_params() + routers
 
     def moved_bytes(self, tokens: int, element_bytes: int) -> float:
@@ -113,6 +163,45 @@ class DepthRouted(Layer):
         width = self.router.score.weight.numel()
         own = 4.0 * tokens + 5.0 * k * width * element_bytes
         return own + self.branch.moved_bytes(k, element_bytes)
+
+
+@contextmanager
+def judged_by(model: nn.Module, name: str) -> Iterator[None]:
+    """Inside, every depth-routed layer of `model` that has the causal router `name` decides by it."""
+    layers = [m for m in model.modules() if isinstance(m, DepthRouted) and name in m.causal_routers]
+    before = [layer.judge for layer in layers]
+    for layer in layers:
+        layer.judge = name
+    try:
+        yield
+    finally:
+        for layer, judge in zip(layers, before, strict=True):
+            layer.judge = judge
+
+
+def judges(model: nn.Module) -> list[str]:
+    """The causal routers that the depth-routed layers of `model` have, the one in use first."""
+    layers = [m for m in model.modules() if isinstance(m, DepthRouted)]
+    return sorted(layers[0].causal_routers, key=lambda name: name != layers[0].judge) if layers else []
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, tokens: Tensor) -> None:
+    """Set the thresholds of `model` so that the capacity of `tokens` (B, T) goes through every routed block.
+
+    One causal pass: each block is set on what the blocks before it, already set, hand it.
+    """
+    thresholds = [m for m in model.modules() if isinstance(m, Threshold)]
+    for threshold in thresholds:
+        threshold.calibrating = True
+    with judged_by(model, "threshold"):
+        model(tokens, causal=True)
+    for threshold in thresholds:
+        threshold.calibrating = False
+
+
+def _total(parts: dict[str, float]) -> float:
+    return sum(parts.values())
 
 
 def _real(choice: Tensor, valid: Tensor | None) -> Tensor:

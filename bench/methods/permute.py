@@ -60,6 +60,28 @@ class _Combine(torch.autograd.Function):
         return grad_rows, None, grad_gates.view_as(gates)
 
 
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(index)
+        return flat.view_as(flat), flat.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad_stays: Tensor, grad_taken: Tensor):
+        (index,) = ctx.saved_tensors
+        return grad_stays.index_add(0, index, grad_taken), None
+
+
+def take(flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """All rows (N, D) as they are, and a copy of those at `index` (S,), without repetition: (S, D).
+
+    Both go on from the one result, so their gradients meet in a single pass over memory.
+    """
+    if not torch.is_grad_enabled():
+        return flat, flat.index_select(0, index)
+    return _Take.apply(flat, index)
+
+
 def dispatch(flat: Tensor, order: Tensor, visited: int, copies: int) -> Tensor:
     """One row a visit, sorted by expert.
 

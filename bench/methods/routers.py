@@ -1,15 +1,9 @@
-"""Depth routers: a score for each token, and a causal stand-in for top-k."""
+"""Depth routers: a score for each token, by which the tokens of a row are ranked, and the gate r."""
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-from bench.config import DepthConfig
 
 
 class LearnedRouter(nn.Module):
@@ -19,13 +13,20 @@ class LearnedRouter(nn.Module):
         super().__init__()
         self.score = nn.Linear(d_model, 1, bias=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D) -> ranking scores (B, T), gates r (B, T); here the two are the same."""
-        weights = self.score(x).squeeze(-1).float()
-        return weights, weights
+    def rank(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x (B, T, D) at `positions` (B or 1, T) -> scores (B, T)."""
+        return self.gate(x)
 
-    def flops(self, tokens: float) -> float:
-        return 2.0 * self.score.weight.numel() * tokens
+    def gate(self, x: Tensor) -> Tensor:
+        """x (B, S, D), the chosen tokens -> r (B, S) in float32."""
+        return self.score(x).squeeze(-1).float()
+
+    def flops(self, tokens: float, chosen: float) -> float:
+        """Every token is ranked and the chosen ones are gated.
+
+        Gating them again costs less than carrying the gradient of a gather over all tokens.
+        """
+        return 2.0 * self.score.weight.numel() * (tokens + chosen)
 
 
 class GaussianRouter(LearnedRouter):
@@ -43,62 +44,15 @@ class GaussianRouter(LearnedRouter):
         fixed = torch.randn(context, generator=torch.Generator("cpu").manual_seed(layer), device="cpu")
         self.register_buffer("fixed_noise", fixed, persistent=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        weights, _ = super().forward(x)
-        fixed = self.fixed_noise[: x.shape[1]].expand(x.shape[:2])
-        return (torch.randn_like(weights) if self.training else fixed), weights
+    def rank(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x (B, T, D) at `positions` (B or 1, T) -> noise (B, T)."""
+        if self.training:
+            return torch.randn(x.shape[:2], device=x.device)
+        return self.fixed_noise[positions].expand(x.shape[:2])
+
+    def flops(self, tokens: float, chosen: float) -> float:
+        """Noise is free; the chosen tokens are gated."""
+        return 2.0 * self.score.weight.numel() * chosen
 
 
 ROUTERS = {"learned": LearnedRouter, "gaussian": GaussianRouter}
-
-
-class CausalRouter(nn.Module):
-    """`router(x, scores)`: x (B, T, D), scores (B, T) -> logits (B, T); above 0 the token goes through."""
-
-    def flops(self, tokens: float) -> float:
-        """Forward FLOPs of `tokens` tokens."""
-        return 0.0
-
-
-class Predictor(CausalRouter):
-    """A small MLP that learns top-k membership from what a token may know (section 3.5, second method).
-
-    It reads a stop-gradient of the router's own input and score, so it costs the language model nothing.
-    """
-
-    def __init__(self, d_model: int, hidden: int):
-        super().__init__()
-        self.hidden = nn.Linear(d_model, hidden)
-        self.score = nn.Linear(hidden, 1)
-
-    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
-        x = x.detach()
-        return self.score(F.silu(self.hidden(F.rms_norm(x, x.shape[-1:])))).squeeze(-1).float()
-
-    def flops(self, tokens: float) -> float:
-        return 2.0 * (self.hidden.weight.numel() + self.score.weight.numel()) * tokens
-
-
-class GaussianThreshold(CausalRouter):
-    """The causal stand-in for top-k over noise: noise above its own (1 - capacity) quantile."""
-
-    def __init__(self, capacity: float):
-        super().__init__()
-        self.threshold = NormalDist().inv_cdf(1.0 - capacity) if capacity < 1 else -math.inf
-
-    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
-        return scores - self.threshold
-
-
-class OwnLogits(CausalRouter):
-    """The router's own logits, pushed over and under 0 by the BCE (section 3.5, first method)."""
-
-    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
-        return scores
-
-
-def causal_router(config: DepthConfig, d_model: int) -> CausalRouter:
-    """The module (x, scores) -> logits that decides, token by token, without the future."""
-    if config.router == "gaussian":
-        return GaussianThreshold(config.capacity)
-    return Predictor(d_model, config.predictor_hidden) if config.causal == "predictor" else OwnLogits()

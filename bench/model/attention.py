@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
-from bench.model.block import Branch
+from bench.model.block import Branch, StepCost, Visit
+from bench.model.cache import attention
 from bench.model.kernels import RMSNorm, rotate
 from bench.model.stream import Stream
 
 
-def rotary_tables(context: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, head_dim / 2) of RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15)."""
+def rotary_table(context: int, head_dim: int, theta: float) -> Tensor:
+    """Cosines and sines (T, 1, head_dim / 2, 2) of RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15)."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
     angles = torch.arange(context, dtype=torch.float64, device="cpu").outer(frequencies)
-    return angles.cos().float(), angles.sin().float()
+    return torch.stack((angles.cos(), angles.sin()), dim=-1).float().unsqueeze(1)
 
 
 class Attention(Branch):
@@ -40,16 +40,14 @@ class Attention(Branch):
         batch, length, _ = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, length, -1, self.head_dim)
         query_key, value = qkv.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
-        query_key = rotate(query_key, stream.cosine, stream.sine)
+        query_key = rotate(query_key, stream.rotary)
         query, key = query_key.split((self.n_heads, self.n_kv_heads), dim=2)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            is_causal=True,
-            enable_gqa=self.n_heads != self.n_kv_heads,
-        )
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+        if stream.arrivals is not None:
+            mixed = stream.arrivals.attend(self, query[0], key[0], value[0])
+        else:
+            heads = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+            mixed = attention(*heads, is_causal=True).transpose(1, 2)
+        return self.out(mixed.reshape(batch, length, -1))
 
     def flops(self, tokens: float) -> dict[str, float]:
         """Forward FLOPs of a row of `tokens` tokens, by part.
@@ -60,3 +58,11 @@ class Attention(Branch):
         projections = 2 * (self.qkv.weight.numel() + self.out.weight.numel()) * tokens
         pairs = 2 * 2 * self.n_heads * self.head_dim * tokens * tokens
         return {"attention projections": projections, "attention scores": pairs}
+
+    def step_cost(self, visit: Visit) -> StepCost:
+        """Beside the projections: every key and value of a coming row is read, and met by its query."""
+        projections = sum(p.numel() for p in self.parameters())
+        pairs = visit.coming * (visit.context + 1)
+        flops = visit.coming * 2 * (self.qkv.weight.numel() + self.out.weight.numel())
+        flops += pairs * 2 * 2 * self.n_heads * self.head_dim
+        return StepCost(visit.touched() * projections, pairs * 2 * self.n_kv_heads * self.head_dim, flops)

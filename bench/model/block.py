@@ -6,6 +6,8 @@ them. A layer gives the new stream: `Residual` here, `DepthRouted` in methods/de
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from bench.model.stream import Stream
@@ -20,12 +22,47 @@ def add_parts(*counts: dict[str, float]) -> dict[str, float]:
     return total
 
 
+@dataclass(frozen=True)
+class StepCost:
+    """What a decoding step of some rows has to do, in expectation."""
+
+    weights: float = 0.0  # elements of the matrices that are read
+    cached: float = 0.0  # elements of keys and values that are read
+    flops: float = 0.0
+
+    def __add__(self, other: StepCost) -> StepCost:
+        return StepCost(self.weights + other.weights, self.cached + other.cached, self.flops + other.flops)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How a branch is met in a decoding step: each of `rows` rows comes with probability `share`."""
+
+    rows: int
+    share: float
+    context: float  # keys that a row which comes finds in the branch's cache
+
+    @property
+    def coming(self) -> float:
+        """Rows that come, in expectation."""
+        return self.rows * self.share
+
+    def touched(self, share: float = 1.0) -> float:
+        """Probability that a part which a coming row meets with probability `share` is met by any row."""
+        return 1.0 - (1.0 - self.share * share) ** self.rows
+
+
 class Branch(nn.Module):
     """`branch(x, stream)`: x (B, T, D) -> what is to be added to it (B, T, D)."""
 
     def flops(self, tokens: float) -> dict[str, float]:
         """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
         raise NotImplementedError
+
+    def step_cost(self, visit: Visit) -> StepCost:
+        """What a decoding step costs; here all weights are read as soon as any row comes."""
+        flops = visit.coming * sum(self.flops(1.0).values())
+        return StepCost(visit.touched() * sum(p.numel() for p in self.parameters()), flops=flops)
 
     def active_params(self) -> float:
         """Parameters that a token meets, in expectation."""
@@ -41,6 +78,10 @@ class Layer(nn.Module):
 
     def flops(self, tokens: int) -> dict[str, float]:
         """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
+        raise NotImplementedError
+
+    def step_cost(self, rows: int, context: int) -> StepCost:
+        """What a decoding step of `rows` rows costs, each with `context` tokens behind it."""
         raise NotImplementedError
 
     def active_params(self) -> float:
@@ -71,6 +112,9 @@ class Block(Branch):
     def flops(self, tokens: float) -> dict[str, float]:
         return add_parts(self.attention.flops(tokens), self.feed_forward.flops(tokens))
 
+    def step_cost(self, visit: Visit) -> StepCost:
+        return self.attention.step_cost(visit) + self.feed_forward.step_cost(visit)
+
     def active_params(self) -> float:
         return self.attention.active_params() + self.feed_forward.active_params()
 
@@ -90,6 +134,9 @@ class Residual(Layer):
 
     def flops(self, tokens: int) -> dict[str, float]:
         return self.branch.flops(tokens)
+
+    def step_cost(self, rows: int, context: int) -> StepCost:
+        return self.branch.step_cost(Visit(rows, 1.0, context))
 
     def active_params(self) -> float:
         return self.branch.active_params()

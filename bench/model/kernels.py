@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def rotate(heads: Tensor, rotary: Tensor) -> Tensor:
     """Turn each pair (2i, 2i + 1) of `heads` (B, T, heads, head_dim) by its position's angle.
 
-    cosine and sine: (B or 1, T, 1, head_dim / 2). RoPE, Su et al. 2021, arXiv 2104.09864, eq. 34.
+    rotary: (B or 1, T, 1, head_dim / 2, 2), cosine and sine. RoPE, Su et al. 2021, arXiv 2104.09864, eq. 34.
     """
     pairs = heads.unflatten(-1, (-1, 2))
     if heads.dtype == torch.float32 and not torch.compiler.is_compiling():
-        turned = torch.view_as_complex(pairs) * torch.complex(cosine, sine)  # one pass instead of six
+        turned = torch.view_as_complex(pairs) * torch.view_as_complex(rotary)  # one pass instead of six
         return torch.view_as_real(turned).flatten(-2)
     first, second = pairs.unbind(-1)
-    cosine, sine = cosine.to(heads.dtype), sine.to(heads.dtype)
+    cosine, sine = rotary.to(heads.dtype).unbind(-1)
     return torch.stack((first * cosine - second * sine, second * cosine + first * sine), dim=-1).flatten(-2)
 
 
@@ -53,11 +53,15 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """x (..., D) -> 1 / sqrt(mean of squares + eps) (..., 1)."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
-        inverse = mean_square.add_(eps).rsqrt_()
+        inverse = inverse_rms(x, eps)
         normed = x * inverse
         ctx.save_for_backward(normed, inverse, weight)
         return normed * weight
@@ -74,8 +78,12 @@ class _RMSNorm(torch.autograd.Function):
 class RMSNorm(nn.RMSNorm):
     """torch's RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467), with fewer passes where torch has no kernel."""
 
+    eps: float
+
     def forward(self, x: Tensor) -> Tensor:
         """x (..., D) -> (..., D)."""
-        if x.is_cuda or not torch.is_grad_enabled() or x.dtype != self.weight.dtype:
+        if x.is_cuda or x.dtype != self.weight.dtype:
             return super().forward(x)
-        return _RMSNorm.apply(x, self.weight, self.eps)
+        if torch.is_grad_enabled():
+            return _RMSNorm.apply(x, self.weight, self.eps)
+        return (x * inverse_rms(x, self.eps)).mul_(self.weight)

@@ -2,15 +2,17 @@
 
 Shape letters, here and in every module of the model:
 B rows, T positions, S selected positions, D d_model, H query heads, K key/value heads,
-E experts, N = B * T, V vocabulary.
+E experts, N tokens (B * T, or as many as are read at once), V vocabulary.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from bench.model.cache import Arrivals
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Routing:
     losses: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, Tensor] = field(default_factory=dict)
     selected: Tensor | None = None  # (B, T) bool: tokens that a depth-routed branch processed
-    weights: Tensor | None = None  # (B, T): depth router weight r
+    scores: Tensor | None = None  # (B, T): what the depth router ranked them by; r for a learned one
     causal_choice: Tensor | None = None  # (B, T) bool: what the causal router would process
     expert_counts: Tensor | None = None  # (E + no-ops,) choices each expert received
     executed_flops: Tensor | None = None
@@ -36,25 +38,25 @@ class Routing:
 class Stream:
     """The tokens that travel through a layer, beside their hidden states.
 
-    Padding stands at the end of a row, so causal attention over a row needs no mask for it.
+    Whole rows (B, T) without a cache: padding stands at the end of a row, so causal attention over a
+    row needs no mask for it. With a cache, new tokens (1, N) of all rows, one after the other and
+    without padding; `arrivals` says whose they are.
     """
 
-    cosine: Tensor  # (B or 1, T, 1, D / H / 2): rotary tables at the tokens' original positions
-    sine: Tensor
+    positions: Tensor  # (B or 1, T) int64: where in its row each token stands
+    rotary: Tensor  # (B or 1, T, 1, D / H / 2, 2): cosine and sine at those positions
     valid: Tensor | None = None  # (B, T) bool: False marks padding; None: no padding
     causal: bool = False  # route without looking at later tokens
     routings: list[Routing] = field(default_factory=list)
+    arrivals: Arrivals | None = None
 
     def select(self, index: Tensor, valid: Tensor | None) -> Stream:
         """The stream of the tokens at `index` (B, S); they keep their original positions."""
-        batch, _, _, half = self.cosine.shape
-        wide = index.unsqueeze(-1).unsqueeze(-1).expand(-1, -1, 1, half)
-        cosine = self.cosine.expand(index.shape[0], -1, -1, -1) if batch == 1 else self.cosine
-        sine = self.sine.expand(index.shape[0], -1, -1, -1) if batch == 1 else self.sine
-        return Stream(
-            cosine=torch.gather(cosine, 1, wide),
-            sine=torch.gather(sine, 1, wide),
-            valid=valid,
-            causal=self.causal,
-            routings=self.routings,
-        )
+        rows = torch.arange(len(index), device=index.device).unsqueeze(1) if len(self.positions) > 1 else 0
+        return replace(self, positions=self.positions[rows, index], rotary=self.rotary[rows, index], valid=valid)
+
+    def take(self, index: Tensor) -> Stream:
+        """The new tokens at `index` (S,) of those (N,) on their way into a cache."""
+        assert self.arrivals is not None
+        positions, rotary = self.positions[:, index], self.rotary[:, index]
+        return replace(self, positions=positions, rotary=rotary, arrivals=self.arrivals.take(index))

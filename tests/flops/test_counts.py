@@ -217,6 +217,7 @@ def test_mode_s_variants():
 
 
 def test_stream_positions_are_the_originals():
-    cosine = torch.arange(6.0).view(1, 6, 1, 1)
-    chosen = Stream(cosine, -cosine).select(torch.tensor([[1, 4], [0, 5]]), None)
-    assert chosen.cosine.flatten().tolist() == [1, 4, 0, 5]
+    rotary = 10.0 * torch.arange(6.0).view(1, 6, 1, 1, 1)
+    chosen = Stream(torch.arange(6)[None], rotary).select(torch.tensor([[1, 4], [0, 5]]), None)
+    assert chosen.positions.tolist() == [[1, 4], [0, 5]]
+    assert chosen.rotary.flatten().tolist() == [10, 40, 0, 50]

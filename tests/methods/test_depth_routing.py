@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bench.config import DepthConfig, ModelConfig
 from bench.methods.depth import DepthRouted, capacity_tokens
 from bench.model import Attention, Block, FeedForward, Residual, Stream
-from bench.model.attention import rotary_tables
+from bench.model.attention import rotary_table
 
 torch.set_num_threads(1)
 D, HEADS, T = 16, 2, 12
@@ -19,8 +19,7 @@ SHAPE = ModelConfig(n_layers=1, d_model=D, n_heads=HEADS, context=T, d_ff=24)
 
 
 def _stream(length=T, valid=None, causal=False):
-    cosine, sine = rotary_tables(length, D // HEADS, SHAPE.rope_theta)
-    return Stream(cosine[None, :, None], sine[None, :, None], valid, causal)
+    return Stream(torch.arange(length)[None], rotary_table(length, D // HEADS, SHAPE.rope_theta)[None], valid, causal)
 
 
 def _layer(seed=0, **changes):
@@ -96,7 +95,7 @@ def test_training_pass_equals_the_plain_reference():
 @pytest.mark.parametrize("causal", ["predictor", "bce"])
 def test_causal_pass_equals_the_plain_reference(causal):
     layer, x = _layer(causal=causal), _rows(6)
-    scores, _ = layer.router(x)
+    scores = layer.router.rank(x, torch.arange(T)[None])
     wanted = layer.causal_router(x, scores) > 0
     chosen = [row.nonzero().flatten().tolist() for row in wanted]
     assert any(chosen) and len({len(c) for c in chosen}) > 1  # ragged, or the test shows little
@@ -181,7 +180,7 @@ def test_the_predictor_learns_from_membership_and_touches_nothing_else():
     stream = _stream()
     layer(x, stream)
     routing = stream.routings[0]
-    scores, _ = layer.router(x)
+    scores = layer.router.rank(x, torch.arange(T)[None])
     logits = layer.causal_router(x, scores)
     member = torch.zeros(3, T)
     for row, positions in enumerate(_top(layer, x.detach(), 3)):

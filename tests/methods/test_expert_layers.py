@@ -32,8 +32,8 @@ def _rows(batch=2, length=10, seed=1):
 
 
 def _expert(layer, number, x):
-    gate, up = (x @ layer.experts.gate_up[number]).chunk(2, -1)
-    return (F.silu(gate) * up) @ layer.experts.down[number]
+    gate, up = (x @ layer.experts.gate_up[number].t()).chunk(2, -1)
+    return (F.silu(gate) * up) @ layer.experts.down[number].t()
 
 
 def _norm(layer, x):
@@ -84,15 +84,15 @@ def test_one_expert_is_a_dense_feed_forward():
     layer = _layer(n_experts=1, top_k=1, hidden=32)
     dense = FeedForward(SHAPE)
     with torch.no_grad():
-        dense.gate_up.weight.copy_(layer.experts.gate_up[0].t())
-        dense.down.weight.copy_(layer.experts.down[0].t())
+        dense.gate_up.weight.copy_(layer.experts.gate_up[0])
+        dense.down.weight.copy_(layer.experts.down[0])
     x, y = _rows().requires_grad_(), _rows().requires_grad_()
     got, wanted = layer(x, _stream()), dense(y, _stream())
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
     got.square().sum().backward()
     wanted.square().sum().backward()
     torch.testing.assert_close(x.grad, y.grad, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(layer.experts.down.grad[0].t(), dense.down.weight.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(layer.experts.down.grad[0], dense.down.weight.grad, atol=1e-4, rtol=1e-3)
 
 
 def test_experts_are_sized_for_equal_active_flops():
@@ -172,7 +172,7 @@ def test_expert_choice_leaks_in_training_and_not_in_evaluation():
         return (layer(x, _stream(causal=causal)) - layer(changed, _stream(causal=causal)))[:, :5].abs().max().item()
 
     assert moved(causal=False) > 1e-3
-    assert moved(causal=True) < 1e-6
+    assert moved(causal=True) < 1e-5  # rounding: experts meet groups of another size
 
 
 @pytest.mark.parametrize("visited", [12, 7])

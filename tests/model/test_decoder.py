@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from bench.config import MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.model import Attention, Stream
-from bench.model.attention import rotary_tables
+from bench.model.attention import rotary_table
 from bench.model.kernels import RMSNorm, rotate, swiglu
 
 torch.set_num_threads(1)
@@ -15,8 +15,8 @@ SHAPE = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=16)
 
 
 def _stream(length, head_dim, start=0):
-    cosine, sine = rotary_tables(start + length, head_dim, 10_000.0)
-    return Stream(cosine[None, start:, None], sine[None, start:, None])
+    rotary = rotary_table(start + length, head_dim, 10_000.0)
+    return Stream(torch.arange(start, len(rotary))[None], rotary[None, start:])
 
 
 def test_swiglu_and_its_gradient():
@@ -41,13 +41,13 @@ def test_rms_norm_and_its_gradient():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rotation_in_both_of_its_forms(dtype):
     """float32 goes through complex numbers, other types through the real formula."""
-    cosine, sine = rotary_tables(7, 8, 10_000.0)
+    rotary = rotary_table(7, 8, 10_000.0)
     heads = torch.randn(2, 7, 3, 8, dtype=dtype)
-    out = rotate(heads, cosine[None, :, None], sine[None, :, None])
+    out = rotate(heads, rotary[None])
     for position in range(7):
         for pair in range(4):
             turned = torch.complex(heads[:, position, :, 2 * pair], heads[:, position, :, 2 * pair + 1])
-            turned = turned * torch.complex(cosine[position, pair], sine[position, pair])
+            turned = turned * torch.complex(*rotary[position, 0, pair])
             torch.testing.assert_close(out[:, position, :, 2 * pair], turned.real.to(dtype), atol=1e-6, rtol=1e-5)
             torch.testing.assert_close(out[:, position, :, 2 * pair + 1], turned.imag.to(dtype), atol=1e-6, rtol=1e-5)
 

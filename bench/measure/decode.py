@@ -1,0 +1,128 @@
+"""Decoding with a KV cache: method and dense twin, step by step in turn, beside what the roofline allows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.measure.speed import synchronise, timing
+from bench.methods.depth import DepthRouted
+from bench.model import Attention, Transformer
+from bench.model.cache import KVCache
+from bench.record import DecodePoint
+
+_GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The machine's two ceilings."""
+
+    flops: float  # FLOP/s of a large matrix product
+    bytes: float  # bytes/s that are read
+
+    def seconds(self, model: Transformer, rows: int, context: int) -> float:
+        """The least a decoding step of `rows` rows may take: reading or computing, whichever is longer."""
+        cost = model.step_cost(rows, context)
+        return max(step_bytes(model, rows, context) / self.bytes, cost.flops / self.flops)
+
+
+def step_bytes(model: Transformer, rows: int, context: int) -> float:
+    """Bytes of weights, keys and values that a decoding step reads, in expectation."""
+    cost = model.step_cost(rows, context)
+    return (cost.weights + cost.cached) * model.head.weight.element_size()
+
+
+class _Decoder:
+    """A model on its way through the texts, in one form of decoding."""
+
+    def __init__(self, model: Transformer, form: str, rows: int):
+        self.model = model.eval()
+        self.form = form
+        self.cache = KVCache(rows)
+        self.seconds: list[float] = []
+
+    def read(self, tokens: Tensor) -> float:
+        """Read the next tokens (B, T) of every row; how many seconds it took."""
+        synchronise(tokens.device)
+        started = time.perf_counter()
+        self.model.extend(tokens.flatten(), [tokens.shape[1]] * len(tokens), self.cache, masked=self.form == "masked")
+        synchronise(tokens.device)
+        return time.perf_counter() - started
+
+    def held_when_routed(self) -> int:
+        """Tokens that the caches of the routed blocks hold, over rows and blocks."""
+        routed = [layer for layer in self.model.layers if isinstance(layer, DepthRouted)]
+        owners = [module for layer in routed for module in layer.modules() if isinstance(module, Attention)]
+        return sum(int(self.cache.layers[owner].lengths.sum()) for owner in owners if owner in self.cache.layers)
+
+
+@torch.inference_mode()
+def decode_point(
+    twin: Transformer, model: Transformer | None, text: Tensor, context: int, steps: int, roofline: Roofline
+) -> list[DecodePoint]:
+    """The twin's point and, where there is a `model`, its own, on rows of `text` (B, context + 1 + steps).
+
+    The first `context` tokens are read at once, the others one by one, the models taking turns at each;
+    the next token is the text's, not the model's, so that all do the same work. A model with routed
+    blocks decodes in both forms where there are several rows, and the faster is reported. On a CPU,
+    `lay_out_for_decoding` comes first.
+    """
+    decoders = [_Decoder(twin, "gathered", len(text))]
+    if model is not None:
+        routed = any(isinstance(layer, DepthRouted) for layer in model.layers)
+        forms = ["gathered", "masked"] if routed and len(text) > 1 else ["gathered"]
+        decoders += [_Decoder(model, form, len(text)) for form in forms]
+    first_token = [decoder.read(text[:, :context]) for decoder in decoders]
+    for step in range(steps + 1):
+        if step == 1:
+            held = [decoder.held_when_routed() for decoder in decoders]
+        for decoder in decoders:
+            seconds = decoder.read(text[:, context + step : context + step + 1])
+            if step:  # the first one warms up
+                decoder.seconds.append(seconds)
+    points = [
+        _point(decoder, decoders[0], context, seconds, before, roofline)
+        for decoder, seconds, before in zip(decoders, first_token, held, strict=True)
+    ]
+    return [points[0], *sorted(points[1:], key=lambda point: -point.tokens_per_second)[:1]]
+
+
+def _point(
+    decoder: _Decoder, twin: _Decoder, context: int, first_token: float, held_before: int, roofline: Roofline
+) -> DecodePoint:
+    rows, steps, model = decoder.cache.rows, len(decoder.seconds), decoder.model
+    middle = context + steps // 2
+    routed = sum(isinstance(layer, DepthRouted) for layer in model.layers)
+    point = DecodePoint(
+        batch_size=rows,
+        context=context,
+        steps=steps,
+        tokens_per_second=rows * steps / sum(decoder.seconds),
+        step_seconds=timing(decoder.seconds),
+        step_seconds_p95=float(np.quantile(decoder.seconds, 0.95)),
+        first_token_seconds=first_token,
+        form=decoder.form,
+        bytes_per_token=step_bytes(model, rows, middle) / rows,
+        flops_per_token=model.step_cost(rows, middle).flops / rows,
+        kv_cache_bytes=decoder.cache.allocated_bytes,
+        kv_cache_held_bytes=decoder.cache.held_bytes,
+        roofline_share=roofline.seconds(model, rows, middle) * steps / sum(decoder.seconds),
+    )
+    if routed and decoder.held_when_routed():
+        point.fraction_processed = (decoder.held_when_routed() - held_before) / (rows * steps * routed)
+    if decoder is not twin:
+        groups = zip(_grouped(twin.seconds), _grouped(decoder.seconds), strict=True)
+        point.speedup_realised = timing([dense / own for dense, own in groups])
+        point.speedup_ideal = roofline.seconds(twin.model, rows, middle) / roofline.seconds(model, rows, middle)
+        point.kv_cache_ratio = decoder.cache.allocated_bytes / twin.cache.allocated_bytes
+    return point
+
+
+def _grouped(seconds: list[float]) -> list[float]:
+    """Sums of consecutive steps; a remainder joins none."""
+    return [sum(seconds[start : start + _GROUP]) for start in range(0, len(seconds) - _GROUP + 1, _GROUP)]

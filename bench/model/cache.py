@@ -1,0 +1,177 @@
+"""The KV cache: what each attention layer keeps of each row, and nothing of what it never saw.
+
+A token that skips a layer leaves no key and no value there, so every layer has its own length in every
+row. New tokens arrive packed, row by row and in order, without padding; each carries its original
+position in its keys (RoPE), so index order in the cache is position order, and "the first n" is a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_GROWTH = 8  # storage grows by an eighth, in steps of _STEP tokens: little is allocated that is not used
+_STEP = 16
+_MASK_ELEMENTS = 1 << 24  # rows of ragged new tokens are attended together up to this size of mask
+
+
+class LayerCache:
+    """Keys and values (B, L, K, D / H) of one attention layer; row b holds `lengths[b]` of them.
+
+    What stands past a row's length is finite but meaningless, and always masked.
+    """
+
+    def __init__(self, rows: int, like: Tensor):
+        self.keys = like.new_zeros(rows, 0, *like.shape[1:])
+        self.values = like.new_zeros(rows, 0, *like.shape[1:])
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
+        self.longest = 0
+        self.even = True  # every row holds `longest`: no mask is needed
+
+    def reserve(self, tokens: int) -> None:
+        """Room for `tokens` a row."""
+        held = self.keys.shape[1]
+        if tokens > held:
+            grown = -(-max(tokens, held + held // _GROWTH) // _STEP) * _STEP
+            self.keys, self.values = (_lengthened(held, grown) for held in (self.keys, self.values))
+
+    def select(self, rows: Tensor) -> LayerCache:
+        """A copy that holds `rows`, in that order; a row may come more than once."""
+        copy = LayerCache(len(rows), self.keys[0])
+        copy.lengths = self.lengths[rows]
+        copy.longest = int(copy.lengths.max()) if len(rows) else 0
+        copy.even = self.even or bool((copy.lengths == copy.longest).all())
+        copy.keys = self.keys[:, : copy.longest].index_select(0, rows)
+        copy.values = self.values[:, : copy.longest].index_select(0, rows)
+        return copy
+
+
+def _lengthened(stored: Tensor, length: int) -> Tensor:
+    longer = stored.new_empty(stored.shape[0], length, *stored.shape[2:])
+    longer[:, : stored.shape[1]] = stored
+    longer[:, stored.shape[1] :] = 0
+    return longer
+
+
+class KVCache:
+    """What a model remembers of `rows` texts that it reads in pieces."""
+
+    def __init__(self, rows: int):
+        self.rows = rows
+        self.read = [0] * rows  # tokens read so far, by row: the position of the next one
+        self.layers: dict[nn.Module, LayerCache] = {}
+
+    def layer(self, owner: nn.Module, like: Tensor) -> LayerCache:
+        """The part that belongs to the attention layer `owner`, whose keys look `like` (N, K, D / H)."""
+        if owner not in self.layers:
+            self.layers[owner] = LayerCache(self.rows, like)
+        return self.layers[owner]
+
+    def select(self, rows: Sequence[int]) -> KVCache:
+        """A cache of `rows`, in that order: drops the finished, or copies one that several continue."""
+        copy = KVCache(len(rows))
+        copy.read = [self.read[row] for row in rows]
+        for owner, layer in self.layers.items():
+            copy.layers[owner] = layer.select(torch.tensor(list(rows), device=layer.lengths.device))
+        return copy
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of keys and values, room for growth included."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the keys and values that are there."""
+        return sum(
+            int(layer.lengths.sum()) * 2 * layer.keys.element_size() * layer.keys[0, 0].numel()
+            for layer in self.layers.values()
+            if layer.longest
+        )
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Whose the new tokens are: token n belongs to row rows[n], in order of rows and positions."""
+
+    cache: KVCache
+    rows: Tensor  # (N,) int64
+    step: bool  # no row has more than one of them: a decoding step
+    whole: bool  # a step in which every row has one
+    masked: bool = False  # all rows are computed, and `staying` says whose key and value remain
+    staying: Tensor | None = None  # (N,) bool
+
+    def take(self, index: Tensor) -> Arrivals:
+        return replace(self, rows=self.rows[index], whole=False)
+
+    def stay(self, staying: Tensor) -> Arrivals:
+        return replace(self, staying=staying)
+
+    def attend(self, owner: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Append key and value (N, K, D / H) and attend with query (N, H, D / H) -> (N, H, D / H)."""
+        layer = self.cache.layer(owner, key)
+        if self.step:
+            return self._attend_step(layer, query, key, value)
+        return self._attend_prompt(layer, query, key, value)
+
+    def _attend_step(self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if layer.even and self.whole and self.staying is None:
+            slot = layer.longest
+            layer.reserve(slot + 1)
+            layer.keys[:, slot], layer.values[:, slot] = key, value
+            layer.lengths += 1
+            layer.longest = length = slot + 1
+            mask = None
+        else:
+            slots = layer.lengths[self.rows]
+            length = int(slots.max()) + 1
+            layer.reserve(length)
+            layer.keys[self.rows, slots], layer.values[self.rows, slots] = key, value
+            stay = torch.ones_like(slots) if self.staying is None else self.staying.long()
+            layer.lengths.index_add_(0, self.rows, stay)
+            layer.longest = int(layer.lengths.max())
+            layer.even = self.cache.rows == 1
+            mask = (torch.arange(length, device=slots.device) <= slots.unsqueeze(1)).view(-1, 1, 1, length)
+        keys, values = layer.keys[:, :length], layer.values[:, :length]
+        if not self.whole:
+            keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
+        mixed = attention(query.unsqueeze(2), keys.transpose(1, 2), values.transpose(1, 2), mask)
+        return mixed.squeeze(2)
+
+    def _attend_prompt(self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        counts = self.rows.bincount(minlength=self.cache.rows)
+        before = layer.lengths
+        offset = torch.arange(len(self.rows), device=counts.device) - (counts.cumsum(0) - counts)[self.rows]
+        slots = before[self.rows] + offset
+        layer.lengths = before + counts
+        layer.longest = int(layer.lengths.max())
+        layer.even = bool((layer.lengths == layer.longest).all())
+        layer.reserve(layer.longest)
+        layer.keys[self.rows, slots], layer.values[self.rows, slots] = key, value
+        padded = query.new_zeros(self.cache.rows, int(counts.max()), *query.shape[1:])
+        padded[self.rows, offset] = query
+        mixed = _attend_ragged(padded, layer, before)
+        return mixed[self.rows, offset]
+
+
+def _attend_ragged(query: Tensor, layer: LayerCache, before: Tensor) -> Tensor:
+    """query (B, T, H, D / H): token t of row b sees the first before[b] + t + 1 keys of its row."""
+    width, length = query.shape[1], layer.longest
+    query, keys, values = (t.transpose(1, 2) for t in (query, layer.keys[:, :length], layer.values[:, :length]))
+    if not before.any():  # the usual causal mask, for padding stands at the end
+        return attention(query, keys, values, is_causal=True).transpose(1, 2)
+    seen = before.unsqueeze(1) + torch.arange(width, device=before.device)
+    mask = (torch.arange(length, device=before.device) <= seen.unsqueeze(-1)).unsqueeze(1)
+    together = max(1, _MASK_ELEMENTS // (width * length))
+    parts = zip(*(t.split(together) for t in (query, keys, values, mask)), strict=True)
+    return torch.cat([attention(q, k, v, m) for q, k, v, m in parts]).transpose(1, 2)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    """SDPA on (B, heads, T, D / H), grouped where there are fewer key heads than query heads."""
+    grouped = bool(query.shape[1] != key.shape[1])  # a traced shape is a tensor
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=is_causal, enable_gqa=grouped)

@@ -1,0 +1,174 @@
+"""Reading in pieces with a cache against reading whole rows without one, for every method."""
+
+import pytest
+import torch
+
+from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
+from bench.methods import build_model
+from bench.methods.depth import DepthRouted, calibrate, judged_by, judges
+from bench.model import Attention
+from bench.model.cache import KVCache
+
+torch.set_num_threads(1)
+T, VOCABULARY = 24, 50
+SHAPE = ModelConfig(n_layers=4, d_model=32, n_heads=4, context=T, d_ff=48)
+LENGTHS = [24, 17, 5, 1]
+
+METHODS = {
+    "dense": MethodConfig("dense"),
+    "shallow": MethodConfig("shallow", layers=0.5),
+    "moe": MethodConfig("moe", experts=ExpertsConfig(n_experts=4)),
+    "shared expert": MethodConfig("moe", experts=ExpertsConfig(n_experts=4, n_shared=1)),
+    "expert_choice": MethodConfig("expert_choice", experts=ExpertsConfig(n_experts=4, routing="expert_choice")),
+    "integrated": MethodConfig("mode", experts=ExpertsConfig(n_experts=4, n_noop=4)),
+    "mod": MethodConfig("mod", depth=DepthConfig(0.25)),
+    "mod bce": MethodConfig("mod", depth=DepthConfig(0.25, causal="bce")),
+    "mod everywhere": MethodConfig("mod", depth=DepthConfig(0.25, every=1)),
+    "mod_random": MethodConfig("mod_random", depth=DepthConfig(0.25, router="gaussian")),
+    "attention": MethodConfig("mod", depth=DepthConfig(0.25, scope="attention")),
+    "feed_forward": MethodConfig("mod", depth=DepthConfig(0.25, scope="feed_forward")),
+    "staged": MethodConfig("mode", depth=DepthConfig(0.25), experts=ExpertsConfig(n_experts=4)),
+}
+EVERY = pytest.mark.parametrize("name", METHODS)
+
+
+def _model(name, **shape):
+    model = build_model(ModelConfig(**(vars(SHAPE) | shape)), METHODS[name], VOCABULARY)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.25, generator=generator)
+    model.train()
+    model(_tokens())  # sets running thresholds
+    model.eval()
+    if "threshold" in judges(model):
+        calibrate(model, _tokens())
+    return model
+
+
+def _tokens(rows=4, seed=5):
+    return torch.randint(VOCABULARY, (rows, T), generator=torch.Generator().manual_seed(seed))
+
+
+def _whole(model, tokens, lengths):
+    logits = model.causal_logits(tokens, torch.tensor(lengths))
+    return [logits[row, :length] for row, length in enumerate(lengths)]
+
+
+def _in_pieces(model, tokens, lengths, piece, **options):
+    """Read every row `piece(row, read)` tokens at a time; the logits of each row, all positions."""
+    cache = KVCache(len(lengths))
+    heard = [[] for _ in lengths]
+    while any(read < length for read, length in zip(cache.read, lengths, strict=True)):
+        before = list(cache.read)
+        counts = [min(piece(row, before[row]), length - before[row]) for row, length in enumerate(lengths)]
+        new = torch.cat([tokens[row, r : r + n] for row, (r, n) in enumerate(zip(before, counts, strict=True))])
+        logits = model.extend(new, counts, cache, torch.arange(len(new)), **options)
+        for row, part in enumerate(logits.split(counts)):
+            heard[row].append(part)
+    return [torch.cat(parts) for parts in heard], cache
+
+
+def _assert_equal(got, wanted):
+    for own, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-4, rtol=0)
+
+
+PIECES = {
+    "at once": lambda row, read: T,
+    "prompt, then steps": lambda row, read: 4 + 3 * row if read == 0 else 1,
+    "steps alone": lambda row, read: 1,
+    "unequal pieces": lambda row, read: (1, 5, 2, 3)[(read + row) % 4],
+}
+
+
+@EVERY
+@pytest.mark.parametrize("pieces", PIECES)
+@torch.no_grad()
+def test_cached_equals_uncached(name, pieces):
+    model, tokens = _model(name), _tokens()
+    got, _ = _in_pieces(model, tokens, LENGTHS, PIECES[pieces])
+    _assert_equal(got, _whole(model, tokens, LENGTHS))
+
+
+@pytest.mark.parametrize("name", ["mod", "mod bce"])
+@torch.no_grad()
+def test_cached_equals_uncached_for_every_causal_router(name):
+    model, tokens = _model(name), _tokens()
+    assert len(judges(model)) == 3
+    for judge in judges(model):
+        with judged_by(model, judge):
+            got, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
+            _assert_equal(got, _whole(model, tokens, LENGTHS))
+        routed = [layer for layer in model.layers if isinstance(layer, DepthRouted)]
+        held = sum(int(cache.layers[layer.branch.attention].lengths.sum()) for layer in routed)
+        assert 0 < held < 0.9 * len(routed) * sum(LENGTHS)  # some were skipped, or the test shows little
+
+
+@EVERY
+@torch.no_grad()
+def test_masked_steps_equal_gathered_ones(name):
+    model, tokens = _model(name), _tokens()
+    got, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"], masked=True)
+    _assert_equal(got, _whole(model, tokens, LENGTHS))
+    _, gathered = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
+    assert cache.held_bytes == gathered.held_bytes
+
+
+@torch.no_grad()
+def test_grouped_queries():
+    model, tokens = _model("mod", n_kv_heads=2), _tokens()
+    got, _ = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
+    _assert_equal(got, _whole(model, tokens, LENGTHS))
+
+
+@EVERY
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_padded_prompts(name, side):
+    """Padding is left behind on packing: a row is what it is alone."""
+    model, tokens = _model(name), _tokens()
+    valid = torch.arange(T) < torch.tensor(LENGTHS).unsqueeze(1)
+    valid = valid.flip(1) if side == "left" else valid
+    logits = model.extend(tokens[valid], valid.sum(1).tolist(), KVCache(len(LENGTHS)))
+    for row, own in enumerate(valid):
+        alone = model.causal_logits(tokens[row, own][None], own.sum()[None])[0, -1]
+        torch.testing.assert_close(logits[row], alone, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_skipped_token_owns_nothing():
+    model, tokens = _model("mod"), _tokens()
+    _, routings = model(tokens, causal=True)
+    _, cache = _in_pieces(model, tokens, [T] * 4, PIECES["prompt, then steps"])
+    attentions = [m for m in model.modules() if isinstance(m, Attention)]
+    selected = {routing.layer: routing.selected.sum(1).tolist() for routing in routings}
+    held = 0
+    for number, attention in enumerate(attentions):
+        lengths = cache.layers[attention].lengths.tolist()
+        assert lengths == selected.get(number, [T] * 4)
+        held += sum(lengths)
+    assert cache.held_bytes == held * 2 * SHAPE.d_model * 4
+    assert cache.held_bytes <= cache.allocated_bytes
+
+
+@torch.no_grad()
+def test_selected_rows_go_on_by_themselves():
+    model, tokens = _model("mod"), _tokens()
+    wanted = _whole(model, tokens, [T] * 4)
+    cache = KVCache(4)
+    model.extend(tokens[:, :9].flatten(), [9] * 4, cache)
+    copy = cache.select([2, 0, 2])
+    got = model.extend(tokens[[2, 0, 2], 9:].flatten(), [T - 9] * 3, copy, torch.arange(3 * (T - 9)))
+    _assert_equal(got.split(T - 9), [wanted[row][9:] for row in (2, 0, 2)])
+    assert cache.read == [9] * 4
+    got = model.extend(tokens[:, 9], [1] * 4, cache)  # what was copied from is as it was
+    _assert_equal(got, [row[9] for row in wanted])
+
+
+@torch.no_grad()
+def test_a_row_cannot_outgrow_the_context():
+    model, cache = _model("dense"), KVCache(1)
+    model.extend(_tokens(1)[0], [T], cache)
+    with pytest.raises(ValueError, match="25 tokens .* context of 24"):
+        model.extend(torch.tensor([1]), [1], cache)
