@@ -132,6 +132,7 @@ class EvaluateConfig:
     tasks: list[str] = field(default_factory=list)  # lm-eval task names: ours, or any when on a network
     limit: int | None = None  # at most so many documents a task
     timing_steps: int = 8  # interleaved training steps of method and twin
+    decode_batch_sizes: list[int] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none
 
 
 @dataclass

@@ -113,6 +113,16 @@ class Causality(_Part):
     passed: bool
 
 
+class CausalRouterStatistics(_Part):
+    """One causal router in place of the one the run is judged by, on the same held-out text."""
+
+    accuracy: float = Field(description="agreement with top-k, mean over routed blocks")
+    fraction_processed: float = Field(description="of tokens, mean over routed blocks")
+    fraction_by_position: list[float] = Field(description="the same in equal parts of the context, first to last")
+    val_loss_nats: float
+    loss_over_topk: float = Field(description="val_loss_nats over the top-k loss, minus 1")
+
+
 class RoutingStatistics(_Part):
     predictor_accuracy: float | None = Field(None, description="agreement of the causal router with top-k, held out")
     predictor_accuracy_by_layer: dict[str, float] | None = None
@@ -120,6 +130,9 @@ class RoutingStatistics(_Part):
     fraction_processed_by_layer: dict[str, float] | None = None
     expert_load_cv: float | None = Field(None, description="standard deviation over mean of tokens per expert")
     noop_fraction: float | None = Field(None, description="share of expert choices that were no-ops")
+    causal_routers: dict[str, CausalRouterStatistics] | None = Field(
+        None, description="every causal router that the model has, the one it is judged by first"
+    )
 
 
 class DecodePoint(_Part):

@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 import datetime
-import gc
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from bench.assess import assess, assess_speed, held_out_rows
 from bench.config import RunConfig, comparison_hash, config_hash
 from bench.data import Batches, Corpus
+from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
-from bench.evaluate import evaluate
 from bench.flops.match import Plan, dense_twin, plan
 from bench.flops.trace import Traced, trace
 from bench.machine import Machine, environment, git_commit
-from bench.measure.causality import audit
 from bench.measure.energy import joules
-from bench.measure.memory import peak_bytes
-from bench.measure.quality import choose, document_losses, documents_csv, summarise
-from bench.measure.routing import RoutingObserver, observe_passage
-from bench.measure.speed import fixed_batch, interleave, ratios, timing
 from bench.methods import build_model
+from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
-from bench.model import Transformer
 from bench.model.feed_forward import feed_forward_width
 from bench.record import (
     Energy,
     Flops,
-    Memory,
     Model,
     Record,
     Run,
-    Speed,
     Training,
     load_record,
     save_record,
-    write_atomically,
 )  # fmt: skip
 from bench.train import checkpoint
 from bench.train.loop import Budget, Trained, train
 from bench.train.step import Trainee
+from bench.trained import WEIGHTS
 
-WEIGHTS = "model.safetensors"
+_CALIBRATION_ROWS = 64
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -89,14 +82,29 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str) -> Re
     used_joules = _used(started_joules, joules(machine.device))
     record = _record(config, solved, counted, trained, trainee, machine, command)
     if trained.diverged is None:
+        calibrate(trainee.model, held_out_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
-        _measure(record, config, corpus, trainee, folder)
-        record.speed, record.memory = _speed(config, solved, trainee, corpus, machine, (inputs, targets))
+        if isinstance(corpus.tokenizer, SubwordTokenizer):
+            corpus.tokenizer.save(folder)
+        assess(record, config, corpus, trainee.model, folder)
+        assess_speed(record, solved, trainee, _twin(config, corpus, machine), corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     save_record(record, folder)
     checkpoint.remove(folder)
     return record
+
+
+def _twin(config: RunConfig, corpus: Corpus, machine: Machine) -> tuple[Plan, Trainee] | None:
+    """The finished dense twin, to be timed beside its method; None for the twin itself, or where it has not run."""
+    twin = dense_twin(config)
+    path = run_folder(twin) / WEIGHTS
+    if config.method.name == "dense" or not path.exists():
+        return None
+    solved = plan(twin, corpus.tokenizer.vocab_size)
+    trainee = _trainee(twin, solved, corpus, machine)
+    checkpoint.load_weights(trainee.model, load_file(path), path)
+    return solved, trainee
 
 
 def _label(config: RunConfig) -> str:
@@ -133,76 +141,6 @@ def _budget(config: RunConfig, solved: Plan) -> Budget:
 
 def _used(before: float | None, after: float | None) -> float | None:
     return after - before if before is not None and after is not None and after >= before else None
-
-
-def _measure(record: Record, config: RunConfig, corpus: Corpus, trainee: Trainee, folder: Path) -> None:
-    """Quality, causality, routing and tasks of the trained model, into `record` and the files beside it."""
-    model, n_noop = trainee.model, config.method.experts.n_noop if config.method.experts else 0
-    documents = choose(corpus.validation, config.evaluate.validation_tokens)
-    observer = RoutingObserver()
-    routed = config.method.depth is not None or _sees_future(config)
-    losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, routed, observer)
-    record.quality = summarise(losses)
-    record.routing = observer.statistics(n_noop)
-    record.causality = audit(model, _audit_tokens(corpus, model))
-    if not record.causality.passed:
-        record.run.status = "audit_failed"
-        record.run.message = f"logits change by {record.causality.max_abs_logit_change:.2g} when later tokens change"
-    write_atomically(folder / "documents.csv", documents_csv(losses))
-    if record.routing is not None:
-        detail = observer.detail(n_noop, observe_passage(model, documents[0], corpus.tokenizer))
-        write_atomically(folder / "routing.json", detail.model_dump_json(exclude_none=True) + "\n")
-    scores = evaluate(model, corpus.tokenizer, documents, config.evaluate, 0, next(model.parameters()).device)
-    record.lm_eval = scores or None
-
-
-def _sees_future(config: RunConfig) -> bool:
-    experts = config.method.experts
-    return experts is not None and experts.routing == "expert_choice"
-
-
-def _audit_tokens(corpus: Corpus, model: Transformer) -> torch.Tensor:
-    """Four rows of real held-out text, one context long."""
-    text = [token for document in corpus.validation[:50] for token in document.tokens.tolist()]
-    rows = max(1, min(4, len(text) // model.context))
-    length = min(model.context, len(text) // rows)
-    tokens = torch.tensor(text[: rows * length], dtype=torch.int64).view(rows, length)
-    return tokens.to(next(model.parameters()).device)
-
-
-def _speed(
-    config: RunConfig,
-    solved: Plan,
-    trainee: Trainee,
-    corpus: Corpus,
-    machine: Machine,
-    batch: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[Speed, Memory]:
-    """Steps of the trained method and of its trained twin in turn, on the same batch."""
-    gc.collect()
-    trainee.model.train()
-    own = fixed_batch(*batch, trainee.step)
-    twin_config = dense_twin(config)
-    weights = run_folder(twin_config) / WEIGHTS
-    actions = [own]
-    twin_plan = plan(twin_config, corpus.tokenizer.vocab_size)
-    if config.method.name != "dense" and weights.exists():
-        twin = _trainee(twin_config, twin_plan, corpus, machine)
-        checkpoint.load_weights(twin.model, load_file(weights), weights)
-        actions.append(fixed_batch(*batch, twin.step))
-    seconds = interleave(actions, config.evaluate.timing_steps, machine.device)
-    step = timing(seconds[0])
-    speed = Speed(
-        train_step_seconds=step,
-        train_tokens_per_second=solved.batch_tokens / step.median,
-        flop_utilisation=solved.step_flops / step.median / machine.matmul_flops,
-        matmul_flops_per_second=machine.matmul_flops,
-    )
-    if len(actions) == 2:
-        speed.forward_speedup_ideal = twin_plan.count.forward / solved.count.forward
-        speed.train_speedup_ideal = twin_plan.step_flops / solved.step_flops
-        speed.train_speedup_realised = timing(ratios(seconds[1], seconds[0]))
-    return speed, Memory(peak_bytes=peak_bytes(own, trainee.model, trainee.optimiser))
 
 
 def _record(

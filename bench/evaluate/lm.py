@@ -1,9 +1,9 @@
-"""A trained model as lm-eval sees one: log-likelihoods and text, batched, causal."""
+"""A trained model as lm-eval sees one: log-likelihoods and text, batched, causal, each prefix read once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
@@ -12,17 +12,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 
 from bench.data import Tokenizer
-
-
-class CausalModel(Protocol):
-    """What is asked of a model."""
-
-    context: int
-
-    def causal_logits(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """tokens (B, T) int64 right-padded, lengths (B,) -> logits (B, T, V) float32, each row by itself."""
-        ...
-
+from bench.model import Transformer
+from bench.model.sampling import Continuations, choose, read, read_together
 
 Piece = tuple[list[int], int]  # tokens, and how many at the end are scored
 
@@ -44,12 +35,11 @@ def pieces(context: Sequence[int], continuation: Sequence[int], window: int) -> 
 class BenchLM(TemplateLM):
     """Scores are independent of batch size and of the order of requests: rows never meet in the model."""
 
-    def __init__(self, model: CausalModel, tokenizer: Tokenizer, batch_size: int, device: torch.device | str = "cpu"):
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, batch_size: int):
         super().__init__()
-        self.model = model
+        self.model = model.eval()
         self.text = tokenizer
         self.rows = batch_size
-        self.where = torch.device(device)
 
     @property
     def eot_token_id(self) -> int:
@@ -66,7 +56,8 @@ class BenchLM(TemplateLM):
         for number, (_names, context, continuation) in enumerate(requests):
             prefix = context or [self.prefix_token_id]
             work += [(number, piece) for piece in pieces(prefix, continuation, self.model.context)]
-        work.sort(key=lambda item: -len(item[1][0]))
+        # Longest first, so that the rows of a batch are about as long; those that share a prefix meet in a batch.
+        work.sort(key=lambda item: (-len(item[1][0]) + item[1][1], item[1][0]))
         totals = [0.0] * len(requests)
         greedy = [True] * len(requests)
         for start in range(0, len(work), self.rows):
@@ -77,22 +68,18 @@ class BenchLM(TemplateLM):
         return list(zip(totals, greedy, strict=True))
 
     def _score(self, batch: list[Piece]) -> list[tuple[float, bool]]:
-        inputs, lengths = self._pad([tokens[:-1] for tokens, _ in batch])
-        logits = self.model.causal_logits(inputs, lengths)
+        """Every distinct prefix is read once, and what all prefixes begin with once for all of them."""
+        prefixes = [tuple(tokens[: -1 - scored]) for tokens, scored in batch]
+        places = {prefix: place for place, prefix in enumerate(dict.fromkeys(prefixes))}
+        cache = read_together(self.model, list(places)).select([places[prefix] for prefix in prefixes])
+        inputs = [tokens[-1 - scored : -1] for tokens, scored in batch]
+        logits = read(self.model, inputs, cache, range(sum(map(len, inputs))))
         results = []
-        for row, (tokens, scored) in zip(logits, batch, strict=True):
-            own = row[len(tokens) - 1 - scored : len(tokens) - 1]
-            targets = torch.tensor(tokens[len(tokens) - scored :], device=self.where)
+        for own, (tokens, scored) in zip(logits.split([len(row) for row in inputs]), batch, strict=True):
+            targets = torch.tensor(tokens[-scored:], device=own.device)
             chosen = own.log_softmax(dim=-1).gather(1, targets.unsqueeze(1))
             results.append((chosen.double().sum().item(), bool((own.argmax(dim=-1) == targets).all())))
         return results
-
-    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        lengths = torch.tensor([len(row) for row in rows])
-        padded = torch.full((len(rows), int(lengths.max())), self.text.eot)
-        for place, row in zip(padded, rows, strict=True):
-            place[: len(row)] = torch.tensor(row)
-        return padded.to(self.where), lengths.to(self.where)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole documents, in disjoint windows that each start from one token of context."""
@@ -114,28 +101,35 @@ class BenchLM(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Continue each context until a stop string, the end-of-text token or `max_gen_toks` new tokens."""
-        order = sorted(range(len(requests)), key=lambda number: len(requests[number].args[0]))
+        rows = [self.tok_encode(request.args[0]) or [self.prefix_token_id] for request in requests]
+        order = sorted(range(len(requests)), key=lambda number: (-len(rows[number]), rows[number]))
         texts = [""] * len(requests)
         for start in range(0, len(order), self.rows):
             batch = order[start : start + self.rows]
-            for number, text in zip(batch, self._continue([requests[n].args for n in batch]), strict=True):
+            made = self._continue([rows[n] for n in batch], [requests[n].args[1] for n in batch])
+            for number, text in zip(batch, made, strict=True):
                 texts[number] = text
         return texts
 
-    def _continue(self, batch: list[tuple[str, dict[str, Any]]]) -> list[str]:
-        rows = [self.tok_encode(context) or [self.prefix_token_id] for context, _ in batch]
-        made: list[list[int]] = [[] for _ in batch]
-        texts: list[str | None] = [None] * len(batch)
-        while any(text is None for text in texts):
-            live = [number for number, text in enumerate(texts) if text is None]
-            inputs, lengths = self._pad([(rows[n] + made[n])[-self.model.context :] for n in live])
-            logits = self.model.causal_logits(inputs, lengths)
-            last = logits[torch.arange(len(live), device=self.where), lengths - 1]
-            for number, scores in zip(live, last, strict=True):
-                settings = batch[number][1]
-                made[number].append(_pick(scores, settings))
-                texts[number] = self._ended(made[number], settings)
-        return [text or "" for text in texts]
+    def _continue(self, rows: list[list[int]], settings: list[dict[str, Any]]) -> list[str]:
+        """Each row beside its own settings; where a context and its new tokens do not fit, its beginning goes."""
+        room = [max(1, self.model.context - _limit(own)) for own in settings]
+        texts = Continuations(self.model, [row[-most:] for row, most in zip(rows, room, strict=True)])
+        live = list(range(len(rows)))
+        made: list[list[int]] = [[] for _ in rows]
+        ended: dict[int, str] = {}
+        while live:
+            for row, logits in zip(live, texts.logits, strict=True):
+                made[row].append(_pick(logits, settings[row]))
+                text = self._ended(made[row], settings[row])
+                if text is not None:
+                    ended[row] = text
+            kept = [place for place, row in enumerate(live) if row not in ended]
+            texts.keep(kept)
+            live = [live[place] for place in kept]
+            if live:
+                texts.go_on([made[row][-1] for row in live])
+        return [ended[row] for row in range(len(rows))]
 
     def _ended(self, made: list[int], settings: dict[str, Any]) -> str | None:
         """The finished text, or None where it goes on; a broken last character is left out."""
@@ -146,13 +140,15 @@ class BenchLM(TemplateLM):
         hits = [text.index(stop) for stop in stops if stop and stop in text]
         if hits:
             return text[: min(hits)]
-        if stopped or len(made) >= int(settings.get("max_gen_toks", 256)):
-            return text.rstrip("�")
+        if stopped or len(made) >= _limit(settings):
+            return text.rstrip("\ufffd")
         return None
 
 
-def _pick(scores: Tensor, settings: dict[str, Any]) -> int:
-    temperature = float(settings.get("temperature") or 0.0)
-    if temperature == 0.0 or settings.get("do_sample") is False:
-        return int(scores.argmax())
-    return int(torch.multinomial((scores / temperature).softmax(dim=-1), 1))
+def _limit(settings: dict[str, Any]) -> int:
+    return max(1, int(settings.get("max_gen_toks", 256)))
+
+
+def _pick(logits: Tensor, settings: dict[str, Any]) -> int:
+    sampled = settings.get("do_sample") is not False
+    return choose(logits, float(settings.get("temperature") or 0.0) * sampled, float(settings.get("top_p") or 1.0))

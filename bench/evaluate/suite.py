@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,7 @@ from bench.data import Document, Tokenizer
 from bench.errors import UserError
 from bench.evaluate.probes import PROBES
 from bench.measure.quality import ratio_stderr
-
-if TYPE_CHECKING:
-    from bench.evaluate.lm import CausalModel
+from bench.model import Transformer
 
 _TASKS = Path(__file__).parent / "tasks"
 
@@ -33,12 +31,11 @@ Scores = dict[str, dict[str, float]]
 
 
 def evaluate(
-    model: CausalModel,
+    model: Transformer,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     config: EvaluateConfig,
     seed: int,
-    device: torch.device | str = "cpu",
 ) -> Scores:
     """Task -> metric -> value, with `<metric>_stderr` where there is one and `chance` where it is known.
 
@@ -52,10 +49,10 @@ def evaluate(
         if ours:
             os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
             tasks = [_task(name, documents, seed, Path(folder)) for name in ours]
-            scores |= _run(model, tokenizer, tasks, config, device, offline=True)
+            scores |= _run(model, tokenizer, tasks, config, offline=True)
         if theirs:
             _check_known(theirs)
-            scores |= _run(model, tokenizer, theirs, config, device, offline=False)
+            scores |= _run(model, tokenizer, theirs, config, offline=False)
     return scores
 
 
@@ -84,11 +81,10 @@ def _check_known(names: list[str]) -> None:
 
 
 def _run(
-    model: CausalModel,
+    model: Transformer,
     tokenizer: Tokenizer,
     tasks: list[Any],
     config: EvaluateConfig,
-    device: torch.device | str,
     offline: bool,
 ) -> Scores:
     from lm_eval import simple_evaluate
@@ -98,7 +94,7 @@ def _run(
 
     try:
         results = simple_evaluate(
-            model=BenchLM(model, tokenizer, config.batch_size, device),
+            model=BenchLM(model, tokenizer, config.batch_size),
             tasks=tasks,
             task_manager=TaskManager(include_path=str(_TASKS), include_defaults=not offline),
             limit=config.limit,

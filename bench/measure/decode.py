@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,9 +64,9 @@ class _Decoder:
 
 @torch.inference_mode()
 def decode_point(
-    twin: Transformer, model: Transformer | None, text: Tensor, context: int, steps: int, roofline: Roofline
+    twin: Transformer, models: Sequence[Transformer], text: Tensor, context: int, steps: int, roofline: Roofline
 ) -> list[DecodePoint]:
-    """The twin's point and, where there is a `model`, its own, on rows of `text` (B, context + 1 + steps).
+    """The twin's point and that of each of `models`, on rows of `text` (B, context + 1 + steps).
 
     The first `context` tokens are read at once, the others one by one, the models taking turns at each;
     the next token is the text's, not the model's, so that all do the same work. A model with routed
@@ -73,7 +74,7 @@ def decode_point(
     `lay_out_for_decoding` comes first.
     """
     decoders = [_Decoder(twin, "gathered", len(text))]
-    if model is not None:
+    for model in models:
         routed = any(isinstance(layer, DepthRouted) for layer in model.layers)
         forms = ["gathered", "masked"] if routed and len(text) > 1 else ["gathered"]
         decoders += [_Decoder(model, form, len(text)) for form in forms]
@@ -89,7 +90,10 @@ def decode_point(
         _point(decoder, decoders[0], context, seconds, before, roofline)
         for decoder, seconds, before in zip(decoders, first_token, held, strict=True)
     ]
-    return [points[0], *sorted(points[1:], key=lambda point: -point.tokens_per_second)[:1]]
+    return [
+        max((p for d, p in zip(decoders, points, strict=True) if d.model is own), key=lambda p: p.tokens_per_second)
+        for own in (twin, *models)
+    ]
 
 
 def _point(

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from bench.data import Document, Tokenizer
 from bench.model import Routing, Transformer
-from bench.record import Passage, RoutingDetail, RoutingStatistics
+from bench.record import CausalRouterStatistics, Passage, Quality, RoutingDetail, RoutingStatistics
 
 _BINS = 60
+_PARTS = 8  # of the context, in which the drift of the processed share is shown
 
 
 class RoutingObserver:
@@ -21,6 +22,7 @@ class RoutingObserver:
     def __init__(self) -> None:
         self.agreed: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # layer -> agreements, tokens
         self.processed: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.by_position: Tensor | None = None  # (T, 2): processed, all, over routed blocks
         self.load: dict[int, Tensor] = {}
         self.weights: dict[str, list[Tensor]] = {"selected": [], "skipped": []}
 
@@ -29,6 +31,7 @@ class RoutingObserver:
         for routing in routings:
             if routing.selected is not None and causal:
                 _add(self.processed[routing.layer], routing.selected, valid)
+                self._add_positions(routing.selected & valid, valid)
             if routing.selected is not None and not causal and routing.causal_choice is not None:
                 _add(self.agreed[routing.layer], routing.causal_choice == routing.selected, valid)
                 assert routing.scores is not None
@@ -37,6 +40,27 @@ class RoutingObserver:
             if routing.expert_counts is not None and causal:
                 counts = routing.expert_counts.cpu().double()
                 self.load[routing.layer] = self.load.get(routing.layer, torch.zeros_like(counts)) + counts
+
+    def _add_positions(self, processed: Tensor, valid: Tensor) -> None:
+        """Batches may be shorter than the longest one, which comes first."""
+        sums = torch.stack([processed.sum(dim=0), valid.sum(dim=0)], dim=1).cpu()
+        if self.by_position is None:
+            self.by_position = torch.zeros_like(sums)
+        self.by_position[: len(sums)] += sums
+
+    def causal_router(self, quality: Quality) -> CausalRouterStatistics:
+        """What was seen of the causal router in use; `quality` is of the same passes."""
+        assert self.by_position is not None and quality.val_loss_nats_noncausal is not None
+        parts = [part.sum(dim=0).tolist() for part in self.by_position.tensor_split(_PARTS)]
+        accuracy, fraction = _mean(list(_shares(self.agreed).values())), _mean(list(_shares(self.processed).values()))
+        assert accuracy is not None and fraction is not None
+        return CausalRouterStatistics(
+            accuracy=accuracy,
+            fraction_processed=fraction,
+            fraction_by_position=[hits / tokens for hits, tokens in parts if tokens],
+            val_loss_nats=quality.val_loss_nats,
+            loss_over_topk=quality.val_loss_nats / quality.val_loss_nats_noncausal - 1,
+        )
 
     def statistics(self, n_noop: int) -> RoutingStatistics | None:
         """The record's routing figures; None where nothing was routed."""

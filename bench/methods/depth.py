@@ -187,11 +187,14 @@ def judges(model: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def calibrate(model: nn.Module, tokens: Tensor) -> None:
-    """Set the thresholds of `model` so that the capacity of `tokens` (B, T) goes through every routed block.
+    """Set the thresholds of `model`, if it has any, to let the capacity of `tokens` (B, T) through every routed block.
 
     One causal pass: each block is set on what the blocks before it, already set, hand it.
     """
     thresholds = [m for m in model.modules() if isinstance(m, Threshold)]
+    if not thresholds:
+        return
+    model.eval()
     for threshold in thresholds:
         threshold.calibrating = True
     with judged_by(model, "threshold"):

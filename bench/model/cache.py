@@ -76,7 +76,7 @@ class KVCache:
         copy = KVCache(len(rows))
         copy.read = [self.read[row] for row in rows]
         for owner, layer in self.layers.items():
-            copy.layers[owner] = layer.select(torch.tensor(list(rows), device=layer.lengths.device))
+            copy.layers[owner] = layer.select(torch.tensor(rows, dtype=torch.int64, device=layer.lengths.device))
         return copy
 
     @property

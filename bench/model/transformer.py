@@ -107,6 +107,11 @@ class Transformer(nn.Module):
         logits, _ = self(tokens, valid=valid, causal=True)
         return logits.float()
 
+    @property
+    def device(self) -> torch.device:
+        """Where tokens have to be."""
+        return self.embedding.weight.device
+
     def _layers(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
 

@@ -131,6 +131,14 @@ def test_a_run_leaves_every_promised_figure(finished):
     assert mod.speed.train_speedup_realised.samples == 2 and dense.speed.train_speedup_realised is None
     assert mod.speed.train_speedup_ideal == pytest.approx(dense.flops.train_per_token / mod.flops.train_per_token)
     assert mod.memory.peak_bytes > 0
+    assert list(mod.routing.causal_routers) == ["predictor", "threshold", "expert_threshold"]
+    assert mod.routing.causal_routers["predictor"].val_loss_nats == mod.quality.val_loss_nats
+    assert mod.routing.causal_routers["predictor"].accuracy == mod.routing.predictor_accuracy
+    assert all(len(each.fraction_by_position) == 8 for each in mod.routing.causal_routers.values())
+    assert [(point.batch_size, point.context) for point in mod.speed.decode] == [(1, 32), (8, 32)]
+    for point, twin in zip(mod.speed.decode, dense.speed.decode, strict=True):
+        assert point.kv_cache_held_bytes < twin.kv_cache_held_bytes == twin.batch_size * 64 * 2 * 2 * 32 * 4
+        assert point.speedup_realised.samples == 3 and 1 < point.speedup_ideal < 2 and twin.speedup_ideal is None
     assert set(mod.lm_eval) == {"bench_heldout", "bench_last_word", "bench_copy", "bench_agreement"}
     assert mod.lm_eval["bench_heldout"]["bits_per_byte"] == pytest.approx(mod.quality.val_bpb, rel=0.05)
     assert mod.run.comparison_hash == dense.run.comparison_hash

@@ -83,6 +83,25 @@ def test_scores_do_not_depend_on_batch_size_or_order(method):
         assert greedy == greedy_too
 
 
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_shared_prefixes_change_no_score(method):
+    """Choices of one question, and questions with one preamble, are read together and scored as if alone."""
+    model = _model(method)
+    pairs = [(f"All: {question}?", answer) for question in ("who", "what way") for answer in (" he", " she went", " x")]
+    together = BenchLM(model, TEXT, 6).loglikelihood(_requests("loglikelihood", pairs), disable_tqdm=True)
+    for (value, _), pair in zip(together, pairs, strict=True):
+        assert value == pytest.approx(_direct(model, *pair), abs=1e-4)
+
+
+def test_a_shared_prefix_is_read_once(monkeypatch):
+    model, read = _model(), []
+    extend = model.extend
+    monkeypatch.setattr(model, "extend", lambda tokens, *rest: read.append(len(tokens)) or extend(tokens, *rest))
+    pairs = [("a long question", answer) for answer in (" y", " n", " maybe")]
+    BenchLM(model, TEXT, 3).loglikelihood(_requests("loglikelihood", pairs), disable_tqdm=True)
+    assert sum(read) == len("a long questio") + sum(len(answer) for _, answer in pairs)
+
+
 def test_greedy_is_told_where_it_is_and_where_it_is_not():
     model = _model()
     context = "In the beginning"
@@ -130,3 +149,21 @@ def test_generation_stops_at_a_stop_string_a_limit_and_does_not_mind_neighbours(
         _requests("generate_until", [("In the beginning", {"until": [stop], "max_gen_toks": 12})])
     )[0]
     assert stopped == together[0][: together[0].index(stop)]
+
+
+def test_generation_equals_uncached_greedy_decoding():
+    model = _model("mod")
+    for prompt in ("In the", "and so", ""):
+        made = BenchLM(model, TEXT, 1).generate_until(_requests("generate_until", [(prompt, {"max_gen_toks": 10})]))[0]
+        tokens = TEXT.encode(prompt) or [TEXT.eot]
+        start = len(tokens)
+        while len(tokens) - start < 10 and tokens[start:][-1:] != [TEXT.eot]:
+            tokens.append(int(model.causal_logits(torch.tensor([tokens]), torch.tensor([len(tokens)]))[0, -1].argmax()))
+        assert made == TEXT.decode([t for t in tokens[start:] if t != TEXT.eot]).rstrip("\ufffd")
+
+
+def test_generation_outlasts_the_context():
+    model = _model("mod")
+    asked = [("In the beginning God created", {"max_gen_toks": 3 * WINDOW, "until": ["no such string"]})]
+    made = BenchLM(model, TEXT, 1).generate_until(_requests("generate_until", asked))[0]
+    assert len(made.encode()) > WINDOW

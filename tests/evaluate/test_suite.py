@@ -25,32 +25,50 @@ def documents():
     return list(prepare(DataConfig(name="kjv")).validation[:12])
 
 
+class _Said:
+    """What each row has read so far, kept in the cache as a layer would keep keys."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.lengths = torch.zeros(len(rows))
+
+    def select(self, rows):
+        return _Said([self.rows[row] for row in rows.tolist()])
+
+
 class _Uniform:
     """Knows nothing."""
 
-    context = 256
+    context, vocab_size, device = 256, 256, torch.device("cpu")
 
-    def causal_logits(self, tokens, lengths):
-        return torch.zeros(*tokens.shape, 256)
+    def eval(self):
+        return self
+
+    def extend(self, tokens, counts, cache, wanted=None):
+        said = cache.layers.setdefault("said", _Said([b""] * cache.rows))
+        logits = torch.zeros(len(tokens), 256)
+        place = 0
+        for row, count in enumerate(counts):
+            for token in tokens[place : place + count].tolist():
+                said.rows[row] += bytes([token])
+                self.after(said.rows[row], logits[place])
+                place += 1
+        return logits if wanted is None else logits[wanted]
+
+    def after(self, said, logits):
+        pass
 
 
-class _Oracle:
+class _Oracle(_Uniform):
     """Knows the right answers by heart: it is given the prompts with their answers."""
-
-    context = 256
 
     def __init__(self, texts):
         self.texts = [text.encode() for text in texts]
 
-    def causal_logits(self, tokens, lengths):
-        logits = torch.zeros(*tokens.shape, 256)
-        for row, (ids, length) in enumerate(zip(tokens.tolist(), lengths.tolist(), strict=True)):
-            said = bytes(ids[:length])
-            for text in self.texts:
-                for position in range(length):
-                    if position + 1 < len(text) and said[: position + 1] == text[: position + 1]:
-                        logits[row, position, text[position + 1]] = 20.0
-        return logits
+    def after(self, said, logits):
+        for text in self.texts:
+            if len(said) < len(text) and text.startswith(said):
+                logits[text[len(said)]] = 20.0
 
 
 def _made(name, documents):

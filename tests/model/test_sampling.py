@@ -1,0 +1,68 @@
+"""Choosing tokens and continuing texts."""
+
+import torch
+
+from bench.config import MethodConfig, ModelConfig
+from bench.methods import build_model
+from bench.model.sampling import Continuations, choose, read_together
+
+torch.set_num_threads(1)
+SHAPE = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=16, d_ff=48)
+
+
+def _model():
+    model = build_model(SHAPE, MethodConfig("dense"), 40).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(5.0)
+    return model
+
+
+def _counts(logits, draws=4000, **settings):
+    generator = torch.Generator().manual_seed(0)
+    drawn = [choose(logits, generator=generator, **settings) for _ in range(draws)]
+    return torch.tensor(drawn).bincount(minlength=len(logits)) / draws
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([0.5, 0.1, 0.4]).log()
+    torch.testing.assert_close(_counts(logits, temperature=1.0, top_p=1.0), logits.exp(), atol=0.03, rtol=0)
+    sharper = (logits / 0.5).softmax(-1)
+    torch.testing.assert_close(_counts(logits, temperature=0.5, top_p=1.0), sharper, atol=0.03, rtol=0)
+    assert choose(logits, 0.0, 1.0) == 0
+
+
+def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p():
+    logits = torch.tensor([0.1, 0.5, 0.3, 0.1]).log()
+    assert _counts(logits, temperature=1.0, top_p=0.4).tolist() == [0, 1, 0, 0]
+    found = _counts(logits, temperature=1.0, top_p=0.7)
+    assert found[0] == found[3] == 0
+    torch.testing.assert_close(found[1:3], torch.tensor([0.625, 0.375]), atol=0.03, rtol=0)
+
+
+@torch.no_grad()
+def test_what_rows_share_is_read_once_and_changes_nothing():
+    model, read = _model(), []
+    rows = [[1, 2, 3, 4], [1, 2, 3], [1, 2, 9, 9, 9]]
+    extend = model.extend
+    model.extend = lambda tokens, *rest: read.append(len(tokens)) or extend(tokens, *rest)
+    cache = read_together(model, rows)
+    assert read == [2, 2 + 1 + 3] and cache.read == [4, 3, 5]
+    logits = extend(torch.tensor([7, 7, 7]), [1, 1, 1], cache)
+    for own, row in zip(logits, rows, strict=True):
+        alone = model.causal_logits(torch.tensor([[*row, 7]]), torch.tensor([len(row) + 1]))[0, -1]
+        torch.testing.assert_close(own, alone, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_texts_go_on_after_others_have_ended_and_past_the_context():
+    model = _model()
+    texts = Continuations(model, [[1, 2, 3], [4], [5, 6]])
+    alone = Continuations(model, [[5, 6]])
+    for step in range(2 * SHAPE.context):
+        torch.testing.assert_close(texts.logits[-1], alone.logits[-1], atol=1e-4, rtol=0)
+        if step == 4:
+            texts.keep([0, 2])
+        token = int(alone.logits[-1].argmax())
+        texts.go_on([token] * len(texts.texts))
+        alone.go_on([token])
+        assert max(texts.cache.read) <= SHAPE.context
