@@ -8,25 +8,33 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError
-from bench.record import Environment, Timing, write_atomically
+from bench.record import DecodePoint, Environment, Timing, write_atomically
 
 FILE = "bars.json"
 
 
 class Bar(BaseModel):
-    """One figure and its bar; `at_most` is what the figure may be."""
+    """One figure and its bar: what the figure may be at most, or has to be at least."""
 
     model_config = ConfigDict(extra="forbid")
 
     figure: str
     value: Timing = Field(description="ratio, with the 95 % interval of its median over rounds")
-    at_most: float
+    at_most: float | None = None
+    at_least: float | None = None
     step_seconds: Timing | None = None
     flop_ratio: float | None = Field(None, description="counted FLOPs of a step over the dense twin's")
 
     @property
     def met(self) -> bool:
-        return self.value.median <= self.at_most
+        return (self.at_most is None or self.value.median <= self.at_most) and (
+            self.at_least is None or self.value.median >= self.at_least
+        )
+
+    @property
+    def limit(self) -> str:
+        """The bar in words."""
+        return f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
 
 
 class Bars(BaseModel):
@@ -42,6 +50,19 @@ class Bars(BaseModel):
     shape: dict[str, int]
     rounds: int
     bars: list[Bar]
+    decode: dict[str, list[DecodePoint]] | None = Field(None, description="method -> its points, the dense twin's too")
+
+    @property
+    def met(self) -> bool:
+        return all(bar.met for bar in self.bars)
+
+    def told(self) -> str:
+        """A line a bar, for the terminal."""
+        return "\n".join(
+            f"{'met   ' if bar.met else 'MISSED'} {bar.figure}: {bar.value.median:.3f} "
+            f"({bar.value.low:.3f} to {bar.value.high:.3f}, {bar.value.samples} rounds), {bar.limit}"
+            for bar in self.bars
+        )
 
 
 def save_bars(bars: Bars, folder: Path) -> Path:

@@ -141,6 +141,8 @@ class StudyConfig:
 
     name: str = MISSING
     rounds: int = 12  # interleaved samples of each
+    methods: list[str] = field(default_factory=list)  # decode: compared with dense, as NAME or NAME/VARIANT
+    points: list[list[int]] = field(default_factory=list)  # decode: [rows decoded together, context]
 
 
 @dataclass

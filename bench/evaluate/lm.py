@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -60,12 +60,24 @@ class BenchLM(TemplateLM):
         work.sort(key=lambda item: (-len(item[1][0]) + item[1][1], item[1][0]))
         totals = [0.0] * len(requests)
         greedy = [True] * len(requests)
-        for start in range(0, len(work), self.rows):
-            batch = work[start : start + self.rows]
+        for batch in self._batches(work):
             for (number, _piece), (value, same) in zip(batch, self._score([p for _, p in batch]), strict=True):
                 totals[number] += value
                 greedy[number] &= same
         return list(zip(totals, greedy, strict=True))
+
+    def _batches(self, work: list[tuple[int, Piece]]) -> Iterator[list[tuple[int, Piece]]]:
+        """Short rows share a batch with more others: as many as hold the tokens of `batch_size` whole contexts."""
+        batch: list[tuple[int, Piece]] = []
+        longest = 0
+        for item in work:
+            longest = max(longest, len(item[1][0]))
+            if batch and longest * (len(batch) + 1) > self.rows * self.model.context:
+                yield batch
+                batch, longest = [], len(item[1][0])
+            batch.append(item)
+        if batch:
+            yield batch
 
     def _score(self, batch: list[Piece]) -> list[tuple[float, bool]]:
         """Every distinct prefix is read once, and what all prefixes begin with once for all of them."""

@@ -15,45 +15,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _GROWTH = 8  # storage grows by an eighth, in steps of _STEP tokens: little is allocated that is not used
-_STEP = 16
+_STEP = 8
 _MASK_ELEMENTS = 1 << 24  # rows of ragged new tokens are attended together up to this size of mask
 
 
 class LayerCache:
-    """Keys and values (B, L, K, D / H) of one attention layer; row b holds `lengths[b]` of them.
+    """Keys and values (B, K, L, D / H) of one attention layer; row b holds `lengths[b]` of them.
 
     What stands past a row's length is finite but meaningless, and always masked.
     """
 
-    def __init__(self, rows: int, like: Tensor):
-        self.keys = like.new_zeros(rows, 0, *like.shape[1:])
-        self.values = like.new_zeros(rows, 0, *like.shape[1:])
+    def __init__(self, rows: int, heads: int, head_dim: int, like: Tensor):
+        self.keys = like.new_zeros(rows, heads, 0, head_dim)
+        self.values = like.new_zeros(rows, heads, 0, head_dim)
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
         self.longest = 0
         self.even = True  # every row holds `longest`: no mask is needed
 
     def reserve(self, tokens: int) -> None:
         """Room for `tokens` a row."""
-        held = self.keys.shape[1]
+        held = self.keys.shape[2]
         if tokens > held:
             grown = -(-max(tokens, held + held // _GROWTH) // _STEP) * _STEP
             self.keys, self.values = (_lengthened(held, grown) for held in (self.keys, self.values))
 
     def select(self, rows: Tensor) -> LayerCache:
         """A copy that holds `rows`, in that order; a row may come more than once."""
-        copy = LayerCache(len(rows), self.keys[0])
+        copy = LayerCache(len(rows), self.keys.shape[1], self.keys.shape[3], self.keys)
         copy.lengths = self.lengths[rows]
         copy.longest = int(copy.lengths.max()) if len(rows) else 0
         copy.even = self.even or bool((copy.lengths == copy.longest).all())
-        copy.keys = self.keys[:, : copy.longest].index_select(0, rows)
-        copy.values = self.values[:, : copy.longest].index_select(0, rows)
+        copy.keys = self.keys[:, :, : copy.longest].index_select(0, rows)
+        copy.values = self.values[:, :, : copy.longest].index_select(0, rows)
         return copy
 
 
 def _lengthened(stored: Tensor, length: int) -> Tensor:
-    longer = stored.new_empty(stored.shape[0], length, *stored.shape[2:])
-    longer[:, : stored.shape[1]] = stored
-    longer[:, stored.shape[1] :] = 0
+    rows, heads, held, head_dim = stored.shape
+    longer = stored.new_empty(rows, heads, length, head_dim)
+    longer[:, :, :held] = stored
+    longer[:, :, held:] = 0
     return longer
 
 
@@ -68,7 +69,7 @@ class KVCache:
     def layer(self, owner: nn.Module, like: Tensor) -> LayerCache:
         """The part that belongs to the attention layer `owner`, whose keys look `like` (N, K, D / H)."""
         if owner not in self.layers:
-            self.layers[owner] = LayerCache(self.rows, like)
+            self.layers[owner] = LayerCache(self.rows, like.shape[1], like.shape[2], like)
         return self.layers[owner]
 
     def select(self, rows: Sequence[int]) -> KVCache:
@@ -88,9 +89,8 @@ class KVCache:
     def held_bytes(self) -> int:
         """Bytes of the keys and values that are there."""
         return sum(
-            int(layer.lengths.sum()) * 2 * layer.keys.element_size() * layer.keys[0, 0].numel()
+            int(layer.lengths.sum()) * 2 * layer.keys.element_size() * layer.keys.shape[1] * layer.keys.shape[3]
             for layer in self.layers.values()
-            if layer.longest
         )
 
 
@@ -122,7 +122,7 @@ class Arrivals:
         if layer.even and self.whole and self.staying is None:
             slot = layer.longest
             layer.reserve(slot + 1)
-            layer.keys[:, slot], layer.values[:, slot] = key, value
+            layer.keys[:, :, slot], layer.values[:, :, slot] = key, value
             layer.lengths += 1
             layer.longest = length = slot + 1
             mask = None
@@ -130,17 +130,16 @@ class Arrivals:
             slots = layer.lengths[self.rows]
             length = int(slots.max()) + 1
             layer.reserve(length)
-            layer.keys[self.rows, slots], layer.values[self.rows, slots] = key, value
+            layer.keys[self.rows, :, slots], layer.values[self.rows, :, slots] = key, value
             stay = torch.ones_like(slots) if self.staying is None else self.staying.long()
             layer.lengths.index_add_(0, self.rows, stay)
             layer.longest = int(layer.lengths.max())
             layer.even = self.cache.rows == 1
             mask = (torch.arange(length, device=slots.device) <= slots.unsqueeze(1)).view(-1, 1, 1, length)
-        keys, values = layer.keys[:, :length], layer.values[:, :length]
+        keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
         if not self.whole:
             keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
-        mixed = attention(query.unsqueeze(2), keys.transpose(1, 2), values.transpose(1, 2), mask)
-        return mixed.squeeze(2)
+        return attention(query.unsqueeze(2), keys, values, mask).squeeze(2)
 
     def _attend_prompt(self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         counts = self.rows.bincount(minlength=self.cache.rows)
@@ -151,7 +150,7 @@ class Arrivals:
         layer.longest = int(layer.lengths.max())
         layer.even = bool((layer.lengths == layer.longest).all())
         layer.reserve(layer.longest)
-        layer.keys[self.rows, slots], layer.values[self.rows, slots] = key, value
+        layer.keys[self.rows, :, slots], layer.values[self.rows, :, slots] = key, value
         padded = query.new_zeros(self.cache.rows, int(counts.max()), *query.shape[1:])
         padded[self.rows, offset] = query
         mixed = _attend_ragged(padded, layer, before)
@@ -161,7 +160,7 @@ class Arrivals:
 def _attend_ragged(query: Tensor, layer: LayerCache, before: Tensor) -> Tensor:
     """query (B, T, H, D / H): token t of row b sees the first before[b] + t + 1 keys of its row."""
     width, length = query.shape[1], layer.longest
-    query, keys, values = (t.transpose(1, 2) for t in (query, layer.keys[:, :length], layer.values[:, :length]))
+    query, keys, values = query.transpose(1, 2), layer.keys[:, :, :length], layer.values[:, :, :length]
     if not before.any():  # the usual causal mask, for padding stands at the end
         return attention(query, keys, values, is_causal=True).transpose(1, 2)
     seen = before.unsqueeze(1) + torch.arange(width, device=before.device)

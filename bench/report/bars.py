@@ -1,23 +1,50 @@
-"""The page of a study of bars: each figure beside what it may be."""
+"""The page of a study of bars: each figure beside what it may be, and the points behind it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+import pandas as pd
 
 from bench.bars import Bars
 from bench.record import write_atomically
+from bench.report.decode import decode_figures, decode_table
+from bench.report.formats import DASH, decimal, duration
+from bench.report.render import render
+from bench.report.tables import Table
 
 
 def write_bars(bars: Bars, reports: Path) -> Path:
-    """Write `index.html` and `report.md` below `reports`; returns the page."""
+    """Write `index.html`, `report.md`, figures and tables below `reports`; returns the page."""
+
     folder = reports / bars.study
-    folder.mkdir(parents=True, exist_ok=True)
-    templates = Environment(
-        loader=PackageLoader("bench.report"), autoescape=select_autoescape(["html", "html.j2"]), trim_blocks=True
-    )
-    write_atomically(folder / "report.md", templates.get_template("bars.md.j2").render(bars=bars))
-    page = folder / "index.html"
-    write_atomically(page, templates.get_template("bars.html.j2").render(bars=bars))
-    return page
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "tables").mkdir(exist_ok=True)
+    drawings, points = decode_figures(bars), decode_table(bars)
+    for drawing in drawings:
+        write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
+        (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png)
+    tables = [_bars_table(bars), *([points] if points.rows else [])]
+    for table in tables:
+        write_atomically(folder / "tables" / f"{table.name}.csv", table.data.to_csv(index=False, lineterminator="\n"))
+    for template, name in (("bars.md", "report.md"), ("bars.html", "index.html")):
+        write_atomically(folder / name, render(template, bars=bars, tables=tables, drawings=drawings))
+    return folder / "index.html"
+
+
+def _bars_table(bars: Bars) -> Table:
+
+    rows = [
+        [
+            bar.figure,
+            f"{decimal(bar.value.median)} ({decimal(bar.value.low)} to {decimal(bar.value.high)})",
+            bar.limit,
+            "met" if bar.met else "missed",
+            duration(bar.step_seconds.median if bar.step_seconds else None),
+            decimal(bar.flop_ratio, 4) if bar.flop_ratio else DASH,
+        ]
+        for bar in bars.bars
+    ]
+    columns = ["figure", "measured", "bar", "", "step", "FLOPs of a step, over dense"]
+    caption = "Ratios of what was timed in turn, in one process: medians, with the 95 % interval of the median."
+    return Table("bars", caption, columns, rows, pd.json_normalize([bar.model_dump() for bar in bars.bars]))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from bench.report.caveats import caveats
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.compare import differences, verdict
 from bench.report.figures import Drawing, method_colours
 from bench.report.formats import scaled
+from bench.report.inference import causal_routers_table, decoding_table, drift_figures
 from bench.report.load import Comparison, Group
+from bench.report.render import render
 from bench.report.routing import (
     HeatMap,
     accuracy_figure,
@@ -36,8 +33,6 @@ from bench.report.tables import (
     versions_table,
 )
 from bench.report.tasks import lm_eval_table
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -61,6 +56,9 @@ class Section:
     weights: list[Drawing]
     accuracy: Drawing | None
     loads: list[Drawing]
+    causal_routers: Table
+    drift: list[Drawing]
+    decoding: Table
     tasks: Table
     caveats: list[str]
     method_settings: Table
@@ -73,12 +71,20 @@ class Section:
     def drawings(self) -> list[Drawing]:
         """Every figure, to be written as files."""
         alone = [self.difference, self.parts_figure, self.accuracy]
-        return [each for each in alone if each] + self.curves + self.heat_map_figures + self.weights + self.loads
+        return (
+            [each for each in alone if each]
+            + self.curves
+            + self.heat_map_figures
+            + self.weights
+            + self.loads
+            + self.drift
+        )
 
     @property
     def tables(self) -> list[Table]:
         """Every table, to be written as CSV."""
-        shown = [self.comparison, self.runs, self.parts, self.flops, self.tasks, self.method_settings, self.versions]
+        measured = [self.comparison, self.runs, self.parts, self.flops, self.causal_routers, self.decoding, self.tasks]
+        shown = [*measured, self.method_settings, self.versions]
         return [table for table in shown if table.rows]
 
 
@@ -90,27 +96,17 @@ def sections(comparison: Comparison) -> list[Section]:
 
 def render_html(comparison: Comparison, shown: list[Section]) -> str:
     """The page: style, figures and data inside it, nothing fetched from elsewhere."""
-    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return _render("index.html", comparison, shown, style=style)
+    return _render("index.html", comparison, shown)
 
 
 def render_markdown(comparison: Comparison, shown: list[Section]) -> str:
     """The same in Markdown, with figures from the files beside it."""
-    return re.sub(r"\n{3,}", "\n\n", _render("report.md", comparison, shown)).strip() + "\n"
+    return _render("report.md", comparison, shown)
 
 
 def _render(template: str, comparison: Comparison, shown: list[Section], **more: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"cell": _markdown_cell, "fence": _fence, "inline": lambda drawing: Markup(drawing.inline)}
     created = max(run.record.run.created for group in comparison.groups for run in group.runs)
-    page = environment.get_template(f"{template}.j2")
-    return page.render(name=comparison.name, problems=comparison.problems, sections=shown, created=created, **more)
+    return render(template, name=comparison.name, problems=comparison.problems, sections=shown, created=created, **more)
 
 
 def _section(group: Group, folder: str) -> Section:
@@ -136,6 +132,9 @@ def _section(group: Group, folder: str) -> Section:
         weights=weight_figures(group),
         accuracy=accuracy_figure(group),
         loads=expert_load_figures(group),
+        causal_routers=causal_routers_table(group),
+        drift=drift_figures(group),
+        decoding=decoding_table(group),
         tasks=lm_eval_table(group),
         caveats=caveats(group),
         method_settings=method_settings_table(group),
@@ -158,16 +157,3 @@ def _settings_line(group: Group) -> str:
 
 def _pretty(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-
-
-def _markdown_cell(text: str) -> Markup:
-    """`text` as inert Markdown on one line: HTML, tables, links, emphasis and code in it stay plain characters."""
-    escaped = str(Markup.escape(" ".join(str(text).split())))
-    return Markup(re.sub(r"([\\`*_\[\]|~])", r"\\\1", escaped))
-
-
-def _fence(text: str) -> Markup:
-    """`text` as a Markdown code block whose fence is longer than any within."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return Markup(f"{fence}\n{text}\n{fence}")

@@ -97,16 +97,14 @@ def accuracy_figure(group: Group) -> Drawing | None:
     figure, axes = canvas()
     drawn = []
     for method in group.methods:
-        curves = []
-        for run in method.runs:
-            if run.steps is not None and "predictor_accuracy" in run.steps:
-                measured = run.steps.dropna(subset=["predictor_accuracy"])
-                if len(measured):
-                    smooth = moving_mean(measured["predictor_accuracy"]).to_numpy()
-                    curves.append((measured["step"].to_numpy(dtype=float), smooth))
+        curves = _step_curves(method, "predictor_accuracy")
         if curves:
             draw_seeds(axes, curves, colours[method.label], method.label)
             drawn.append(method)
+        running = _step_curves(method, "expert_threshold_accuracy")
+        if running:
+            label = f"{method.label}, running threshold"
+            axes.plot(*running[0], color=colours[method.label], linewidth=1, linestyle=(0, (1.5, 1.5)), label=label)
     if not drawn:
         return None
     for level in sorted({level for method in drawn if (level := _majority(method)) is not None}):
@@ -124,6 +122,17 @@ def accuracy_figure(group: Group) -> Drawing | None:
         "Training batches, moving mean over 2 % of the steps. The dashed line is what always giving the commoner "
         "answer (process or skip, by capacity) would reach: below it the causal router has learned nothing.",
     )
+
+
+def _step_curves(method: Method, column: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Steps and the smoothed `column` of each seed that logged it."""
+    curves = []
+    for run in method.runs:
+        if run.steps is not None and column in run.steps:
+            measured = run.steps.dropna(subset=[column])
+            if len(measured):
+                curves.append((measured["step"].to_numpy(dtype=float), moving_mean(measured[column]).to_numpy()))
+    return curves
 
 
 @styled

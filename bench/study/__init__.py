@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from bench.config import RunConfig
 from bench.errors import UserError
+
+_STUDIES = ("decode", "step_time")
 
 
 def run_study(config: RunConfig, command: str) -> int:
     """Run the study that `config.study` names; returns the exit status."""
     assert config.study is not None
-    if config.study.name != "step_time":
-        raise UserError(f"study.name={config.study.name} is not allowed: it must be one of step_time.")
-    from bench.study import step_time
-
-    return step_time.run(config, command)
+    if config.study.name not in _STUDIES:
+        raise UserError(f"study.name={config.study.name} is not allowed: it must be one of {', '.join(_STUDIES)}.")
+    return import_module(f"bench.study.{config.study.name}").run(config, command)

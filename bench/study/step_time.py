@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.bars import Bar, Bars, save_bars
 from bench.compose import configure
 from bench.config import MethodConfig, RunConfig
 from bench.data import Batches, Corpus, prepare
-from bench.errors import UserError
 from bench.flops.match import Plan, plan
 from bench.machine import Machine, environment, git_commit, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios, timing
 from bench.methods import build_model
-from bench.model.feed_forward import feed_forward_width
 from bench.model.transformer import next_token_loss
-from bench.record import Timing
+from bench.study.peer import llama
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
 from bench.train.step import Trainee
@@ -71,22 +68,8 @@ def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Tra
 
 
 def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tuple[torch.Tensor, torch.Tensor]):
-    """The same step on the peer: Llama of the same shape, SDPA attention, the same optimiser and clipping."""
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError as error:
-        raise UserError("study=step_time compares with transformers: pip install 'bench[test]' brings it.") from error
-    shape = config.model
-    shape_of_llama: Any = LlamaConfig  # its keyword arguments are wider than its annotations
-    model: nn.Module = LlamaForCausalLM(
-        shape_of_llama(
-            vocab_size=vocab_size, hidden_size=shape.d_model, intermediate_size=feed_forward_width(shape),
-            num_hidden_layers=shape.n_layers, num_attention_heads=shape.n_heads,
-            num_key_value_heads=shape.n_kv_heads or shape.n_heads, max_position_embeddings=shape.context,
-            tie_word_embeddings=shape.tie_embeddings, use_cache=False, attn_implementation="sdpa",
-        )
-    )  # fmt: skip
-    model.to(machine.device)
+    """The same step on the peer, with the same optimiser and clipping."""
+    model = llama(config.model, vocab_size).to(machine.device)
     optimiser = make_optimiser(model, config.train, 0.0)
     inputs, targets = (tensor.to(machine.device) for tensor in batch)
 
@@ -170,11 +153,5 @@ def _finish(config: RunConfig, command: str, machine: Machine, bars: list[Bar]) 
         bars=bars,
     )  # fmt: skip
     save_bars(record, Path(config.results_dir) / "step_time")
-    for bar in bars:
-        print(f"{'met   ' if bar.met else 'MISSED'} {bar.figure}: {_told(bar.value)}, at most {bar.at_most}")
-    print(f"report: {write_bars(record, Path(config.reports_dir))}")
-    return 0 if all(bar.met for bar in bars) else 1
-
-
-def _told(value: Timing) -> str:
-    return f"{value.median:.3f} ({value.low:.3f} to {value.high:.3f}, {value.samples} rounds)"
+    print(f"{record.told()}\nreport: {write_bars(record, Path(config.reports_dir))}")
+    return 0 if record.met else 1

@@ -49,4 +49,4 @@ def test_the_page_says_what_was_missed_and_escapes_names(tmp_path):
     assert "missed" in html and "met" in html
     assert "&lt;a cpu&gt;" in html and "<a cpu>" not in html
     assert "http" not in html.replace("http-equiv", "")
-    assert "**missed**" in (page.parent / "report.md").read_text()
+    assert "| over | 1.040 (1.000 to 1.100) | at most 1.03 | missed |" in (page.parent / "report.md").read_text()

@@ -1,0 +1,232 @@
+"""`+study=decode`: what decoding with a KV cache gains, realised against the roofline.
+
+Weights are fresh, for speed does not depend on what they say; only how many tokens go through a routed
+block does, so each block's causal router is first set to let its capacity of real text through. The
+bars: MoD over dense at batch sizes 1 and 64, and nowhere slower; the cache's size; dense over Hugging
+Face's Llama; and lm-eval scoring over one request at a time.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lm_eval.api.instance import Instance
+from torch import Tensor, nn
+
+from bench.bars import Bar, Bars, save_bars
+from bench.compose import configure
+from bench.config import RunConfig
+from bench.data import Corpus, prepare
+from bench.evaluate.lm import BenchLM
+from bench.evaluate.probes import PROBES
+from bench.machine import Machine, environment, git_commit, make_machine
+from bench.measure.decode import Roofline, decode_point
+from bench.measure.speed import interleave, memory_rate, ratios, timing
+from bench.methods import build_model
+from bench.methods.causal import Predictor, lowest_of
+from bench.methods.depth import DepthRouted, calibrate
+from bench.model import Transformer
+from bench.model.sampling import Continuations
+from bench.record import DecodePoint, Timing
+from bench.study.peer import llama
+
+_CONTEXT = 256  # of the bars
+_AT_LEAST = {1: 1.6, 64: 1.25}  # batch size -> dense seconds over the method's
+_NEVER_BELOW = 0.97
+_CACHE_AT_MOST = 0.60
+_OVER_LLAMA = 1.15
+_OVER_SINGLE_REQUESTS = 4.0
+_PEER_ROUNDS, _PEER_TOKENS = 8, 32
+_CALIBRATION_ROWS = 64
+
+
+def run(config: RunConfig, command: str) -> int:
+    """Time every point, write `bars.json` and its page, print the bars; status 1 where one is missed."""
+    assert config.study is not None
+    corpus, machine = prepare(config.data), make_machine(config)
+    vocab_size = corpus.tokenizer.vocab_size
+    models = {"dense": build_model(config.model, config.method, vocab_size, config.seed)}
+    for name in config.study.methods:
+        models[name] = build_model(config.model, _method(name), vocab_size, config.seed)
+    for model in models.values():
+        model.to(machine.device).eval()
+        _let_capacity_through(model, _rows(corpus, _CALIBRATION_ROWS, _CONTEXT).to(machine.device))
+        if machine.device.type == "cpu":
+            model.lay_out_for_decoding()
+    points = _points(config, corpus, machine, models)
+    bars = [bar for name in config.study.methods for bar in _method_bars(name, points[name])]
+    bars.append(_llama_bar(config, corpus, machine, models["dense"]))
+    bars.append(_requests_bar(config, corpus, machine))
+    return _finish(config, command, machine, bars, points)
+
+
+def _method(name: str):
+    method, _, variant = name.partition("/")
+    return configure([f"+method={method}", *([f"method.variant={variant}"] if variant else [])]).method
+
+
+def _rows(corpus: Corpus, rows: int, length: int) -> Tensor:
+    """Rows (B, T) of training text, evenly spread over it."""
+    step = (len(corpus.train) - length) // rows
+    return torch.stack([torch.tensor(corpus.train[row * step :][:length].astype("int64")) for row in range(rows)])
+
+
+def _let_capacity_through(model: Transformer, text: Tensor) -> None:
+    """Set thresholds, and the biases of predictors, block by block, so that the capacity of `text` goes through."""
+    calibrate(model, text)
+
+    def shift(predictor: nn.Module, inputs: object, logits: Tensor) -> Tensor:
+        assert isinstance(predictor, Predictor)
+        lowest = lowest_of(logits.flatten(), capacities[predictor])
+        predictor.score.bias.data -= lowest
+        return logits - lowest
+
+    routed = [layer for layer in model.layers if isinstance(layer, DepthRouted)]
+    capacities = {layer.causal_router: layer.config.capacity for layer in routed}
+    hooks = [router.register_forward_hook(shift) for router in capacities if isinstance(router, Predictor)]
+    with torch.inference_mode():
+        model(text, causal=True)
+    for hook in hooks:
+        hook.remove()
+
+
+def _points(
+    config: RunConfig, corpus: Corpus, machine: Machine, models: dict[str, Transformer]
+) -> dict[str, list[DecodePoint]]:
+    assert config.study is not None
+    roofline = Roofline(machine.matmul_flops, memory_rate(machine.device))
+    points: dict[str, list[DecodePoint]] = {name: [] for name in models}
+    twin, *others = models.values()
+    for rows, context in config.study.points:
+        text = _rows(corpus, rows, context + 1 + config.study.rounds).to(machine.device)
+        measured = decode_point(twin, others, text, context, config.study.rounds, roofline)
+        for name, point in zip(models, measured, strict=True):
+            points[name].append(point)
+            if point.speedup_realised and point.speedup_ideal:
+                print(
+                    f"{name}, {rows} rows, context {context}: {point.speedup_realised.median:.2f} x dense, "
+                    f"ideal {point.speedup_ideal:.2f}, {point.tokens_per_second:,.0f} tokens/s", flush=True,
+                )  # fmt: skip
+    return points
+
+
+def _method_bars(name: str, points: list[DecodePoint]) -> list[Bar]:
+    bars = []
+    for point in points:
+        if point.context != _CONTEXT or point.speedup_realised is None:
+            continue
+        bars.append(
+            Bar(
+                figure=f"{name} decode over dense, batch {point.batch_size}, context {_CONTEXT}",
+                value=point.speedup_realised,
+                at_least=_AT_LEAST.get(point.batch_size, _NEVER_BELOW),
+                step_seconds=point.step_seconds,
+            )
+        )
+        if point.batch_size == 1 and point.kv_cache_ratio is not None:
+            exact = Timing(median=point.kv_cache_ratio, low=point.kv_cache_ratio, high=point.kv_cache_ratio, samples=1)
+            bars.append(Bar(figure=f"{name} KV cache bytes over dense's", value=exact, at_most=_CACHE_AT_MOST))
+    return bars
+
+
+def _llama_bar(config: RunConfig, corpus: Corpus, machine: Machine, dense: Transformer) -> Bar:
+    """Greedy tokens after the first, of one row: the peer's `generate` against the same here."""
+    peer = llama(config.model, corpus.tokenizer.vocab_size).to(machine.device).eval()
+    prompt = _rows(corpus, 1, _CONTEXT).to(machine.device)
+
+    def peer_makes(tokens: int) -> Callable[[], object]:
+        return lambda: peer.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True, pad_token_id=0,
+            eos_token_id=None, min_new_tokens=tokens, max_new_tokens=tokens,
+        )  # fmt: skip
+
+    def own_makes(tokens: int) -> Callable[[], object]:
+        def make() -> None:
+            text = Continuations(dense, [prompt[0].tolist()])
+            for _ in range(tokens - 1):
+                text.go_on([int(text.logits[0].argmax())])
+
+        return make
+
+    actions = [makes(tokens) for makes in (peer_makes, own_makes) for tokens in (1 + _PEER_TOKENS, 1)]
+    with torch.inference_mode():
+        many, one, own_many, own_one = interleave(actions, _PEER_ROUNDS, machine.device)
+    theirs, own = ([a - b for a, b in zip(*pair, strict=True)] for pair in ((many, one), (own_many, own_one)))
+    return Bar(
+        figure="dense decode tokens/s over Hugging Face Llama's generate, batch 1",
+        value=timing(ratios(theirs, own)),
+        at_least=_OVER_LLAMA,
+        step_seconds=timing([seconds / _PEER_TOKENS for seconds in own]),
+    )
+
+
+def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
+    """The multiple choices of the offline tasks, on the default model: batched with shared prefixes, and one by one."""
+    shape = configure(["+method=dense"])
+    model = build_model(shape.model, shape.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device).eval()
+    pairs = _choices(corpus)
+    batched, single = BenchLM(model, corpus.tokenizer, shape.evaluate.batch_size), corpus.tokenizer
+
+    def together() -> list[float]:
+        asked = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+        return [value for value, _ in batched.loglikelihood(asked, disable_tqdm=True)]
+
+    def one_by_one() -> list[float]:
+        values = []
+        for prompt, answer in pairs:
+            tokens = torch.tensor([single.encode(prompt + answer)], device=machine.device)
+            scored = len(single.encode(answer))
+            logits = model.causal_logits(tokens[:, :-1], torch.tensor([tokens.shape[1] - 1], device=machine.device))
+            chosen = logits[0, -scored:].log_softmax(-1).gather(1, tokens[0, -scored:, None])
+            values.append(chosen.sum().item())
+        return values
+
+    with torch.inference_mode():
+        torch.testing.assert_close(together(), one_by_one(), atol=1e-3, rtol=0)
+        seconds = interleave([one_by_one, together], _PEER_ROUNDS, machine.device)
+    return Bar(
+        figure=f"lm-eval loglikelihood over one request at a time ({len(pairs)} requests)",
+        value=timing(ratios(*seconds)),
+        at_least=_OVER_SINGLE_REQUESTS,
+    )
+
+
+def _choices(corpus: Corpus) -> list[tuple[str, str]]:
+    import random
+
+    pairs = []
+    for name in ("bench_last_word", "bench_copy", "bench_agreement"):
+        make, count = PROBES[name]
+        for document in make([each.text for each in corpus.validation[:12]], count, random.Random(name)):
+            pairs += [(document["prompt"], f" {choice}") for choice in document["choices"]]
+    return pairs
+
+
+def _finish(
+    config: RunConfig, command: str, machine: Machine, bars: list[Bar], points: dict[str, list[DecodePoint]]
+) -> int:
+    from bench.report.bars import write_bars
+
+    shape = config.model
+    record = Bars(
+        study="decode",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        command=command,
+        environment=environment(machine.device),
+        shape={
+            "n_layers": shape.n_layers,
+            "d_model": shape.d_model,
+            "n_heads": shape.n_heads,
+            "context": shape.context,
+        },
+        rounds=config.study.rounds if config.study else 0,
+        bars=bars,
+        decode=points,
+    )
+    save_bars(record, Path(config.results_dir) / "decode")
+    print(f"{record.told()}\nreport: {write_bars(record, Path(config.reports_dir))}")
+    return 0 if record.met else 1
