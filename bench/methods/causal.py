@@ -26,6 +26,8 @@ from bench.model.kernels import inverse_rms
 class CausalRouter(nn.Module):
     """`router(x, scores)`: x (B, T, D), scores (B, T) -> logits (B, T); above 0 the token goes through."""
 
+    reads_scores = True  # False: `scores` may be None
+
     def flops(self, tokens: float) -> float:
         """Forward FLOPs of `tokens` tokens."""
         return 0.0
@@ -37,12 +39,14 @@ class Predictor(CausalRouter):
     It reads a stop-gradient of the router's own input, so it costs the language model nothing.
     """
 
+    reads_scores = False
+
     def __init__(self, d_model: int, hidden: int):
         super().__init__()
         self.hidden = nn.Linear(d_model, hidden)
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scores: Tensor | None) -> Tensor:
         x = x.detach()
         # The norm's scale commutes with the projection: scaling what comes out of it passes over less memory.
         hidden = torch.addcmul(self.hidden.bias, F.linear(x, self.hidden.weight), inverse_rms(x, _EPS))

@@ -47,10 +47,10 @@ class DepthRouted(Layer):
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
+        if stream.arrivals is not None:
+            return self._extend(x, stream)
         scores = self.router.rank(x, stream.positions)
         causal_logits = self.causal_router(x, scores)
-        if stream.arrivals is not None:
-            return self._extend(x, causal_logits[0] > 0, stream)
         chosen: Tensor | None
         if stream.causal:
             index, chosen = _where(_real(causal_logits > 0, stream.valid))
@@ -88,9 +88,12 @@ class DepthRouted(Layer):
         added = self.branch(taken, stream.select(index, chosen)) * gates.unsqueeze(-1).to(x.dtype)
         return stays.index_add(0, flat, added.reshape(-1, width).to(x.dtype)).view_as(x)
 
-    def _extend(self, x: Tensor, chosen: Tensor, stream: Stream) -> Tensor:
-        """New tokens x (1, N, D) of rows that are read in pieces, of which `chosen` (N,) go through."""
+    def _extend(self, x: Tensor, stream: Stream) -> Tensor:
+        """New tokens x (1, N, D) of rows that are read in pieces, each deciding for itself."""
         assert stream.arrivals is not None
+        router = self.causal_router
+        scores = self.router.rank(x, stream.positions) if router.reads_scores else None
+        chosen = router(x, scores)[0] > 0
         if stream.arrivals.masked:
             staying = replace(stream, arrivals=stream.arrivals.stay(chosen))
             gates = self.router.gate(x) * chosen

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bench.config import ModelConfig
 from bench.model.block import Branch, StepCost, Visit
 from bench.model.cache import attention
-from bench.model.kernels import RMSNorm, rotate
+from bench.model.kernels import RMSNorm, split_rotated
 from bench.model.stream import Stream
 
 
@@ -39,9 +39,7 @@ class Attention(Branch):
         """x (B, T, D) -> what attention adds to it (B, T, D)."""
         batch, length, _ = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, length, -1, self.head_dim)
-        query_key, value = qkv.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
-        query_key = rotate(query_key, stream.rotary)
-        query, key = query_key.split((self.n_heads, self.n_kv_heads), dim=2)
+        query, key, value = split_rotated(qkv, stream.rotary, self.n_heads, self.n_kv_heads)
         if stream.arrivals is not None:
             mixed = stream.arrivals.attend(self, query[0], key[0], value[0])
         else:

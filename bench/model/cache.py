@@ -28,9 +28,20 @@ class LayerCache:
     def __init__(self, rows: int, heads: int, head_dim: int, like: Tensor):
         self.keys = like.new_zeros(rows, heads, 0, head_dim)
         self.values = like.new_zeros(rows, heads, 0, head_dim)
-        self.lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
         self.longest = 0
-        self.even = True  # every row holds `longest`: no mask is needed
+        self.even = True  # every row holds `longest`: no mask is needed, and `lengths` is not kept up to date
+        self._lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64: keys of each row."""
+        return torch.full_like(self._lengths, self.longest) if self.even else self._lengths
+
+    def hold(self, lengths: Tensor) -> None:
+        """Rows now have `lengths` (B,)."""
+        self._lengths = lengths
+        self.longest = int(lengths.max()) if len(lengths) else 0
+        self.even = bool((lengths == self.longest).all())
 
     def reserve(self, tokens: int) -> None:
         """Room for `tokens` a row."""
@@ -42,9 +53,7 @@ class LayerCache:
     def select(self, rows: Tensor) -> LayerCache:
         """A copy that holds `rows`, in that order; a row may come more than once."""
         copy = LayerCache(len(rows), self.keys.shape[1], self.keys.shape[3], self.keys)
-        copy.lengths = self.lengths[rows]
-        copy.longest = int(copy.lengths.max()) if len(rows) else 0
-        copy.even = self.even or bool((copy.lengths == copy.longest).all())
+        copy.hold(self.lengths[rows])
         copy.keys = self.keys[:, :, : copy.longest].index_select(0, rows)
         copy.values = self.values[:, :, : copy.longest].index_select(0, rows)
         return copy
@@ -123,18 +132,16 @@ class Arrivals:
             slot = layer.longest
             layer.reserve(slot + 1)
             layer.keys[:, :, slot], layer.values[:, :, slot] = key, value
-            layer.lengths += 1
             layer.longest = length = slot + 1
             mask = None
         else:
-            slots = layer.lengths[self.rows]
+            lengths = layer.lengths
+            slots = lengths[self.rows]
             length = int(slots.max()) + 1
             layer.reserve(length)
             layer.keys[self.rows, :, slots], layer.values[self.rows, :, slots] = key, value
             stay = torch.ones_like(slots) if self.staying is None else self.staying.long()
-            layer.lengths.index_add_(0, self.rows, stay)
-            layer.longest = int(layer.lengths.max())
-            layer.even = self.cache.rows == 1
+            layer.hold(lengths.index_add(0, self.rows, stay))
             mask = (torch.arange(length, device=slots.device) <= slots.unsqueeze(1)).view(-1, 1, 1, length)
         keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
         if not self.whole:
@@ -146,9 +153,7 @@ class Arrivals:
         before = layer.lengths
         offset = torch.arange(len(self.rows), device=counts.device) - (counts.cumsum(0) - counts)[self.rows]
         slots = before[self.rows] + offset
-        layer.lengths = before + counts
-        layer.longest = int(layer.lengths.max())
-        layer.even = bool((layer.lengths == layer.longest).all())
+        layer.hold(before + counts)
         layer.reserve(layer.longest)
         layer.keys[self.rows, :, slots], layer.values[self.rows, :, slots] = key, value
         padded = query.new_zeros(self.cache.rows, int(counts.max()), *query.shape[1:])

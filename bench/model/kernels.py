@@ -17,13 +17,48 @@ def rotate(heads: Tensor, rotary: Tensor) -> Tensor:
 
     rotary: (B or 1, T, 1, head_dim / 2, 2), cosine and sine. RoPE, Su et al. 2021, arXiv 2104.09864, eq. 34.
     """
-    pairs = heads.unflatten(-1, (-1, 2))
-    if heads.dtype == torch.float32 and not torch.compiler.is_compiling():
-        turned = torch.view_as_complex(pairs) * torch.view_as_complex(rotary)  # one pass instead of six
-        return torch.view_as_real(turned).flatten(-2)
+    pairs = heads.view(*heads.shape[:-1], -1, 2)
+    if _in_complex_numbers(heads):
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotary)).flatten(-2)
     first, second = pairs.unbind(-1)
     cosine, sine = rotary.to(heads.dtype).unbind(-1)
     return torch.stack((first * cosine - second * sine, second * cosine + first * sine), dim=-1).flatten(-2)
+
+
+def _in_complex_numbers(heads: Tensor) -> bool:
+    return heads.dtype == torch.float32 and not torch.compiler.is_compiling()  # one pass instead of six
+
+
+class _SplitRotated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, qkv: Tensor, rotary: Tensor, n_heads: int, n_kv_heads: int) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(rotary)
+        ctx.sizes = (n_heads, n_kv_heads, n_kv_heads)
+        query_key, value = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=2)
+        query, key = rotate(query_key, rotary).split((n_heads, n_kv_heads), dim=2)
+        return query, key, value
+
+    @staticmethod
+    def backward(ctx, grad_query: Tensor, grad_key: Tensor, grad_value: Tensor):
+        (rotary,) = ctx.saved_tensors
+        batch, length, _, head_dim = grad_query.shape
+        grad = grad_query.new_empty(batch, length, sum(ctx.sizes), head_dim)
+        query, key, value = grad.split(ctx.sizes, dim=2)
+        back = torch.view_as_complex(rotary).conj()
+        for part, given in ((query, grad_query), (key, grad_key)):
+            pairs = torch.view_as_complex(given.unflatten(-1, (-1, 2)))
+            torch.mul(pairs, back, out=torch.view_as_complex(part.unflatten(-1, (-1, 2))))
+        value.copy_(grad_value)
+        return grad, None, None, None
+
+
+def split_rotated(qkv: Tensor, rotary: Tensor, n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """qkv (B, T, H + 2 K, head_dim) -> queries (B, T, H, .) and keys (B, T, K, .), turned, and values (B, T, K, .)."""
+    if torch.is_grad_enabled() and _in_complex_numbers(qkv):
+        return _SplitRotated.apply(qkv, rotary, n_heads, n_kv_heads)
+    query_key, value = qkv.split_with_sizes((n_heads + n_kv_heads, n_kv_heads), dim=2)
+    query, key = rotate(query_key, rotary).split_with_sizes((n_heads, n_kv_heads), dim=2)
+    return query, key, value
 
 
 class _SwiGLU(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -70,21 +71,19 @@ class Transformer(nn.Module):
         routed ones count, which has static shapes, in place of computing the routed rows alone.
         Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's context.
         """
-        repeats = torch.tensor(counts)
-        ends = repeats.cumsum(0)
-        rows = torch.arange(len(counts)).repeat_interleave(repeats)
-        first = torch.tensor(cache.read) - (ends - repeats)
-        positions = (first[rows] + torch.arange(len(rows))).to(tokens.device).unsqueeze(0)
         read = [before + count for before, count in zip(cache.read, counts, strict=True)]
         if max(read) > self.context:
             raise ValueError(f"a row of {max(read)} tokens does not fit into a context of {self.context}")
+        positions = [at for before, after in zip(cache.read, read, strict=True) for at in range(before, after)]
+        rows = [row for row, count in enumerate(counts) for _ in range(count)]
         cache.read = read
         step, whole = max(counts) <= 1, min(counts) == 1 == max(counts)
-        stream = self._stream(positions, causal=True)
-        stream.arrivals = Arrivals(cache, rows.to(tokens.device), step, whole, masked and step)
+        stream = self._stream(torch.tensor([positions], device=tokens.device), causal=True)
+        stream.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole, masked and step)
         x = self._through_layers(tokens.unsqueeze(0), stream)[0]
         if wanted is None and not step:
-            wanted = (ends - 1)[repeats > 0].to(tokens.device)
+            lasts = [end - 1 for end, count in zip(accumulate(counts), counts, strict=True) if count]
+            wanted = torch.tensor(lasts, device=tokens.device)
         return self.head(self.norm(x if wanted is None else x[wanted])).float()
 
     def _stream(self, positions: Tensor, valid: Tensor | None = None, causal: bool = False) -> Stream:

@@ -8,7 +8,7 @@ from bench.config import MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.model import Attention, Stream
 from bench.model.attention import rotary_table
-from bench.model.kernels import RMSNorm, rotate, swiglu
+from bench.model.kernels import RMSNorm, rotate, split_rotated, swiglu
 
 torch.set_num_threads(1)
 SHAPE = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=16)
@@ -50,6 +50,24 @@ def test_rotation_in_both_of_its_forms(dtype):
             turned = turned * torch.complex(*rotary[position, 0, pair])
             torch.testing.assert_close(out[:, position, :, 2 * pair], turned.real.to(dtype), atol=1e-6, rtol=1e-5)
             torch.testing.assert_close(out[:, position, :, 2 * pair + 1], turned.imag.to(dtype), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_split_rotation_and_its_gradient(dtype):
+    """The one-pass gradient in float32 against autograd's own on the plain formula."""
+    rotary = rotary_table(5, 8, 10_000.0)[None]
+    qkv = torch.randn(2, 5, 4 + 2 * 2, 8, dtype=dtype, requires_grad=True)
+    plain = qkv.detach().double().requires_grad_()
+    query_key, value = plain.split((6, 2), dim=2)
+    query, key = rotate(query_key, rotary).split((4, 2), dim=2)
+    weights = [torch.randn(2, 5, heads, 8, dtype=torch.float64) for heads in (4, 2, 2)]
+    wanted = sum((part * weight).sum() for part, weight in zip((query, key, value), weights, strict=True))
+    wanted.backward()
+    parts = split_rotated(qkv, rotary, 4, 2)
+    for part, other in zip(parts, (query, key, value), strict=True):
+        torch.testing.assert_close(part.double(), other, atol=1e-5, rtol=1e-5)
+    sum((part * weight.to(dtype)).sum() for part, weight in zip(parts, weights, strict=True)).backward()
+    torch.testing.assert_close(qkv.grad.double(), plain.grad, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
