@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a run diverged or failed its audit, 2 a mistake (one line
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 
 from bench.errors import UserError
@@ -47,8 +48,11 @@ def main(arguments: list[str]) -> int:
         return 0
     multirun = bool({"-m", "--multirun"} & set(arguments))
     words = [word for word in arguments if word not in ("-m", "--multirun")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both mean: stop
     try:
         return _execute(words, multirun)
+    except KeyboardInterrupt:
+        return _interrupted(words, multirun, "stopped.")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # a disk that fills up, a folder that vanishes: whatever else was being written
@@ -63,6 +67,8 @@ def _execute(words: list[str], multirun: bool) -> int:
     configs = [configure(overrides) for overrides in runs]
     commands = [shlex.join(["python", "-m", "bench", *overrides]) for overrides in runs]
     if configs[0].study is not None:  # a study holds its own list of runs
+        if configs[0].dry_run:
+            raise UserError("dry_run=true plans a run; a study has no plan to print. Leave one of the two out.")
         from bench.study import run_study
 
         return run_study(configs[0], commands[0])
@@ -77,9 +83,13 @@ def _execute(words: list[str], multirun: bool) -> int:
     try:
         return 0 if compare(configs, commands) else 1
     except Interrupted:
-        again = shlex.join(["python", "-m", "bench", *(["-m"] if multirun else []), *words])
-        print(f"\nstopped; a checkpoint is saved. To go on from there: {again}", file=sys.stderr)
-        return 130
+        return _interrupted(words, multirun, "stopped; a checkpoint is saved.")
+
+
+def _interrupted(words: list[str], multirun: bool, told: str) -> int:
+    again = shlex.join(["python", "-m", "bench", *(["-m"] if multirun else []), *words])
+    print(f"\n{told} To go on from there: {again}", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
 from bench.config import RunConfig
 from bench.errors import UserError
 
@@ -23,11 +29,19 @@ _AT_LEAST_ONE = (
     "train.batch_size", "train.micro_batch_size", "train.threads", "data.validation_documents", "data.max_documents",
     "data.tokenizer.vocab_size", "evaluate.validation_tokens", "evaluate.batch_size", "evaluate.limit",
     "evaluate.timing_steps", "method.depth.every", "method.depth.predictor_hidden", "method.experts.n_experts",
-    "method.experts.top_k", "method.experts.hidden",
+    "method.experts.top_k", "method.experts.hidden", "study.rounds",
 )  # fmt: skip
 
+# Far beyond any use; what is larger would exhaust the machine, or overflow, before it could be refused.
+_AT_MOST = {
+    "model.n_layers": 10_000, "model.d_model": 1 << 20, "model.d_ff": 1 << 22, "model.context": 1 << 24,
+    "train.batch_size": 1 << 24, "train.threads": 4 * (os.cpu_count() or 1), "method.layers": 1_000,
+    "method.experts.n_experts": 1 << 16, "method.experts.n_noop": 1 << 16, "method.experts.hidden": 1 << 22,
+    "seed": (1 << 63) - 1,
+}  # fmt: skip
+
 _POSITIVE = ("train.budget_flops", "train.lr", "train.lr_at_128", "train.grad_clip", "model.rope_theta",
-             "contract.tolerance", "method.layers", "train.checkpoint_every_seconds")  # fmt: skip
+             "model.norm_eps", "contract.tolerance", "method.layers", "train.checkpoint_every_seconds")  # fmt: skip
 
 _NOT_NEGATIVE = ("train.weight_decay", "method.experts.n_shared", "method.experts.n_noop", "method.experts.z_loss",
                  "method.experts.balance_loss", "method.depth.causal_loss", "seed")  # fmt: skip
@@ -37,10 +51,18 @@ _SHARES = ("train.warmup", "train.lr_final", "train.beta1", "train.beta2")
 
 def check(config: RunConfig) -> None:
     """Raise UserError for the first value that cannot work, naming its key, the value and what is allowed."""
+    for key, value in _numbers(config):
+        if not math.isfinite(value):
+            raise UserError(f"{key}={value} is not allowed: it must be a finite number.")
     for key, allowed in _CHOICES.items():
         _require(config, key, lambda value, allowed=allowed: value in allowed, f"one of {', '.join(allowed)}")
     for key in _AT_LEAST_ONE:
         _require(config, key, lambda value: value >= 1, "at least 1")
+    for key, most in _AT_MOST.items():
+        _require(config, key, lambda value, most=most: value <= most, f"at most {most}")
+    for rows in config.evaluate.decode_batch_sizes:
+        if rows < 1:
+            raise UserError(f"evaluate.decode_batch_sizes: {rows} is not allowed: it must be at least 1.")
     for key in _POSITIVE:
         _require(config, key, lambda value: value > 0, "more than 0")
     for key in _NOT_NEGATIVE:
@@ -56,7 +78,7 @@ def _check_shape(config: RunConfig) -> None:
     if model.d_model % model.n_heads:
         raise UserError(
             f"model.n_heads={model.n_heads} does not divide model.d_model={model.d_model}; "
-            f"one of {_divisors(model.d_model)} would."
+            f"one of {_divisors(model.d_model, even_quotient=True)} would."
         )
     if model.d_model // model.n_heads % 2:
         raise UserError(
@@ -67,6 +89,11 @@ def _check_shape(config: RunConfig) -> None:
         raise UserError(
             f"model.n_kv_heads={model.n_kv_heads} does not divide model.n_heads={model.n_heads}; "
             f"one of {_divisors(model.n_heads)} would."
+        )
+    depth, layers = config.method.depth, max(1, round(model.n_layers * config.method.layers))
+    if depth is not None and depth.every > layers:
+        raise UserError(
+            f"method.depth.every={depth.every} routes none of the {layers} layers; it must be at most {layers}."
         )
     if model.context < 2:
         raise UserError(f"model.context={model.context}: a sequence needs at least 2 tokens.")
@@ -100,5 +127,16 @@ def _require(config: RunConfig, key: str, holds, allowed: str) -> None:
         raise UserError(f"{key}={value} is not allowed: it must be {allowed}.")
 
 
-def _divisors(number: int) -> str:
-    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0 and (d <= 64 or d == number))
+def _divisors(number: int, even_quotient: bool = False) -> str:
+    found = (d for d in range(1, number + 1) if number % d == 0 and not (even_quotient and number // d % 2))
+    return ", ".join(str(d) for d in found if d <= 64 or d == number)
+
+
+def _numbers(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of a configuration with its key."""
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        if is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{entry.name}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{entry.name}", value

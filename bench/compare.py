@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.config import RunConfig, config_hash
+from bench.config import RunConfig
 from bench.data import Corpus, prepare
 from bench.data.tokenizer import vocabulary_size
+from bench.errors import UserError
+from bench.evaluate import check_tasks
 from bench.flops.match import dense_twin, plan
 from bench.machine import Machine, make_machine
-from bench.record import Record, find_records, load_record
+from bench.record import Record
 from bench.run import comparison_name, finished, run, run_folder
 
 
@@ -21,37 +25,57 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     """
     for config in configs:  # a budget or a shape that cannot work is told before any text is read
         plan(config, vocabulary_size(config.data.tokenizer))
-    records: dict[str, Record] = {}
+        check_tasks(config.evaluate.tasks)
+        _check_writable(Path(config.results_dir), "results_dir")
+        _check_writable(Path(config.reports_dir), "reports_dir")
+    records: dict[Path, Record] = {}
     corpus: Corpus | None = None
     machine: Machine | None = None
     for config, command in zip(configs, commands, strict=True):
         for wanted in (dense_twin(config), config):
-            if config_hash(wanted) in records:
+            folder = run_folder(wanted)
+            if folder in records:
                 continue
             record = finished(wanted)
             if record is not None:
-                print(f"{run_folder(wanted)} is finished already and is used as it is.")
+                print(f"{folder} is finished already and is used as it is.")
             else:
                 corpus = corpus or prepare(config.data)
                 machine = machine or make_machine(config)
                 record = run(wanted, corpus, machine, command)
                 if record.run.message:
                     print(f"{record.run.id}: {record.run.message}.")
-            records[config_hash(wanted)] = record
+            records[folder] = record
     _report(configs)
     return all(record.run.status == "finished" for record in records.values())
 
 
-def _report(configs: Sequence[RunConfig]) -> None:
-    from bench.report import build, summary_table, verdicts  # draws: slow to import, and not needed until here
+def _check_writable(folder: Path, key: str) -> None:
+    """Raise UserError, naming the `key` that chose it, where `folder` cannot be written; leaves nothing behind."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}. Set {key} to another folder.") from error
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
-    first = configs[0]
-    results, reports = Path(first.results_dir), Path(first.reports_dir)
-    for name in dict.fromkeys(comparison_name(config) for config in configs):
-        built = build(results / name, reports)
-        stored = [load_record(path) for path in find_records(results / name)]
-        print(f"\n{summary_table(stored, results)}\n")
-        for sentence in verdicts(stored, results):
-            print(sentence)
-        for page in built:
-            print(f"\nreport: {page}")
+
+def _report(configs: Sequence[RunConfig]) -> None:
+    from bench.report import summary_table, verdicts  # draws: slow to import, and not needed until here
+    from bench.report.load import read_results
+    from bench.report.write import write_report
+
+    places = dict.fromkeys((config.results_dir, config.reports_dir, comparison_name(config)) for config in configs)
+    for results, reports, name in places:
+        comparisons, _ = read_results(Path(results) / name)
+        for comparison in comparisons:
+            stored = [run.record for group in comparison.groups for run in group.runs]
+            print(f"\n{summary_table(stored, Path(results))}\n")
+            for sentence in verdicts(stored, Path(results)):
+                print(sentence)
+            print(f"\nreport: {write_report(comparison, Path(reports))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.config import RunConfig
 from bench.data.tokenizer import vocabulary_size
+from bench.evaluate import check_tasks
 from bench.flops.match import Plan, dense_twin, plan
 from bench.machine import make_machine
 from bench.model.feed_forward import feed_forward_width
@@ -17,6 +18,7 @@ _ASSUMED_UTILISATION = 0.5
 def describe(config: RunConfig) -> str:
     """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense twin."""
     vocab_size = vocabulary_size(config.data.tokenizer)
+    check_tasks(config.evaluate.tasks)
     rate = make_machine(config).matmul_flops
     rows = [["", "dense twin", _label(config)]] if config.method.name != "dense" else [["", "dense"]]
     twin = plan(dense_twin(config), vocab_size)

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from bench.assess import assess, assess_speed, held_out_rows
 from bench.config import RunConfig, comparison_hash, config_hash
@@ -103,7 +102,7 @@ def _twin(config: RunConfig, corpus: Corpus, machine: Machine) -> tuple[Plan, Tr
         return None
     solved = plan(twin, corpus.tokenizer.vocab_size)
     trainee = _trainee(twin, solved, corpus, machine)
-    checkpoint.load_weights(trainee.model, load_file(path), path)
+    checkpoint.load_weights(trainee.model, checkpoint.read_weights(path), path)
     return solved, trainee
 
 
@@ -115,9 +114,6 @@ def _label(config: RunConfig) -> str:
 def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
     return folder

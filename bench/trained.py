@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from bench.config import RunConfig
 from bench.data import Tokenizer
@@ -17,7 +15,7 @@ from bench.flops.match import plan
 from bench.methods import build_model
 from bench.model import Transformer
 from bench.record import Record, load_record
-from bench.train.checkpoint import load_weights
+from bench.train.checkpoint import load_weights, read_weights
 
 WEIGHTS = "model.safetensors"
 
@@ -60,9 +58,5 @@ def load_run(folder: Path) -> TrainedRun:
     tokenizer = load_tokenizer(config.data.tokenizer, folder)
     shape = plan(config, record.model.vocab_size).model
     model = build_model(shape, config.method, record.model.vocab_size)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete {folder} and train again: {record.command}") from error
-    load_weights(model, tensors, path)
+    load_weights(model, read_weights(path), path)
     return TrainedRun(record, model.eval(), tokenizer)

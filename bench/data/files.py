@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bench.errors import UserError
 
@@ -28,6 +27,8 @@ def find_files(patterns: list[str], key: str) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if not pattern:
+            raise UserError(f"{key} holds an empty name. Name files, for example corpus/*.txt.")
         expanded = str(Path(pattern).expanduser())
         is_glob = glob.has_magic(expanded) and not Path(expanded).exists()
         matches = sorted(glob.glob(expanded, recursive=True)) if is_glob else [expanded]
@@ -86,20 +87,16 @@ def _read_json_lines(path: Path, text_key: str) -> Iterator[str]:
     import zstandard
 
     with open(path, "rb") as file:
-        lines: Iterable[bytes] = file
-        if path.suffix == ".zst":
-            lines = io.BufferedReader(
-                zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True), 1 << 20
-            )
+        lines: Iterable[bytes] = _decompressed_lines(file, path) if path.suffix == ".zst" else file
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     place = f"{path}, line {number}"
                     try:
                         row = json.loads(_decode(line, place))
-                    except json.JSONDecodeError as error:
+                    except (ValueError, RecursionError) as error:
                         raise UserError(
-                            f"{place}: not whole JSON ({error.msg}). Give one object a line; "
+                            f"{place}: not whole JSON ({error}). Give one object a line; "
                             "fetch the file again if it was cut short."
                         ) from error
                     yield _text_of(row, text_key, place)
@@ -107,11 +104,34 @@ def _read_json_lines(path: Path, text_key: str) -> Iterator[str]:
             raise UserError(f"{path} is not a whole zstd file ({error}). Compress it again.") from error
 
 
+def _decompressed_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Lines of a zstd file of one or more frames; a frame that does not end is a UserError, not an end."""
+    import zstandard
+
+    context = zstandard.ZstdDecompressor()
+    frame, inside, line = context.decompressobj(), False, b""
+    while chunk := file.read(1 << 20):
+        while chunk:
+            inside = True
+            line += frame.decompress(chunk)
+            chunk = b""
+            if frame.eof:
+                chunk, frame, inside = frame.unused_data, context.decompressobj(), False
+        *lines, line = line.split(b"\n")
+        yield from lines
+    if inside:
+        raise UserError(f"{path} was cut short: its last zstd frame does not end. Fetch or compress it again.")
+    yield line
+
+
 def _read_parquet(path: Path, text_key: str) -> Iterator[str]:
     from datasets import load_dataset, logging
+    from pyarrow.parquet import read_metadata
 
     logging.set_verbosity(logging.CRITICAL)  # errors are raised as well as logged
     try:
+        if read_metadata(path).num_rows == 0:
+            return
         rows = load_dataset("parquet", data_files=glob.escape(str(path)), split="train", streaming=True)
         for number, row in enumerate(rows, 1):
             yield _text_of(row, text_key, f"{path}, row {number}")

@@ -127,6 +127,7 @@ def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
 
 def vocabulary_size(config: TokenizerConfig) -> int:
     """Size of the vocabulary before any text is read; a BPE on very little text may end up smaller."""
+    tokenizer_identity(config)  # refuses what cannot work
     if config.kind == "bpe":
         return config.vocab_size
     return make_tokenizer(config, ()).vocab_size

@@ -51,7 +51,7 @@ def evaluate(
             tasks = [_task(name, documents, seed, Path(folder)) for name in ours]
             scores |= _run(model, tokenizer, tasks, config, offline=True)
         if theirs:
-            _check_known(theirs)
+            check_tasks(theirs)
             scores |= _run(model, tokenizer, theirs, config, offline=False)
     return scores
 
@@ -69,10 +69,14 @@ def _task(name: str, documents: Sequence[Document], seed: int, folder: Path) -> 
     return task
 
 
-def _check_known(names: list[str]) -> None:
+def check_tasks(names: Sequence[str]) -> None:
+    """Raise UserError for a task that neither this suite nor lm-eval knows."""
+    theirs = [name for name in names if name not in PROBES]
+    if not theirs:
+        return
     from lm_eval.tasks import TaskManager
 
-    unknown = sorted(set(names) - set(TaskManager().all_tasks))
+    unknown = sorted(set(theirs) - set(TaskManager().all_tasks))
     if unknown:
         raise UserError(
             f"evaluate.tasks: {unknown[0]} is unknown; choose from {', '.join(PROBES)}, "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.bars import FILE, load_bars
 from bench.errors import UserError
+from bench.record import find_records
 from bench.report.bars import write_bars
 from bench.report.load import read_results
 from bench.report.write import write_report
@@ -23,16 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="folder of records (results)")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
     options = parser.parse_args(arguments)
+    broken = False
     try:
-        for path in sorted(options.results.glob(f"**/{FILE}")):
-            print(write_bars(load_bars(path), options.reports))
-        comparisons, problems = read_results(options.results)
+        studies = sorted(options.results.glob(f"**/{FILE}"))
+        for path in studies:
+            try:
+                print(write_bars(load_bars(path), options.reports))
+            except UserError as error:
+                broken = True
+                print(f"warning: {error}", file=sys.stderr)
+        alone = studies and not find_records(options.results)
+        comparisons, problems = ([], []) if alone else read_results(options.results)
         for comparison in comparisons:
             print(write_report(comparison, options.reports))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 1 if problems else 0
+    except OSError as error:
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
+    return 1 if problems or broken else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """`+study=decode`: what decoding with a KV cache gains, realised against the roofline.
 
 Weights are fresh, for speed does not depend on what they say; only how many tokens go through a routed
-block does, so each block's causal router is first set to let its capacity of real text through. The
-bars: MoD over dense at batch sizes 1 and 64, and nowhere slower; the cache's size; dense over Hugging
-Face's Llama; and lm-eval scoring over one request at a time.
+block does, so before each point every block's causal router is set to let its capacity of the text
+that is decoded through. The bars: MoD over dense at batch sizes 1 and 64, and nowhere slower; the
+cache's size; dense over Hugging Face's Llama; and lm-eval scoring over one request at a time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ _CACHE_AT_MOST = 0.60
 _OVER_LLAMA = 1.15
 _OVER_SINGLE_REQUESTS = 4.0
 _PEER_ROUNDS, _PEER_TOKENS = 8, 32
-_CALIBRATION_ROWS = 64
 
 
 def run(config: RunConfig, command: str) -> int:
@@ -53,7 +52,6 @@ def run(config: RunConfig, command: str) -> int:
         models[name] = build_model(config.model, _method(name), vocab_size, config.seed)
     for model in models.values():
         model.to(machine.device).eval()
-        _let_capacity_through(model, _rows(corpus, _CALIBRATION_ROWS, _CONTEXT).to(machine.device))
         if machine.device.type == "cpu":
             model.lay_out_for_decoding()
     points = _points(config, corpus, machine, models)
@@ -102,6 +100,8 @@ def _points(
     twin, *others = models.values()
     for rows, context in config.study.points:
         text = _rows(corpus, rows, context + 1 + config.study.rounds).to(machine.device)
+        for model in others:
+            _let_capacity_through(model, text)
         measured = decode_point(twin, others, text, context, config.study.rounds, roofline)
         for name, point in zip(models, measured, strict=True):
             points[name].append(point)

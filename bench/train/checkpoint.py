@@ -76,13 +76,14 @@ def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, confi
     try:
         counters = json.loads(index.read_text(encoding="utf-8"))
         tensors = load_file(folder / counters["tensors"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        step, found_hash, random_state = int(counters["step"]), counters["config_hash"], tensors["random.cpu"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
-            f"{index} or its tensors are damaged ({error}). Delete {folder} to train from the start."
+            f"{index} or its tensors are damaged ({error!r}). Delete {folder} to train from the start."
         ) from error
-    if counters["config_hash"] != config_hash:
+    if found_hash != config_hash:
         raise UserError(
-            f"{index} belongs to another configuration ({counters['config_hash']}, not {config_hash}). "
+            f"{index} belongs to another configuration ({found_hash}, not {config_hash}). "
             f"Delete {folder} to train from the start, or set name= to write elsewhere."
         )
     load_weights(model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, index)
@@ -93,10 +94,18 @@ def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, confi
                 state[key] = tensors[f"optimiser.{key}.{name}"].to(parameter.device)
         if state:
             optimiser.state[parameter] = state
-    torch.set_rng_state(tensors["random.cpu"])
+    torch.set_rng_state(random_state)
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return counters
+    return {**counters, "step": step}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a finished run; raises UserError where the file is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged ({error}). Delete {path.parent} to train it again.") from error
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:

@@ -80,10 +80,10 @@ def train(
             state["seconds"] += time.perf_counter() - started
             state["step"] += 1
             state["flops"] += plan.step_flops + report.extra_flops
+            log.write(state, report, lr, plan)
             if not math.isfinite(report.loss):
                 return _finish(state, plan, diverged=state["step"])
             state["losses"] = [*state["losses"][-19:], report.loss]
-            log.write(state, report, lr, plan)
             _show(bar, label, state, report, budget, plan, matmul_flops)
             if stop.requested or time.monotonic() - saved_at > config.checkpoint_every_seconds:
                 log.flush()
@@ -91,7 +91,8 @@ def train(
                 saved_at = time.monotonic()
             if stop.requested:
                 raise Interrupted
-    return _finish(state, plan)
+        checkpoint.save(folder, trainee.model, trainee.optimiser, {**state, "config_hash": config_hash})
+    return _finish(state, plan)  # whatever happens to the record, the training need not be done again
 
 
 def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
@@ -128,7 +129,7 @@ class _StepLog:
         kept: list[dict[str, str]] = []
         if resume_at and path.exists():
             with open(path, newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_at]
+                kept = [row for row in csv.DictReader(file) if _step_of(row, path) <= resume_at]
         try:
             self.file = open(  # noqa: SIM115  # closed in __exit__
                 path, "w", newline="", encoding="utf-8"
@@ -169,6 +170,13 @@ class _StepLog:
 
     def flush(self) -> None:
         self.file.flush()
+
+
+def _step_of(row: dict[str, str], path: Path) -> int:
+    try:
+        return int(row["step"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged. Delete {path.parent} to train from the start.") from error
 
 
 class _Stop:

@@ -38,13 +38,44 @@ MISTAKES = {
     "variant": (["+method=mode", "method.variant=x"], "one of staged, integrated"),
     "choice": (["+method=mod", "method.depth.causal=magic"], "one of predictor, bce"),
     "sweep without -m": (["+method=mod", "seed=1,2"], "a sweep needs -m"),
-    "no value": (["+method=mod", "seed"], "cannot read the command line"),
+    "no value": (["+method=mod", "seed"], "cannot read seed: write KEY=VALUE"),
     "name": (["+method=mod", "name=../up"], "plain folder name"),
     "budget": (["+method=mod", "train.budget_flops=1e5"], "less than one step"),
     "context": (["+method=mod", "model.context=5000000", "train.budget_flops=1e22"], "model.context"),
     "missing file": (["+method=mod", "data=text", "data.train=[none.txt]"], "none.txt"),
     "no files": (["+method=mod", "data=text"], "data.train is empty"),
     "no device": (["+method=mod", "train.device=tpu"], "one of auto, cpu, cuda"),
+    "infinite": (
+        ["+method=mod", "train.budget_flops=inf"],
+        "train.budget_flops=inf is not allowed: it must be",
+    ),
+    "not a number": (["+method=mod", "model.norm_eps=nan"], "model.norm_eps=nan"),
+    "threads": (
+        ["+method=mod", "train.threads=100000000"],
+        "train.threads=100000000 is not allowed",
+    ),
+    "layers": (["+method=mod", "model.n_layers=1000000000000"], "it must be at most 10000"),
+    "width": (["+method=mod", "model.d_ff=99999999999999999999999"], "model.d_ff="),
+    "seed": (["+method=mod", "seed=99999999999999999999999999"], "seed=9999"),
+    "nothing routed": (["+method=mod", "method.depth.every=100"], "routes none of the 8 layers"),
+    "added key": (["+method=mod", "+train.lrr=1"], "unknown key train.lrr; did you mean train.lr"),
+    "added key of ours": (["+method=mod", "++foo=1"], "unknown key foo"),
+    "no group": (["+method=mod", "scale=null"], "choose scale from base, large, small, tiny"),
+    "group twice": (["+method=mod", "+method=dense"], "method is given more than once"),
+    "left out": (["+method=mod", "~model"], "nothing can be left out"),
+    "renamed": (["+method=mod", "method.name=../../x"], "method.name=../../x is not allowed"),
+    "no such sweep": (["-m", "+method=mod", "seed=interval(1,2)"], "cannot be swept"),
+    "empty sweep": (["-m", "+method=mod", "seed=range(1,1)"], "lists no value"),
+    "endless sweep": (["-m", "+method=mod", "seed=range(0,1e9)"], "runs; at most 10,000"),
+    "task": (["+method=mod", "evaluate.tasks=[nope]"], "evaluate.tasks: nope is unknown"),
+    "reports": (["+method=mod", "reports_dir=/proc/none", *TINY], "Set reports_dir to another folder"),
+    "study plan": (["+study=step_time", "dry_run=true"], "a study has no plan"),
+    "rounds": (["+study=step_time", "study.rounds=0"], "study.rounds=0"),
+    "tokenizer": (
+        ["+method=mod", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=10", "dry_run=true"],
+        "need 257",
+    ),
+    "heads of one": (["+method=mod", "model.n_heads=3"], "one of 1, 2, 4, 8, 16, 32, 64 would"),
     "results": (["+method=mod", "results_dir=/proc/none", *TINY], "cannot write to /proc/none"),
 }
 
@@ -153,6 +184,24 @@ def test_steps_are_logged_with_the_method_s_own_columns(finished):
     assert len(rows) == record.training.steps
     assert {"step", "tokens", "train_flops", "seconds", "loss", "lr", "grad_norm", "predictor_accuracy"} <= set(rows[0])
     assert int(rows[-1]["tokens"]) == record.training.tokens
+
+
+def test_an_interrupted_start_is_one_line_too(tmp_path):
+    command = [sys.executable, "-m", "bench", "+method=mod", *TINY]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    while not list(tmp_path.glob("results/*/*/steps.csv")):
+        assert running.poll() is None
+    running.terminate()
+    _, told = running.communicate()
+    assert running.returncode == 130 and "To go on from there: python -m bench +method=mod" in told
+    assert "Traceback" not in told
+
+
+def test_a_sweep_over_results_folders_writes_them_all(tmp_path):
+    few = ["evaluate.tasks=[]", "evaluate.decode_batch_sizes=[]", "name=tiny"]
+    done = _bench("-m", "+method=dense", "results_dir=one,two", *TINY, *few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(list(tmp_path.glob(f"{folder}/tiny/dense-*/record.json")) for folder in ("one", "two"))
 
 
 def test_what_is_finished_is_not_run_again(finished):

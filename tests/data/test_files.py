@@ -40,6 +40,12 @@ def test_blank_documents_and_a_byte_order_mark_are_left_out(tmp_path):
     assert list(read_documents(tmp_path / "a.txt", "text")) == ["text"]
 
 
+def _cut_between_lines():
+    """A zstd frame that stops after a whole block which ends with a whole line."""
+    compressor = zstandard.ZstdCompressor().compressobj()
+    return compressor.compress(b'{"text": "a"}\n' * 9) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -59,7 +65,10 @@ def test_blank_documents_and_a_byte_order_mark_are_left_out(tmp_path):
         ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1: half a surrogate pair"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}', "line 2: not UTF-8"),
         ("a.jsonl.zst", b"not compressed", "a.jsonl.zst is not a whole zstd file"),
-        ("a.jsonl.zst", zstandard.compress(b'{"text": "a"}\n' * 9)[:2], "a.jsonl.zst holds no text"),
+        ("a.jsonl.zst", zstandard.compress(b'{"text": "a"}\n' * 9)[:2], "a.jsonl.zst was cut short"),
+        ("a.jsonl.zst", _cut_between_lines(), "a.jsonl.zst was cut short"),
+        ("a.jsonl", b"[" * 100_000, "line 1: not whole JSON"),
+        ("a.jsonl", b'{"text": "a", "n": ' + b"1" * 5000 + b"}", "line 1: not whole JSON"),
         ("a.parquet", b"not parquet", "a.parquet cannot be read as parquet"),
     ],
 )
