@@ -169,10 +169,12 @@ def _attend_ragged(query: Tensor, layer: LayerCache, before: Tensor) -> Tensor:
     if not before.any():  # the usual causal mask, for padding stands at the end
         return attention(query, keys, values, is_causal=True).transpose(1, 2)
     seen = before.unsqueeze(1) + torch.arange(width, device=before.device)
-    mask = (torch.arange(length, device=before.device) <= seen.unsqueeze(-1)).unsqueeze(1)
-    together = max(1, _MASK_ELEMENTS // (width * length))
-    parts = zip(*(t.split(together) for t in (query, keys, values, mask)), strict=True)
-    return torch.cat([attention(q, k, v, m) for q, k, v, m in parts]).transpose(1, 2)
+    mixed = []
+    for rows in torch.arange(len(query)).split(max(1, _MASK_ELEMENTS // (width * length))):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        mask = (torch.arange(length, device=before.device) <= seen[part].unsqueeze(-1)).unsqueeze(1)
+        mixed.append(attention(query[part], keys[part], values[part], mask))
+    return torch.cat(mixed).transpose(1, 2)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:

@@ -1,0 +1,98 @@
+"""What a decoding step is said to cost, against the whole-row count and against what the cache holds."""
+
+import pytest
+import torch
+
+from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
+from bench.measure.decode import Roofline, decode_point, step_bytes
+from bench.methods import build_model
+from bench.methods.depth import DepthRouted, calibrate, judged_by
+from bench.model.cache import KVCache
+
+torch.set_num_threads(1)
+SHAPE = ModelConfig(n_layers=4, d_model=32, n_heads=4, n_kv_heads=2, context=64, d_ff=48)
+DENSE = MethodConfig("dense")
+MOD = MethodConfig("mod", depth=DepthConfig(0.25, causal="threshold"))
+MOE = MethodConfig("moe", experts=ExpertsConfig(n_experts=4))
+
+
+def _model(method):
+    return build_model(SHAPE, method, 50).eval()
+
+
+def _text(rows, length=64, seed=0):
+    return torch.randint(50, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("method", [DENSE, MOE, MOD], ids=["dense", "moe", "mod"])
+def test_the_flops_of_steps_are_those_of_a_row(method):
+    """A layer's step that finds n - 1 keys computes n pairs; a row's worth of such steps is the n x n of a row.
+
+    In a routed layer n is the quarter of 64 that goes through, and 60 tokens leave n - 1 keys.
+    """
+    for layer in _model(method).layers:
+        behind = 60 if isinstance(layer, DepthRouted) else 63
+        assert 64 * layer.step_cost(1, behind).flops == pytest.approx(sum(layer.flops(64).values()))
+
+
+def test_the_weights_of_a_step_are_those_that_some_row_meets():
+    model = _model(MOD)
+    routed = model.layers[1]
+    block = sum(p.numel() for p in routed.branch.parameters())
+    router = routed.router.score.weight.numel()
+    for rows in (1, 3):
+        wanted = router + block * (1 - 0.75**rows)
+        assert routed.step_cost(rows, 0).weights == pytest.approx(wanted)
+    experts = _model(MOE).layers[0].branch.feed_forward
+    own = sum(p.numel() for p in experts.experts.parameters())
+    others = sum(p.numel() for p in experts.parameters()) - own
+    assert _model(MOE).layers[0].step_cost(1, 0).weights == pytest.approx(
+        own / 2 + others + sum(p.numel() for p in _model(MOE).layers[0].branch.attention.parameters())
+    )
+
+
+@torch.no_grad()
+def test_the_keys_and_values_of_a_step_are_those_of_the_cache():
+    model, cache = _model(DENSE), KVCache(3)
+    model.extend(_text(3).flatten(), [64] * 3, cache)
+    assert model.step_cost(3, 63).cached * 4 == cache.held_bytes
+
+
+def test_a_roofline_is_bound_by_reading_or_by_computing():
+    model = _model(DENSE)
+    cost = model.step_cost(2, 10)
+    assert Roofline(flops=1.0, bytes=1e30).seconds(model, 2, 10) == cost.flops
+    assert Roofline(flops=1e30, bytes=1.0).seconds(model, 2, 10) == step_bytes(model, 2, 10)
+
+
+@torch.no_grad()
+def test_a_point_reports_what_was_done():
+    dense, mod = _model(DENSE), _model(MOD)
+    for parameter in mod.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
+    text = _text(4, 49)
+    calibrate(mod, text)
+    with judged_by(mod, "threshold"):
+        twin, point = decode_point(dense, [mod], text, 32, 16, Roofline(1e11, 1e10))
+        _, routings = mod(text, causal=True)
+    assert point.form in ("gathered", "masked") and twin.form == "gathered"
+    assert (point.batch_size, point.context, point.steps) == (4, 32, 16)
+    processed = sum(int(routing.selected[:, 33:49].sum()) for routing in routings)
+    assert point.fraction_processed == pytest.approx(processed / (4 * 16 * len(routings)))
+    held = sum(int(routing.selected.sum()) for routing in routings) + 2 * 4 * 49
+    assert point.kv_cache_held_bytes == held * 2 * 16 * 4
+    assert twin.kv_cache_held_bytes == 4 * 4 * 49 * 2 * 16 * 4
+    assert point.kv_cache_ratio == point.kv_cache_bytes / twin.kv_cache_bytes
+    assert point.speedup_realised.samples == 2 and twin.speedup_realised is None
+    assert 1 < point.speedup_ideal < 2
+
+
+@torch.no_grad()
+def test_laying_out_for_decoding_changes_no_value():
+    model, text = _model(MOE), _text(2)
+    before = model.causal_logits(text, torch.tensor([64, 64]))
+    names = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.lay_out_for_decoding()
+    torch.testing.assert_close(model.causal_logits(text, torch.tensor([64, 64])), before, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(tensor, names[name]) for name, tensor in model.state_dict().items())
