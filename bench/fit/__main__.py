@@ -1,0 +1,50 @@
+"""`python -m bench.fit POINTS.csv`: isoFLOP fits on anyone's points.
+
+Columns: method, flops, loss, and params or tokens or both. Writes fit.json, fit.svg and fit.md beside the points.
+Exit status: 0 done, 2 a mistake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fit, write, print the table; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fit", description="isoFLOP fits on points from a CSV file.")
+    parser.add_argument("points", type=Path, help="CSV with method, flops, loss, and params or tokens")
+    parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind the intervals (1000)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.bootstraps < 0:
+            raise UserError(f"--bootstraps {options.bootstraps} is not allowed: it must be 0 or more.")
+        _fit(options.points, options.bootstraps)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _fit(path: Path, bootstraps: int) -> None:
+    from bench.fit.fits import fit
+    from bench.fit.page import figure, table
+    from bench.fit.points import read_points
+    from bench.record import write_atomically
+
+    points = read_points(path)
+    fits = fit(points, bootstraps)
+    text = table(fits)
+    write_atomically(path.with_name("fit.json"), json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n")
+    write_atomically(path.with_name("fit.svg"), figure(points, fits).svg)
+    write_atomically(path.with_name("fit.md"), text)
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Everything that is fitted to a set of points, as one plain structure: what `fit.json` holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from tqdm import tqdm
+
+from bench.fit.parabolas import Estimate, MethodFit, fit_method
+from bench.fit.parametric import Parametric, fit_parametric
+from bench.fit.points import Points
+
+SCHEMA_VERSION = 1
+_REFERENCE = "dense"
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """How many times the FLOPs dense needs for the loss that a method reaches at its optimum."""
+
+    flops: float
+    times: Estimate
+    extrapolated: bool  # the loss is outside those of dense's own optima
+
+
+@dataclass(frozen=True)
+class Fits:
+    """method -> its fits; `notes` says what was left out of the points, and what could not be fitted."""
+
+    optima: dict[str, MethodFit]
+    parametric: dict[str, Parametric | None]
+    equivalents: dict[str, list[Equivalent]]
+    notes: list[str]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON: every number as {value, low, high}, None where it could not be estimated."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "notes": self.notes,
+            "methods": {name: self._method(name) for name in self.optima},
+        }
+
+    def _method(self, name: str) -> dict[str, Any]:
+        fit, parametric = self.optima[name], self.parametric[name]
+        laws = ("tokens_exponent", "tokens_coefficient", "params_exponent", "params_coefficient")
+        optima = [
+            {
+                "flops": optimum.flops, "status": optimum.status, "points": optimum.points,
+                **{key: _plain(getattr(optimum, key)) for key in ("params", "tokens", "loss")},
+            }
+            for optimum in fit.optima
+        ]  # fmt: skip
+        return {
+            "optima": optima,
+            **{law: _plain(getattr(fit, law)) for law in laws},
+            "parametric": asdict(parametric) if parametric else None,
+            "dense_equivalent": [
+                {"flops": each.flops, "times": _plain(each.times), "extrapolated": each.extrapolated}
+                for each in self.equivalents.get(name, [])
+            ],
+        }
+
+
+def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:
+    return asdict(estimate) if estimate else None
+
+
+def fit(points: Points, bootstraps: int = 1000, seed: int = 0) -> Fits:
+    """Approaches 2 and 3 for every method, and dense-equivalent compute where there is a method named dense."""
+    rng = np.random.default_rng(seed)
+    optima = {name: fit_method(points.of(name), bootstraps, rng) for name in points.methods}
+    parametric: dict[str, Parametric | None] = {}
+    with tqdm(total=bootstraps * len(points.methods), desc="bootstrap", unit="fit", disable=None) as bar:
+        for name in points.methods:
+            own = points.of(name)
+            n, d, loss = (own[column].to_numpy(dtype=float) for column in ("params", "tokens", "loss"))
+            parametric[name] = fit_parametric(n, d, loss, bootstraps, rng, bar.update)
+    equivalents = {
+        name: _equivalents(own, optima[_REFERENCE])
+        for name, own in optima.items()
+        if _REFERENCE in optima and name != _REFERENCE
+    }
+    return Fits(optima, parametric, equivalents, [*points.notes, *_remarks(optima, parametric)])
+
+
+def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | None]) -> list[str]:
+    reasons = {
+        "concave": "its parabola opens downwards",
+        "edge": "its minimum lies outside the sizes that were run; add sizes there",
+        "too few sizes": "a parabola needs three sizes",
+    }
+    notes = [
+        f"{name}: the budget of {optimum.flops:.4g} FLOPs gives no optimum: {reasons[optimum.status]}."
+        for name, own in optima.items()
+        for optimum in own.optima
+        if optimum.status != "ok"
+    ]
+    notes += [
+        f"{name}: no power law, for it needs two budgets with an optimum and has {len(own.log_flops)}."
+        for name, own in optima.items()
+        if len(own.log_flops) < 2
+    ]
+    dense = optima.get(_REFERENCE)
+    if dense is not None and len(dense.loss) > 1 and not np.all(np.diff(dense.loss) < 0):
+        notes.append("no dense-equivalent compute: dense's own optima do not get better with more FLOPs.")
+    return notes + [
+        f"{name}: no parametric fit: too few points, or params and tokens do not vary independently."
+        for name, own in parametric.items()
+        if own is None
+    ]
+
+
+def _equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
+    """Log FLOPs along the curve through dense's optima, against log loss."""
+    if len(dense.log_flops) < 2:
+        return []
+    found = []
+    drawn = dense.loss_draws.size and method.loss_draws.size
+    for place, (log_flops, loss) in enumerate(zip(method.log_flops, method.loss, strict=True)):
+        value = _log_flops_at(np.log(loss), dense.log_flops, np.log(dense.loss)) - log_flops
+        if not np.isfinite(value):
+            continue
+        draws = None
+        if drawn:
+            with np.errstate(invalid="ignore"):
+                pairs = zip(np.log(method.loss_draws[:, place]), np.log(dense.loss_draws), strict=True)
+                draws = np.exp([_log_flops_at(own, dense.log_flops, line) - log_flops for own, line in pairs])
+        outside = not dense.loss.min() <= loss <= dense.loss.max()
+        found.append(Equivalent(float(np.exp(log_flops)), Estimate.of(float(np.exp(value)), draws), outside))
+    return found
+
+
+def _log_flops_at(log_loss: float, log_flops: np.ndarray, line: np.ndarray) -> float:
+    """Where the curve through (log_flops, line) reaches `log_loss`; NaN where it does not fall throughout.
+
+    A monotone cubic between the points, for the curve bends; beyond the last ones it goes on straight.
+    """
+    if not np.all(np.diff(line) < 0):
+        return float("nan")
+    curve = PchipInterpolator(-line, log_flops)
+    inside = float(np.clip(-log_loss, -line[0], -line[-1]))
+    return float(curve(inside) + curve(inside, nu=1) * (-log_loss - inside))

@@ -1,0 +1,198 @@
+"""Approach 2 (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2): a parabola a budget, a power law of the minima.
+
+Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards and its
+minimum lies between the smallest and the largest size; the others are kept, with the reason. Minima over
+budgets follow params = coefficient x flops^exponent. Intervals: residual bootstrap, the residuals of all
+budgets of a method taken together, relative to the loss and corrected for leverage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; None where there is nothing to estimate it from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float, draws: np.ndarray | None) -> Estimate:
+        """`draws`: bootstrap estimates; those that are not finite count as beyond both ends."""
+        if draws is None or not len(draws) or np.isfinite(draws).mean() < COVERAGE:
+            return cls(float(value))
+        tail = 100 * (1 - COVERAGE) / 2
+        low, high = np.nanpercentile(draws[np.isfinite(draws)], [tail, 100 - tail])
+        return cls(float(value), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best size at one budget. `status`: ok, or why its minimum does not count."""
+
+    flops: float
+    status: str  # ok | concave | edge | too few sizes
+    points: int
+    params: Estimate | None = None
+    tokens: Estimate | None = None
+    loss: Estimate | None = None
+    curve: tuple[float, float, float] | None = None  # c0 + c1 z + c2 z^2, z = log(params / centre)
+    centre: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """One budget's points and the linear algebra of its parabola."""
+
+    flops: float
+    log_params: np.ndarray
+    log_tokens: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def centre(self) -> float:
+        return float(self.log_params.mean())
+
+    @property
+    def design(self) -> np.ndarray:
+        z = self.log_params - self.centre
+        return np.stack([np.ones_like(z), z, z * z], axis=1)
+
+    def coefficients(self, losses: np.ndarray) -> np.ndarray:
+        """losses (..., n) -> (..., 3)."""
+        return losses @ np.linalg.pinv(self.design).T
+
+    def minima(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(..., 3) -> log params and loss at the minimum (...,), NaN where the parabola opens downwards."""
+        c0, c1, c2 = np.moveaxis(coefficients, -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(c2 > 0, -c1 / (2 * c2), np.nan)
+        return z + self.centre, c0 + c1 * z + c2 * z * z
+
+    def tokens_at(self, log_params: np.ndarray) -> np.ndarray:
+        """log tokens, on the straight line through the points; exact where flops = 6 params tokens."""
+        slope, level = np.polyfit(self.log_params - self.centre, self.log_tokens, 1)
+        return level + slope * (log_params - self.centre)
+
+
+@dataclass(frozen=True)
+class MethodFit:
+    """A method's optima and their power laws; None where fewer than two budgets have an optimum.
+
+    `log_flops` and `log_loss_draws` (R, budgets) are of the accepted optima, the drawn ones for comparisons.
+    """
+
+    optima: list[Optimum]
+    params_exponent: Estimate | None
+    params_coefficient: Estimate | None
+    tokens_exponent: Estimate | None
+    tokens_coefficient: Estimate | None
+    log_flops: np.ndarray
+    loss: np.ndarray
+    loss_draws: np.ndarray
+
+
+def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) -> MethodFit:
+    """Approach 2 on the points of one method: columns budget, params, tokens, loss."""
+    budgets = [
+        _Budget(
+            float(flops), *(np.log(own[name].to_numpy(dtype=float)) for name in ("params", "tokens")),
+            own["loss"].to_numpy(dtype=float),
+        )
+        for flops, own in points.groupby("budget")
+    ]  # fmt: skip
+    fitted = [budget for budget in budgets if len(np.unique(budget.log_params)) >= 3]
+    residuals = _residuals(fitted)
+    optima, kept = [], []
+    for budget in budgets:
+        if len(np.unique(budget.log_params)) < 3:
+            optima.append(Optimum(budget.flops, "too few sizes", len(budget.loss)))
+            continue
+        optimum, draws = _optimum(budget, residuals, bootstraps, rng)
+        optima.append(optimum)
+        if optimum.status == "ok":
+            kept.append((budget.flops, optimum, draws))
+    log_flops = np.log([flops for flops, _, _ in kept])
+    values = {name: np.array([_log_of(optimum, name) for _, optimum, _ in kept]) for name in ("params", "tokens")}
+    draws = {
+        name: np.stack([own[name] for *_, own in kept], axis=1) if kept else np.empty((0, 0))
+        for name in ("params", "tokens", "loss")
+    }
+    params, tokens = (_power_law(log_flops, values[name], draws[name]) for name in ("params", "tokens"))
+    loss = np.array([optimum.loss.value for _, optimum, _ in kept if optimum.loss])
+    return MethodFit(optima, params[0], params[1], tokens[0], tokens[1], log_flops, loss, draws["loss"])
+
+
+def _log_of(optimum: Optimum, name: str) -> float:
+    estimate = getattr(optimum, name)
+    return float(np.log(estimate.value))
+
+
+def _residuals(budgets: list[_Budget]) -> np.ndarray:
+    """Relative residuals of all parabolas, each over sqrt(1 - leverage); those of exact fits say nothing."""
+    found = []
+    for budget in budgets:
+        design = budget.design
+        leverage = np.clip(np.einsum("ij,ji->i", design, np.linalg.pinv(design)), 0, 1)
+        if len(budget.loss) > 3:
+            fit = design @ budget.coefficients(budget.loss)
+            free = leverage < 1 - 1e-9
+            found.append(((budget.loss - fit) / fit)[free] / np.sqrt(1 - leverage[free]))
+    pooled = np.concatenate(found) if found else np.empty(0)
+    return pooled - pooled.mean() if len(pooled) else pooled
+
+
+def _optimum(
+    budget: _Budget, residuals: np.ndarray, bootstraps: int, rng: np.random.Generator
+) -> tuple[Optimum, dict[str, np.ndarray]]:
+    coefficients = budget.coefficients(budget.loss)
+    log_params, loss = (float(value) for value in budget.minima(coefficients))
+    curve = tuple(float(c) for c in coefficients)
+    shared = {"points": len(budget.loss), "curve": curve, "centre": float(np.exp(budget.centre))}
+    if coefficients[2] <= 0:
+        return Optimum(budget.flops, "concave", **shared), {}
+    inside = budget.log_params.min() < log_params < budget.log_params.max()
+    draws: dict[str, np.ndarray] = {}
+    if len(residuals) and bootstraps:
+        fit = budget.design @ coefficients
+        drawn = fit * (1 + rng.choice(residuals, (bootstraps, len(fit))))
+        at, lowest = budget.minima(budget.coefficients(drawn))
+        draws = {"params": at, "tokens": budget.tokens_at(at), "loss": lowest}
+    optimum = Optimum(
+        budget.flops,
+        "ok" if inside else "edge",
+        params=Estimate.of(np.exp(log_params), _exp(draws.get("params"))),
+        tokens=Estimate.of(np.exp(budget.tokens_at(np.array(log_params))), _exp(draws.get("tokens"))),
+        loss=Estimate.of(loss, draws.get("loss")),
+        **shared,
+    )
+    empty = np.empty(0)
+    return optimum, {name: draws.get(name, empty) for name in ("params", "tokens", "loss")}
+
+
+def _exp(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else np.exp(values)
+
+
+def _power_law(log_flops: np.ndarray, log_values: np.ndarray, draws: np.ndarray) -> tuple[Estimate | None, ...]:
+    """Exponent and coefficient of value = coefficient x flops^exponent, by least squares in logs."""
+    if len(log_flops) < 2:
+        return None, None
+    design = np.stack([log_flops - log_flops.mean(), np.ones_like(log_flops)], axis=1)
+    inverse = np.linalg.pinv(design)
+
+    def line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        slope, level = np.moveaxis(values @ inverse.T, -1, 0)
+        return slope, level - slope * log_flops.mean()
+
+    slope, level = line(log_values)
+    drawn = line(draws) if draws.size else (None, None)
+    return Estimate.of(float(slope), drawn[0]), Estimate.of(float(np.exp(level)), _exp(drawn[1]))

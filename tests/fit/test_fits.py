@@ -1,0 +1,155 @@
+"""Fits on laws whose parameters are known: noise, outliers, uneven grids, and points that are of no use."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import UserError
+from bench.fit.__main__ import main
+from bench.fit.fits import fit
+from bench.fit.parabolas import fit_method
+from bench.fit.points import check_points, read_points
+
+LAW = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}  # Hoffmann et al. 2022, table A3 (approach 3)
+EXPONENT = LAW["beta"] / (LAW["alpha"] + LAW["beta"])
+BUDGETS = (1e18, 3e18, 1e19, 3e19, 1e20)
+
+
+def _loss(params, tokens):
+    return LAW["E"] + LAW["A"] / params ** LAW["alpha"] + LAW["B"] / tokens ** LAW["beta"]
+
+
+def _best(flops):
+    ratio = LAW["alpha"] * LAW["A"] / (LAW["beta"] * LAW["B"])
+    return ratio ** (1 / (LAW["alpha"] + LAW["beta"])) * (flops / 6) ** EXPONENT
+
+
+def _points(noise=0.0, seed=0, sizes=7, seeds=1, span=8.0, budgets=BUDGETS, method="dense", better=1.0):
+    """A grid around the optimum; `better`: the method does with its FLOPs what dense does with as many times more."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for flops in budgets:
+        for params in np.geomspace(_best(flops * better) / span**0.5, _best(flops * better) * span**0.5, sizes):
+            for _ in range(seeds):
+                loss = _loss(params, flops * better / (6 * params)) * (1 + noise * rng.standard_normal())
+                rows.append({"method": method, "flops": flops, "loss": loss, "params": params})
+    return pd.DataFrame(rows)
+
+
+def test_a_law_without_noise_is_found():
+    fits = fit(check_points(_points(sizes=9, span=3.0), "x"), bootstraps=0)
+    own, law = fits.optima["dense"], fits.parametric["dense"]
+    assert [optimum.status for optimum in own.optima] == ["ok"] * 5
+    assert own.params_exponent.value == pytest.approx(EXPONENT, abs=0.002)
+    assert own.tokens_exponent.value == pytest.approx(1 - EXPONENT, abs=0.002)
+    for optimum, flops in zip(own.optima, BUDGETS, strict=True):
+        assert optimum.params.value == pytest.approx(_best(flops), rel=0.03)  # a parabola is not quite the law
+        assert optimum.params.value * optimum.tokens.value * 6 == pytest.approx(flops, rel=1e-6)
+    for name, value in LAW.items():
+        assert getattr(law, name).value == pytest.approx(value, rel=1e-3)
+    assert law.params_exponent.value == pytest.approx(EXPONENT, rel=1e-3)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    held, widths, values = 0, [], []
+    for seed in range(100):
+        points = check_points(_points(noise=0.003, seed=seed, seeds=2), "x")
+        own = fit_method(points.of("dense"), 300, np.random.default_rng(seed)).params_exponent
+        held += own.low <= EXPONENT <= own.high
+        widths.append(own.high - own.low)
+        values.append(own.value)
+    low, high = np.percentile(values, [2.5, 97.5])
+    assert held >= 90
+    assert np.median(widths) <= 2 * (high - low)
+
+
+def test_the_parametric_interval_holds_the_truth_and_outliers_do_not_move_it():
+    frame = _points(noise=0.003, seeds=3)
+    frame.loc[::17, "loss"] *= 1.1  # a run in seventeen went wrong
+    law = fit(check_points(frame, "x"), bootstraps=100).parametric["dense"]
+    assert law.params_exponent.low <= EXPONENT <= law.params_exponent.high
+    assert law.E.low <= LAW["E"] <= law.E.high
+    assert law.params_exponent.high - law.params_exponent.low < 0.1
+
+
+def test_dense_equivalent_compute_of_a_method_that_is_twice_as_good():
+    frame = pd.concat([_points(noise=0.001, seeds=3), _points(noise=0.001, seed=1, seeds=3, method="mod", better=2.0)])
+    found = fit(check_points(frame, "x"), bootstraps=200).equivalents["mod"]
+    assert [each.extrapolated for each in found] == [False] * 4 + [True]
+    for each in found[:4]:
+        assert each.times.low < each.times.value < each.times.high
+        assert each.times.value == pytest.approx(2.0, rel=0.15)
+    assert sum(each.times.low <= 2.0 <= each.times.high for each in found) >= 4
+
+
+def test_what_gives_no_optimum_is_kept_with_its_reason():
+    frame = _points()
+    middle = frame["flops"] == 1e19
+    frame.loc[middle, "loss"] = 6.0 - frame.loc[middle, "loss"]  # opens downwards
+    right = (frame["flops"] == 1e20) & (frame["params"] > _best(1e20))
+    few = (frame["flops"] == 1e18) & (frame["params"] > frame.loc[frame["flops"] == 1e18, "params"].nsmallest(2).max())
+    fits = fit(check_points(frame[~right & ~few], "x"), bootstraps=0)
+    assert [o.status for o in fits.optima["dense"].optima] == ["too few sizes", "ok", "concave", "ok", "edge"]
+    assert sum("gives no optimum" in note for note in fits.notes) == 3
+
+
+def test_one_budget_still_gives_its_optimum():
+    fits = fit(check_points(_points(budgets=(1e19,)), "x"), bootstraps=0)
+    assert fits.optima["dense"].optima[0].status == "ok"
+    assert fits.optima["dense"].params_exponent is None and fits.parametric["dense"] is None
+    assert any("needs two budgets" in note for note in fits.notes)
+
+
+def test_budgets_are_told_apart_by_one_percent_and_never_rounded():
+    frame = _points(budgets=(1e18, 1.03e18), sizes=4)
+    frame.loc[0, "flops"] *= 1.002  # a run ends within a step of its budget
+    budgets = sorted(set(check_points(frame, "x").frame["budget"]))
+    assert len(budgets) == 2 and budgets[0] == pytest.approx(1.0005e18)
+
+
+def test_rows_that_cannot_be_used_are_named():
+    frame = _points()
+    frame.loc[3, "loss"], frame.loc[5, "loss"], frame.loc[8, "method"] = np.nan, -1.0, None
+    frame = pd.concat([frame, frame.iloc[[0]]])
+    points = check_points(frame, "x")
+    assert len(points.frame) == len(frame) - 3
+    assert "3 of 36 rows are left out" in points.notes[0] and "line 5, 7, 10" in points.notes[0]
+    assert any("repeat another one" in note for note in points.notes)
+
+
+@pytest.mark.parametrize(
+    "text,told",
+    [
+        ("", "cannot read"),
+        ("method,flops\ndense,1\n", "no column loss"),
+        ("method,flops,loss\ndense,1,2\n", "no column params or tokens"),
+        ("method,flops,loss,params\ndense,1,-2,3\n", "no point that can be used"),
+    ],
+)
+def test_a_file_of_no_use_is_one_line(text, told, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_points(path)
+
+
+def test_the_command_writes_what_it_promises(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    frame = pd.concat([_points(noise=0.002, seeds=2), _points(noise=0.002, seeds=2, method="a|b<c>", better=1.5)])
+    frame["tokens"] = frame["flops"] / (6 * frame.pop("params"))
+    frame.to_csv(path, index=False)
+    assert main([str(path), "--bootstraps", "40"]) == 0
+    found = json.loads((tmp_path / "fit.json").read_text())["methods"]
+    assert set(found) == {"dense", "a|b<c>"}
+    keys = {"optima", "tokens_exponent", "tokens_coefficient", "params_exponent", "params_coefficient", "parametric"}
+    assert keys <= set(found["dense"])
+    assert set(found["dense"]["parametric"]) >= {"E", "A", "B", "alpha", "beta"}
+    assert set(found["dense"]["parametric"]["E"]) == {"value", "low", "high"}
+    assert set(found["dense"]["optima"][0]["params"]) == {"value", "low", "high"}
+    assert "<svg" in (tmp_path / "fit.svg").read_text()
+    out = capsys.readouterr().out
+    assert out.strip() == (tmp_path / "fit.md").read_text().strip()
+    assert "a\\|b&lt;c>" in out and "times the FLOPs" in out
+    assert main([str(tmp_path / "none.csv")]) == 2
