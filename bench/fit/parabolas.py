@@ -9,6 +9,7 @@ budgets of a method taken together, relative to the loss and corrected for lever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,13 +103,10 @@ class MethodFit:
 
 def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) -> MethodFit:
     """Approach 2 on the points of one method: columns budget, params, tokens, loss."""
-    budgets = [
-        _Budget(
-            float(flops), *(np.log(own[name].to_numpy(dtype=float)) for name in ("params", "tokens")),
-            own["loss"].to_numpy(dtype=float),
-        )
-        for flops, own in points.groupby("budget")
-    ]  # fmt: skip
+    budgets = []
+    for flops, own in points.groupby("budget"):
+        params, tokens, loss = (own[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
+        budgets.append(_Budget(float(flops), np.log(params), np.log(tokens), loss))
     fitted = [budget for budget in budgets if len(np.unique(budget.log_params)) >= 3]
     residuals = _residuals(fitted)
     optima, kept = [], []
@@ -126,9 +124,9 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
         name: np.stack([own[name] for *_, own in kept], axis=1) if kept else np.empty((0, 0))
         for name in ("params", "tokens", "loss")
     }
-    params, tokens = (_power_law(log_flops, values[name], draws[name]) for name in ("params", "tokens"))
+    of_params, of_tokens = (_power_law(log_flops, values[name], draws[name]) for name in ("params", "tokens"))
     loss = np.array([optimum.loss.value for _, optimum, _ in kept if optimum.loss])
-    return MethodFit(optima, params[0], params[1], tokens[0], tokens[1], log_flops, loss, draws["loss"])
+    return MethodFit(optima, *of_params, *of_tokens, log_flops, loss, draws["loss"])
 
 
 def _log_of(optimum: Optimum, name: str) -> float:
@@ -155,8 +153,11 @@ def _optimum(
 ) -> tuple[Optimum, dict[str, np.ndarray]]:
     coefficients = budget.coefficients(budget.loss)
     log_params, loss = (float(value) for value in budget.minima(coefficients))
-    curve = tuple(float(c) for c in coefficients)
-    shared = {"points": len(budget.loss), "curve": curve, "centre": float(np.exp(budget.centre))}
+    shared: dict[str, Any] = {
+        "points": len(budget.loss),
+        "curve": tuple(coefficients.tolist()),
+        "centre": float(np.exp(budget.centre)),
+    }
     if coefficients[2] <= 0:
         return Optimum(budget.flops, "concave", **shared), {}
     inside = budget.log_params.min() < log_params < budget.log_params.max()
@@ -182,7 +183,9 @@ def _exp(values: np.ndarray | None) -> np.ndarray | None:
     return None if values is None else np.exp(values)
 
 
-def _power_law(log_flops: np.ndarray, log_values: np.ndarray, draws: np.ndarray) -> tuple[Estimate | None, ...]:
+def _power_law(
+    log_flops: np.ndarray, log_values: np.ndarray, draws: np.ndarray
+) -> tuple[Estimate | None, Estimate | None]:
     """Exponent and coefficient of value = coefficient x flops^exponent, by least squares in logs."""
     if len(log_flops) < 2:
         return None, None
