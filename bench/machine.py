@@ -49,19 +49,19 @@ def _cpu_name() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that ran, marked where the tree differs from it."""
+    """The commit of the code that ran, marked where code or values differ from it; records and reports may."""
     root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--", ".", ":!results", ":!reports")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
 
 
 def make_machine(config: RunConfig) -> Machine:

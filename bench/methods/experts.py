@@ -136,7 +136,8 @@ class TokenChoice(Experts):
             choice = choice.masked_fill(~stream.valid.reshape(-1, 1), self.n_choices)
         counts = torch.bincount(choice.flatten(), minlength=self.n_choices + 1)[: self.n_choices]
         added = self._run(flat, choice, gates, counts[: self.config.n_experts], stream).view_as(x)
-        stream.routings.append(self._report(logits, probabilities, counts, stream))
+        if stream.arrivals is None:  # decoding has nobody to report to
+            stream.routings.append(self._report(logits, probabilities, counts, stream))
         return added if self.shared is None else added + self.shared(x, stream)
 
     def _run(self, flat: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, stream: Stream) -> Tensor:
@@ -209,7 +210,8 @@ class ExpertChoice(Experts):
         chosen = self._choose(probabilities.detach().view(*x.shape[:2], -1), stream)
         expert, token = chosen.flatten(0, 1).t().nonzero(as_tuple=True)
         counts = chosen.sum(dim=(0, 1))
-        stream.routings.append(self._report(counts, x.shape, stream))
+        if stream.arrivals is None:
+            stream.routings.append(self._report(counts, x.shape, stream))
         if token.numel() == 0:
             added = torch.zeros_like(x)
         else:
