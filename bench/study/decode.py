@@ -40,6 +40,7 @@ _CACHE_AT_MOST = 0.60
 _OVER_LLAMA = 1.15
 _OVER_SINGLE_REQUESTS = 4.0
 _PEER_ROUNDS, _PEER_TOKENS = 8, 32
+_CALIBRATION_TOKENS = 1 << 15
 
 
 def run(config: RunConfig, command: str) -> int:
@@ -101,7 +102,7 @@ def _points(
     for rows, context in config.study.points:
         text = _rows(corpus, rows, context + 1 + config.study.rounds).to(machine.device)
         for model in others:
-            _let_capacity_through(model, text)
+            _let_capacity_through(model, text[: max(1, _CALIBRATION_TOKENS // text.shape[1])])
         measured = decode_point(twin, others, text, context, config.study.rounds, roofline)
         for name, point in zip(models, measured, strict=True):
             points[name].append(point)
