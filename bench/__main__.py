@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 
-from bench.errors import UserError
+from bench.errors import Interrupted, UserError
 
 _USAGE = """\
 usage: python -m bench +method=NAME [KEY=VALUE ...]        compare a method with its dense twin
@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both mean: stop
     try:
         return _execute(words, multirun)
+    except Interrupted:
+        return _interrupted(words, multirun, "stopped; a checkpoint is saved.")
     except KeyboardInterrupt:
         return _interrupted(words, multirun, "stopped.")
     except UserError as error:
@@ -67,8 +69,6 @@ def _execute(words: list[str], multirun: bool) -> int:
     configs = [configure(overrides) for overrides in runs]
     commands = [shlex.join(["python", "-m", "bench", *overrides]) for overrides in runs]
     if configs[0].study is not None:  # a study holds its own list of runs
-        if configs[0].dry_run:
-            raise UserError("dry_run=true plans a run; a study has no plan to print. Leave one of the two out.")
         from bench.study import run_study
 
         return run_study(configs[0], commands[0])
@@ -78,12 +78,8 @@ def _execute(words: list[str], multirun: bool) -> int:
         print("\n\n".join(describe(config) for config in configs))
         return 0
     from bench.compare import compare
-    from bench.train.loop import Interrupted
 
-    try:
-        return 0 if compare(configs, commands) else 1
-    except Interrupted:
-        return _interrupted(words, multirun, "stopped; a checkpoint is saved.")
+    return 0 if compare(configs, commands) else 1
 
 
 def _interrupted(words: list[str], multirun: bool, told: str) -> int:

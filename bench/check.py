@@ -26,9 +26,9 @@ _CHOICES = {
 
 _AT_LEAST_ONE = (
     "model.n_layers", "model.d_model", "model.n_heads", "model.n_kv_heads", "model.d_ff", "model.context",
-    "train.batch_size", "train.micro_batch_size", "train.threads", "data.validation_documents", "data.max_documents",
+    "train.batch_size", "train.micro_batch_size", "train.threads", "train.log_every", "data.validation_documents", "data.max_documents",
     "data.tokenizer.vocab_size", "evaluate.validation_tokens", "evaluate.batch_size", "evaluate.limit",
-    "evaluate.timing_steps", "method.depth.every", "method.depth.predictor_hidden", "method.experts.n_experts",
+    "method.depth.every", "method.depth.predictor_hidden", "method.experts.n_experts",
     "method.experts.top_k", "method.experts.hidden", "study.rounds",
 )  # fmt: skip
 
@@ -44,7 +44,8 @@ _POSITIVE = ("train.budget_flops", "train.lr", "train.lr_at_128", "train.grad_cl
              "model.norm_eps", "contract.tolerance", "method.layers", "train.checkpoint_every_seconds")  # fmt: skip
 
 _NOT_NEGATIVE = ("train.weight_decay", "method.experts.n_shared", "method.experts.n_noop", "method.experts.z_loss",
-                 "method.experts.balance_loss", "method.depth.causal_loss", "seed")  # fmt: skip
+                 "method.experts.balance_loss", "method.depth.causal_loss", "seed", "evaluate.timing_steps",
+                 "train.snapshots")  # fmt: skip
 
 _SHARES = ("train.warmup", "train.lr_final", "train.beta1", "train.beta2")
 

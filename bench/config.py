@@ -123,6 +123,8 @@ class TrainConfig:
     compile: bool | None = None  # None: on CUDA only
     threads: int | None = None  # None: what torch finds
     checkpoint_every_seconds: float = 60.0
+    log_every: int = 1  # steps a row of steps.csv
+    snapshots: int = 0  # weights kept on the way, at equal parts of the budget
 
 
 @dataclass
@@ -131,8 +133,27 @@ class EvaluateConfig:
     batch_size: int = 16
     tasks: list[str] = field(default_factory=list)  # lm-eval task names: ours, or any when on a network
     limit: int | None = None  # at most so many documents a task
-    timing_steps: int = 8  # interleaved training steps of method and twin
+    timing_steps: int = 8  # interleaved training steps of method and twin; 0: no speed is measured
     decode_batch_sizes: list[int] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none
+
+
+@dataclass
+class GridConfig:
+    """An isoFLOP study: budgets x methods x sizes, more seeds at each optimum, and controls."""
+
+    budgets: list[float] = field(default_factory=list)  # training FLOPs of a run
+    methods: list[str] = field(default_factory=list)  # NAME or NAME/VARIANT; dense is what the others are held to
+    shapes: list[list[int]] = field(default_factory=list)  # the ladder, smallest first: [n_layers, d_model, n_heads]
+    sizes: int = 5  # neighbouring rungs of the ladder that are run for a budget and method
+    tokens_per_param: float = 20.0  # expected optimum, in tokens over active parameters: the middle of those rungs
+    seeds: int = 3  # runs at each optimum, the grid's own among them
+    rates: list[float] = field(default_factory=list)  # multiples of the learning-rate rule tried first; empty: none
+    controls: list[list[str]] = field(default_factory=list)  # [one of `methods`, another with its values, at its shape]
+    control_budget: float | None = None  # one of `budgets`; None: the smallest
+    snapshots: int = 7  # of the seeds' weights on the way, at the largest budget: how routing settles
+    timing_rounds: int = 8
+    workers: int | None = None  # runs trained at once; None: as many as measure best
+    minutes: float | None = None  # stop, to be resumed, after so long
 
 
 @dataclass
@@ -143,6 +164,7 @@ class StudyConfig:
     rounds: int = 12  # interleaved samples of each
     methods: list[str] = field(default_factory=list)  # decode: compared with dense, as NAME or NAME/VARIANT
     points: list[list[int]] = field(default_factory=list)  # decode: [rows decoded together, context]
+    grid: GridConfig | None = None  # an isoFLOP study
 
 
 @dataclass
@@ -164,7 +186,7 @@ class RunConfig:
     dry_run: bool = False
 
 
-# Where a run is written, or how often it is saved, changes nothing in its result.
+# Where a run is written, or how often its weights are saved, changes nothing in its result.
 _NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
 
 
@@ -173,7 +195,8 @@ def shared_settings(config: RunConfig) -> dict[str, Any]:
     settings = asdict(config)
     for key in _NOT_HASHED | {"method", "seed"}:
         settings.pop(key)
-    settings["train"].pop("checkpoint_every_seconds")
+    for key in ("checkpoint_every_seconds", "log_every", "snapshots"):
+        settings["train"].pop(key)
     settings["data"].pop("cache_dir")
     return settings
 

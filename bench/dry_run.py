@@ -12,7 +12,7 @@ from bench.model.feed_forward import feed_forward_width
 # Bytes of activations kept for the backward pass, a token and layer, in multiples of d_model and d_ff. Counted
 # on this decoder: norms, projections, attention and the residual stream keep 12 d_model, SwiGLU keeps 4 d_ff.
 _KEPT_D_MODEL, _KEPT_D_FF = 12, 4
-_ASSUMED_UTILISATION = 0.5
+ASSUMED_UTILISATION = 0.5
 
 
 def describe(config: RunConfig) -> str:
@@ -25,8 +25,8 @@ def describe(config: RunConfig) -> str:
     plans = [twin] if config.method.name == "dense" else [twin, plan(config, vocab_size)]
     for name, value in _FIGURES.items():
         rows.append([name, *(value(p) for p in plans)])
-    rows.append(["training time (estimate)", *(_duration(p.budget_flops / rate / _ASSUMED_UTILISATION) for p in plans)])
-    rows.append(["training memory (at most)", *(f"{_memory(p, config) / 2**30:.2f} GiB" for p in plans)])
+    rows.append(["training time (estimate)", *(duration(p.budget_flops / rate / ASSUMED_UTILISATION) for p in plans)])
+    rows.append(["training memory (at most)", *(f"{training_memory(p, config) / 2**30:.2f} GiB" for p in plans)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -52,14 +52,14 @@ def _label(config: RunConfig) -> str:
     return config.method.name + (f" {config.method.variant}" if config.method.variant else "")
 
 
-def _memory(p: Plan, config: RunConfig) -> float:
+def training_memory(p: Plan, config: RunConfig) -> float:
     """Weights, gradients, two AdamW moments and one micro-batch's activations in float32, as if nothing skipped."""
     rows = config.train.micro_batch_size or config.train.batch_size
     kept = p.model.n_layers * (_KEPT_D_MODEL * p.model.d_model + _KEPT_D_FF * feed_forward_width(p.model))
     return 16 * p.count.params_total + 4 * rows * p.model.context * kept
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

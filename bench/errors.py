@@ -7,3 +7,7 @@ class UserError(Exception):
     The message names the key or the file, what was found there, and what would work.
     `python -m bench` and its sister commands print it without a traceback and exit with status 2.
     """
+
+
+class Interrupted(Exception):
+    """Stopped by a signal or a deadline, with a checkpoint of what was under way."""

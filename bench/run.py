@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from bench.record import (
 )  # fmt: skip
 from bench.train import checkpoint
 from bench.train.loop import Budget, Trained, train
+from bench.train.progress import Show, terminal_bar
 from bench.train.step import Trainee
 from bench.trained import WEIGHTS
 
@@ -60,8 +62,10 @@ def finished(config: RunConfig) -> Record | None:
     return record if record.run.config_hash == config_hash(config) else None
 
 
-def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str) -> Record:
+def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show: Show | None = None) -> Record:
     """Train and measure `config`; leaves a record in its folder and returns it.
+
+    `show` is told of every step; without it a bar in the terminal is.
 
     The contract may refer to the dense twin: under `wall_clock` the twin must have been run before,
     and where it has been, the method's steps are timed against the twin's.
@@ -74,10 +78,8 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str) -> Re
     inputs, targets = batches.at(0)
     counted = trace(trainee.model, inputs.to(machine.device))
     started_joules = joules(machine.device)
-    trained = train(
-        trainee, batches, solved, _budget(config, solved), folder, config_hash(config), _label(config),
-        machine.matmul_flops,
-    )  # fmt: skip
+    with terminal_bar(label(config), machine.matmul_flops) if show is None else nullcontext(show) as watcher:
+        trained = train(trainee, batches, solved, _budget(config, solved), folder, config_hash(config), watcher)
     used_joules = _used(started_joules, joules(machine.device))
     record = _record(config, solved, counted, trained, trainee, machine, command)
     if trained.diverged is None:
@@ -86,7 +88,8 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str) -> Re
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)
         assess(record, config, corpus, trainee.model, folder)
-        assess_speed(record, solved, trainee, _twin(config, corpus, machine), corpus, machine, (inputs, targets))
+        if config.evaluate.timing_steps:
+            assess_speed(record, solved, trainee, _twin(config, corpus, machine), corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     save_record(record, folder)
@@ -106,7 +109,8 @@ def _twin(config: RunConfig, corpus: Corpus, machine: Machine) -> tuple[Plan, Tr
     return solved, trainee
 
 
-def _label(config: RunConfig) -> str:
+def label(config: RunConfig) -> str:
+    """The run in a few words."""
     variant = f" {config.method.variant}" if config.method.variant else ""
     return f"{config.method.name}{variant}, seed {config.seed}"
 

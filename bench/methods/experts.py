@@ -137,7 +137,9 @@ class TokenChoice(Experts):
         counts = torch.bincount(choice.flatten(), minlength=self.n_choices + 1)[: self.n_choices]
         added = self._run(flat, choice, gates, counts[: self.config.n_experts], stream).view_as(x)
         if stream.arrivals is None:  # decoding has nobody to report to
-            stream.routings.append(self._report(logits, probabilities, counts, stream))
+            routing = self._report(logits, probabilities, counts, stream)
+            routing.experts = choice.view(*x.shape[:2], -1)
+            stream.routings.append(routing)
         return added if self.shared is None else added + self.shared(x, stream)
 
     def _run(self, flat: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, stream: Stream) -> Tensor:

@@ -31,6 +31,7 @@ class Routing:
     scores: Tensor | None = None  # (B, T): what the depth router ranked them by; r for a learned one
     causal_choice: Tensor | None = None  # (B, T) bool: what the causal router would process
     expert_counts: Tensor | None = None  # (E + no-ops,) choices each expert received
+    experts: Tensor | None = None  # (B, T, k) int64: each token's choices, no-ops numbered after the experts
     executed_flops: Tensor | None = None
 
 

@@ -28,6 +28,7 @@ from bench.model.transformer import next_token_loss
 from bench.study.peer import llama
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
+from bench.train.progress import terminal_bar
 from bench.train.step import Trainee
 
 # What a step may cost: (method, at most, whether the bar is a multiple of the FLOP ratio).
@@ -131,7 +132,8 @@ def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machi
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             budget = Budget(_OVERHEAD_STEPS * dense.step_flops)
-            train(trainee, batches, dense, budget, Path(folder), "overhead", "loop", machine.matmul_flops)
+            with terminal_bar("loop", machine.matmul_flops) as show:
+                train(trainee, batches, dense, budget, Path(folder), "overhead", show)
             whole = time.perf_counter() - started
         shares.append((whole - trainee.working) / trainee.working)
     return Bar(figure="loop beside forward, backward and update", value=timing(shares), at_most=_OVERHEAD_AT_MOST)

@@ -12,20 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from bench.data import Batches
-from bench.errors import UserError
+from bench.errors import Interrupted, UserError
 from bench.flops.match import Plan
 from bench.train import checkpoint
 from bench.train.optimiser import schedule
+from bench.train.progress import Progress, Show
 from bench.train.step import StepReport, Trainee
 
+SNAPSHOTS = "snapshots"  # folder of weights kept on the way
 _COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss", "lr", "grad_norm"]
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; a checkpoint was written after the step that was under way."""
 
 
 @dataclass
@@ -59,19 +55,20 @@ def train(
     budget: Budget,
     folder: Path,
     config_hash: str,
-    label: str,
-    matmul_flops: float,
+    show: Show,
 ) -> Trained:
     """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
 
-    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row.
+    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and as many
+    snapshots of the weights as `train.snapshots` asks for; calls `show` after each step.
     Raises Interrupted after a signal, with a checkpoint written.
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, config_hash)
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
-    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop, _bar(label) as bar:
+    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
         saved_at = time.monotonic()
+        share = budget.progress(state["flops"], state["seconds"])
         while not _spent(state, budget, plan):
             inputs, targets = batches.at(state["step"])
             lr = trainee.peak_lr * schedule(_after(state, budget, plan), config)
@@ -80,11 +77,14 @@ def train(
             state["seconds"] += time.perf_counter() - started
             state["step"] += 1
             state["flops"] += plan.step_flops + report.extra_flops
-            log.write(state, report, lr, plan)
+            if state["step"] % config.log_every == 0 or not math.isfinite(report.loss):
+                log.write(state, report, lr, plan)
             if not math.isfinite(report.loss):
                 return _finish(state, plan, diverged=state["step"])
             state["losses"] = [*state["losses"][-19:], report.loss]
-            _show(bar, label, state, report, budget, plan, matmul_flops)
+            before, share = share, budget.progress(state["flops"], state["seconds"])
+            _snapshot(folder, trainee, before, share)
+            show(Progress(min(1.0, share), report.loss, _tokens(state, plan), state["flops"], state["seconds"]))
             if stop.requested or time.monotonic() - saved_at > config.checkpoint_every_seconds:
                 log.flush()
                 checkpoint.save(folder, trainee.model, trainee.optimiser, {**state, "config_hash": config_hash})
@@ -110,11 +110,25 @@ def _after(state: dict[str, Any], budget: Budget, plan: Plan) -> float:
     return budget.progress(state["flops"] + plan.step_flops, state["seconds"] + seconds)
 
 
+def _snapshot(folder: Path, trainee: Trainee, before: float, after: float) -> None:
+    """Keep the weights where a step crosses one of the equal parts of the budget, but the last."""
+    parts = trainee.config.snapshots + 1
+    part = int(after * parts)
+    if part > int(before * parts) and part < parts:
+        folder = folder / SNAPSHOTS
+        folder.mkdir(exist_ok=True)
+        checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / f"{part}-of-{parts}.safetensors")
+
+
+def _tokens(state: dict[str, Any], plan: Plan) -> int:
+    return state["step"] * plan.batch_tokens
+
+
 def _finish(state: dict[str, Any], plan: Plan, diverged: int | None = None) -> Trained:
     losses = state["losses"]
     return Trained(
         steps=state["step"],
-        tokens=state["step"] * plan.batch_tokens,
+        tokens=_tokens(state, plan),
         flops=state["flops"],
         seconds=state["seconds"],
         final_loss=sum(losses) / len(losses) if losses else None,
@@ -156,7 +170,7 @@ class _StepLog:
     def write(self, state: dict[str, Any], report: StepReport, lr: float, plan: Plan) -> None:
         row = {
             "step": state["step"],
-            "tokens": state["step"] * plan.batch_tokens,
+            "tokens": _tokens(state, plan),
             "train_flops": f"{state['flops']:.6e}",
             "seconds": f"{state['seconds']:.3f}",
             "loss": f"{report.loss:.5f}",
@@ -197,28 +211,3 @@ def _stop_on_signal() -> Iterator[_Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _bar(label: str) -> tqdm:
-    layout = "{percentage:3.0f}% |{bar:20}| {desc}"
-    return tqdm(total=1.0, desc=label, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
-
-
-def _show(
-    bar: tqdm,
-    label: str,
-    state: dict[str, Any],
-    report: StepReport,
-    budget: Budget,
-    plan: Plan,
-    matmul_flops: float,
-) -> None:
-    progress = min(1.0, budget.progress(state["flops"], state["seconds"]))
-    bar.n = progress
-    bar.set_description_str(
-        f"{label}: loss {report.loss:.3f}  {state['step'] * plan.batch_tokens / state['seconds']:,.0f} tokens/s  "
-        f"{state['flops'] / state['seconds'] / matmul_flops:.0%} of matmul rate  "
-        f"{state['seconds'] * (1 - progress) / progress:.0f} s left",
-        refresh=False,
-    )
-    bar.update(0)

@@ -69,7 +69,7 @@ MISTAKES = {
     "endless sweep": (["-m", "+method=mod", "seed=range(0,1e9)"], "runs; at most 10,000"),
     "task": (["+method=mod", "evaluate.tasks=[nope]"], "evaluate.tasks: nope is unknown"),
     "reports": (["+method=mod", "reports_dir=/proc/none", *TINY], "Set reports_dir to another folder"),
-    "study plan": (["+study=step_time", "dry_run=true"], "a study has no plan"),
+    "study plan": (["+study=step_time", "dry_run=true"], "it only measures"),
     "rounds": (["+study=step_time", "study.rounds=0"], "study.rounds=0"),
     "tokenizer": (
         ["+method=mod", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=10", "dry_run=true"],

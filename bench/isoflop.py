@@ -1,0 +1,159 @@
+"""What an isoFLOP study leaves behind beside its runs' records: `results/<study>/isoflop.json`.
+
+The records hold the results; this file says which run stands for what, which learning rates were settled on,
+how the runs were packed, and what was timed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UserError
+from bench.record import Environment, Timing, write_atomically
+
+FILE = "isoflop.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Tried(_Part):
+    """One run of the learning-rate sweep."""
+
+    n_layers: int
+    d_model: int
+    lr_at_128: float
+    val_loss_nats: float | None = Field(None, description="absent where the run diverged")
+
+
+class LearningRate(_Part):
+    """A method's learning-rate rule: lr_at_128 x sqrt(128 / d_model)."""
+
+    lr_at_128: float
+    status: str = Field(description="fitted | edge (the best is the lowest or highest tried) | given (no sweep)")
+    tried: list[Tried]
+
+
+class Packing(_Part):
+    """Runs trained at once, and the FLOP/s of all of them together."""
+
+    workers: int
+    threads: int
+    flops_per_second: float
+
+
+class Timed(_Part):
+    """A training step of one method and shape, all of the study's timed in turn in one process, nothing beside it."""
+
+    method: str
+    n_layers: int
+    d_model: int
+    step_tokens: int
+    step_flops: float
+    step_seconds: Timing
+    over_dense: Timing | None = Field(None, description="step seconds over those of dense of the same shape")
+
+
+class Covariate(_Part):
+    """Spearman's rank correlation of being processed with one property of the token, over held-out tokens."""
+
+    layer: str = Field(description="a layer's number, or `all`: the number of routed layers that process the token")
+    covariate: str
+    given: str = Field(description="none, or what was taken out of both sides first")
+    rho: float
+    low: float = Field(description="lower end of the 95 % interval over resampled documents")
+    high: float
+    p: float = Field(description="two-sided, by the spread over resampled documents; Holm-adjusted over the model's")
+
+
+class Profile(_Part):
+    """Mean share of routed layers that process a token, over some of the tokens."""
+
+    at: float | None = Field(None, description="mean of the property over those tokens")
+    share: float
+    low: float
+    high: float
+    tokens: int
+
+
+class DepthUse(_Part):
+    layers: list[int]
+    correlations: list[Covariate]
+    profiles: dict[str, list[Profile]] = Field(description="property -> ten equally large parts of the tokens")
+    by_kind: dict[str, Profile]
+
+
+class ExpertUse(_Part):
+    layer: int
+    share_by_kind: list[list[float]] = Field(description="[kind][expert]: share of the kind's choices")
+    information: float = Field(description="mutual information of expert and kind over the entropy of kinds")
+    together: list[list[float]] = Field(description="[expert][other]: share of an expert's tokens that chose other too")
+
+
+class Settling(_Part):
+    """Router decisions part way through training, against the final ones, on the same tokens."""
+
+    share: float = Field(description="of the training budget")
+    depth: float | None = Field(None, description="of the finally processed tokens, processed already")
+    experts: float | None = Field(None, description="of the finally chosen experts, chosen already")
+
+
+class TokenStudy(_Part):
+    """What routers do with each held-out token. Losses and entropies are the dense twin's."""
+
+    tokens: int
+    documents: int
+    twin: str = Field(description="run id of the dense model")
+    runs: dict[str, str] = Field(description="method -> run id")
+    kinds: list[str]
+    depth: dict[str, DepthUse]
+    experts: dict[str, list[ExpertUse]]
+    settling: dict[str, list[Settling]]
+
+
+class Stages(_Part):
+    """Run ids, by what the runs are for."""
+
+    rates: list[str] = []
+    grid: list[str] = []
+    seeds: list[str] = []
+    controls: list[str] = []
+
+
+class Study(_Part):
+    schema_version: int = 1
+    name: str
+    created: str
+    git_commit: str | None = None
+    command: str
+    environment: Environment
+    methods: list[str] = Field(description="as in the study's values, dense first")
+    budgets: list[float]
+    grid: dict[str, Any] = Field(description="the study's values, whole")
+    stages: Stages = Stages()
+    learning_rates: dict[str, LearningRate] = {}
+    packings: list[Packing] = Field([], description="measured, the chosen one first")
+    training_seconds: float = Field(0.0, description="in training steps, summed over workers")
+    worker_seconds: float = Field(0.0, description="wall time of all sessions times workers")
+    timings: list[Timed] = []
+    tokens: TokenStudy | None = None
+
+
+def save_study(study: Study, folder: Path) -> None:
+    """Write `isoflop.json` into `folder`, atomically."""
+    write_atomically(folder / FILE, study.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def load_study(path: Path) -> Study:
+    """Read `isoflop.json`; raises UserError where it is not one."""
+    try:
+        return Study.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise UserError(
+            f"cannot read {path}: {str(error).splitlines()[0]}. Delete it and run the study again; finished runs stay."
+        ) from error

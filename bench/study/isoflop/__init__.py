@@ -1,0 +1,140 @@
+"""An isoFLOP study, top to bottom: plan, learning rates, sizes, seeds and controls, step times.
+
+Every run is one of `bench.run`, under the study's name; what has finished is not run again, and what was stopped
+goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.config import RunConfig
+from bench.data import prepare
+from bench.errors import UserError
+from bench.isoflop import FILE, Study, load_study, save_study
+from bench.machine import Machine, environment, git_commit, make_machine
+from bench.run import finished, run_folder
+from bench.study.isoflop.grid import Grid, Job, best_of, held_out_loss, plain
+from bench.study.isoflop.plan import describe
+from bench.study.isoflop.pool import Pool, measure_packing
+from bench.study.isoflop.rates import settle
+from bench.study.isoflop.timing import time_steps
+
+Sizes = dict[tuple[str, float], list[Job]]
+
+
+def run(config: RunConfig, command: str) -> int:
+    """Run what is not done yet; returns the exit status.
+
+    Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written.
+    """
+    started = time.monotonic()
+    machine, grid = make_machine(config), Grid(config)
+    print(describe(grid, machine), flush=True)
+    if config.dry_run:
+        return 0
+    corpus = prepare(config.data)
+    folder = _folder(config)
+    study = _opened(folder, grid, machine, command)
+    if not study.packings:
+        print("\nMeasuring how many runs at once are worth it.", flush=True)
+        study.packings = measure_packing(_typical(grid), machine, grid.values.workers)
+        save_study(study, folder)
+    sizes = _train(study, folder, grid, machine, started)
+    to_time = {(name, grid.rung(job)): job for (name, _), jobs in sizes.items() for job in jobs}
+    if len(study.timings) != len(to_time):
+        study.timings = time_steps(to_time, corpus, machine, grid.values.timing_rounds)
+        save_study(study, folder)
+    share = study.training_seconds / study.worker_seconds
+    print(f"\n{folder}: all runs are done; {share:.0%} of the workers' time went into training steps.")
+    return 0
+
+
+def _folder(config: RunConfig) -> Path:
+    assert config.study is not None
+    folder = Path(config.results_dir) / config.study.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
+    return folder
+
+
+def _opened(folder: Path, grid: Grid, machine: Machine, command: str) -> Study:
+    """The study as it is now, with what earlier sessions measured."""
+    earlier = load_study(folder / FILE) if (folder / FILE).exists() else None
+    study = Study(
+        name=folder.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        command=command,
+        environment=environment(machine.device),
+        methods=list(grid.methods),
+        budgets=grid.budgets,
+        grid=plain(grid.values),
+    )
+    if earlier is not None:
+        study.packings, study.timings = earlier.packings, earlier.timings
+        study.training_seconds, study.worker_seconds = earlier.training_seconds, earlier.worker_seconds
+    return study
+
+
+def _typical(grid: Grid) -> list[Job]:
+    """Runs of the middle budget, of the first and the last method."""
+    budget = grid.budgets[len(grid.budgets) // 2]
+    names = dict.fromkeys((next(iter(grid.methods)), next(reversed(grid.methods))))
+    windows = {name: grid.window(name, budget) for name in names}
+    lr = grid.config.train.lr_at_128
+    return [grid.job(grid.methods[name], window[len(window) // 2], budget, 0, lr) for name, window in windows.items()]
+
+
+def _train(study: Study, folder: Path, grid: Grid, machine: Machine, started: float) -> Sizes:
+    """All runs, stage by stage, each decided by those before; the sizes that were run."""
+    minutes = grid.values.minutes
+    deadline = started + 60 * minutes if minutes is not None else None
+    total = sum(flops for _, flops in grid.planned_flops().values())
+    session, before = time.monotonic(), (study.training_seconds, study.worker_seconds)
+    with Pool(study.packings[0], machine, study.command, total, deadline) as pool:
+        try:
+            rates = grid.rates()
+            study.stages.rates = _run_all(pool, itertools.chain.from_iterable(rates.values()))
+            given = grid.config.train.lr_at_128
+            study.learning_rates = {name: settle(jobs, held_out_loss, given) for name, jobs in rates.items()}
+            sizes = _sizes(study, grid, pool)
+            optima = {key: best_of(jobs, held_out_loss) for key, jobs in sizes.items()}
+            seeds, controls = grid.seeds(optima), grid.controls(optima)
+            _run_all(pool, [*seeds, *controls])
+            study.stages.seeds, study.stages.controls = _ids(seeds), _ids(controls)
+        finally:
+            study.training_seconds = before[0] + pool.training_seconds
+            study.worker_seconds = before[1] + (time.monotonic() - session) * study.packings[0].workers
+            save_study(study, folder)
+    return sizes
+
+
+def _sizes(study: Study, grid: Grid, pool: Pool) -> Sizes:
+    """Every window, and rungs beyond it until no best run stands at an end."""
+    sizes = grid.sizes({name: rule.lr_at_128 for name, rule in study.learning_rates.items()})
+    while True:
+        study.stages.grid = _run_all(pool, itertools.chain.from_iterable(sizes.values()))
+        longer = grid.extended(sizes, held_out_loss)
+        if longer == sizes:
+            return sizes
+        sizes = longer
+
+
+def _run_all(pool: Pool, jobs: Iterable[Job]) -> list[str]:
+    """Train what has not finished; the ids of all."""
+    jobs = list({run_folder(job.config): job for job in jobs}.values())
+    waiting = [job for job in jobs if finished(job.config) is None]
+    pool.count_done([job for job in jobs if job not in waiting])
+    pool.train(waiting)
+    return _ids(jobs)
+
+
+def _ids(jobs: Iterable[Job]) -> list[str]:
+    return [run_folder(job.config).name for job in jobs]

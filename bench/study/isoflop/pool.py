@@ -1,0 +1,292 @@
+"""Several runs at once: worker processes, one progress display over all of them, and how many are worth it.
+
+A run that is small fills neither two cores nor a GPU. Before a study's first run the throughput of one worker with
+all threads is measured against several with fewer; speed itself is never timed while workers run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from bench.config import RunConfig
+from bench.data import Batches, prepare
+from bench.errors import Interrupted, UserError
+from bench.isoflop import Packing
+from bench.machine import Machine
+from bench.measure.speed import synchronise
+from bench.methods import build_model
+from bench.run import label, run
+from bench.study.isoflop.grid import Job
+from bench.train.progress import Progress
+from bench.train.step import Trainee
+
+_SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+_TOLD_EVERY = 0.5  # seconds
+_MEASURED_SECONDS = 4.0
+_CUDA_WORKERS = (1, 2, 4)
+
+
+@dataclass
+class _Report:
+    """What a worker tells: progress | done | stopped | failed."""
+
+    worker: int
+    kind: str
+    progress: Progress | None = None
+    message: str = ""
+
+
+@dataclass
+class _Running:
+    """A job under way. first: seconds its steps had taken before this session."""
+
+    job: Job
+    first: float | None = None
+    last: Progress | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.last.seconds - (self.first or 0.0) if self.last else 0.0
+
+
+class Pool:
+    """Worker processes that train what they are handed; a context manager.
+
+    `training_seconds` is the time spent in training steps so far, summed over workers; `deadline` (seconds by
+    time.monotonic) is when to stop with checkpoints written.
+    """
+
+    def __init__(self, packing: Packing, machine: Machine, command: str, total_flops: float, deadline: float | None):
+        self.packing, self.deadline = packing, deadline
+        self.training_seconds = 0.0
+        self.reports: Any = _SPAWN.Queue()
+        self.tasks = [_SPAWN.Queue() for _ in range(packing.workers)]
+        self.workers = [
+            _SPAWN.Process(target=_work, args=(n, tasks, self.reports, machine, command, packing.threads), daemon=True)
+            for n, tasks in enumerate(self.tasks)
+        ]
+        self.running: dict[int, _Running] = {}
+        self.bar = tqdm(total=total_flops, unit="FLOP", unit_scale=True, dynamic_ncols=True, smoothing=0.02)
+        self.done_flops = 0.0
+
+    def __enter__(self) -> Pool:
+        for worker in self.workers:
+            worker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for tasks in self.tasks:
+            tasks.put(None)
+        for worker in self.workers:
+            worker.join(timeout=10)
+            if worker.is_alive():
+                worker.kill()
+        self.bar.close()
+
+    def count_done(self, jobs: Sequence[Job]) -> None:
+        """Runs that had finished before this session, for the progress display."""
+        self.done_flops += sum(job.flops for job in jobs)
+
+    def train(self, jobs: Sequence[Job]) -> None:
+        """Run every job, largest first.
+
+        Raises Interrupted after a signal or at the deadline, UserError on a failure.
+        """
+        waiting = deque(sorted(jobs, key=lambda job: -job.flops))
+        idle = list(range(len(self.workers)))
+        try:
+            while waiting or self.running:
+                while waiting and idle:
+                    self._hand(idle.pop(), waiting.popleft())
+                report = self._next_report()
+                if report is not None and self._take(report):
+                    idle.append(report.worker)
+                self._show(len(waiting))
+        except KeyboardInterrupt:
+            self._stop()
+            raise Interrupted from None
+
+    def _hand(self, worker: int, job: Job) -> None:
+        self.running[worker] = _Running(job)
+        self.tasks[worker].put(job.config)
+
+    def _next_report(self) -> _Report | None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise KeyboardInterrupt
+        try:
+            return self.reports.get(timeout=1.0)
+        except queue.Empty:
+            gone = [worker for worker in self.running if not self.workers[worker].is_alive()]
+            if gone and self.reports.empty():
+                self._stop()
+                code = self.workers[gone[0]].exitcode
+                raise UserError(
+                    f"the process that trained {label(self.running[gone[0]].job.config)} died (exit code {code}); "
+                    "out of memory? Run the same command again to go on, with study.grid.workers=1 if it happens again."
+                ) from None
+            return None
+
+    def _take(self, report: _Report) -> bool:
+        """Whether the worker is free again."""
+        running = self.running[report.worker]
+        if report.kind == "progress":
+            assert report.progress is not None
+            if running.first is None:
+                running.first = report.progress.seconds
+            running.last = report.progress
+            return False
+        self._forget(report.worker)
+        if report.kind == "failed":
+            self._stop()
+            raise UserError(report.message)
+        if report.kind == "stopped":  # a signal that reached the worker alone
+            self._stop()
+            raise Interrupted
+        self.done_flops += running.job.flops
+        return True
+
+    def _forget(self, worker: int) -> None:
+        self.training_seconds += self.running.pop(worker).seconds
+
+    def _stop(self) -> None:
+        """Have every worker write a checkpoint and end."""
+        for worker in self.workers:
+            if worker.is_alive():
+                worker.terminate()
+        for worker in self.workers:
+            worker.join(timeout=60)
+        while not self.reports.empty():  # what they had still to say
+            report = self.reports.get()
+            if report.kind == "progress" and report.worker in self.running:
+                self._take(report)
+        for number in list(self.running):
+            self._forget(number)
+
+    def _show(self, waiting: int) -> None:
+        under_way = [each for each in self.running.values() if each.last]
+        self.bar.n = self.done_flops + sum(min(each.last.flops, each.job.flops) for each in under_way if each.last)
+        told = "; ".join(f"{_name(each.job.config)} {each.last.loss:.3f}" for each in under_way if each.last)
+        self.bar.set_description_str(f"{waiting} waiting | {told}", refresh=False)
+        self.bar.update(0)
+
+
+def _name(config: RunConfig) -> str:
+    return f"{config.method.name} {config.model.n_layers}x{config.model.d_model}"
+
+
+def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, threads: int) -> None:
+    """A worker: trains what it is handed until it is handed None, or its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and says what is to be done
+    torch.set_num_threads(threads)
+    _follow_parent()
+    corpora: dict[str, Any] = {}
+    told = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TOLD_EVERY or progress.share >= 1.0:
+            told = time.monotonic()
+            reports.put(_Report(number, "progress", progress))
+
+    while (config := tasks.get()) is not None:
+        told = 0.0
+        try:
+            key = repr(config.data)
+            if key not in corpora:
+                corpora[key] = prepare(config.data)
+            run(config, corpora[key], machine, command, show)
+        except Interrupted:
+            reports.put(_Report(number, "stopped"))
+            return
+        except UserError as error:
+            reports.put(_Report(number, "failed", message=str(error)))
+        except Exception:
+            reports.put(_Report(number, "failed", message=f"{label(config)} failed:\n{traceback.format_exc()}"))
+        else:
+            reports.put(_Report(number, "done"))
+
+
+def _follow_parent() -> None:
+    """End, with a checkpoint, when the parent has been killed and can tell nobody to."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def measure_packing(jobs: Sequence[Job], machine: Machine, workers: int | None) -> list[Packing]:
+    """Throughput on `jobs` with one worker and more, best first; only that of `workers` where it is given."""
+    cores = torch.get_num_threads()
+    if workers is not None:
+        counts = [workers]
+    elif machine.device.type == "cuda":
+        counts = list(_CUDA_WORKERS)
+    else:
+        counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
+    found = [_measured(jobs, machine, count, max(1, cores // count)) for count in counts]
+    return sorted(found, key=lambda packing: -packing.flops_per_second)
+
+
+def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int) -> Packing:
+    barrier, rates = _SPAWN.Barrier(workers), _SPAWN.Queue()
+    configs = [job.config for job in jobs]
+    flops = [job.plan.step_flops for job in jobs]
+    started = [
+        _SPAWN.Process(target=_rate, args=(configs, flops, machine, threads, barrier, rates), daemon=True)
+        for _ in range(workers)
+    ]
+    for process in started:
+        process.start()
+    total = 0.0
+    for _ in started:
+        while True:
+            try:
+                total += rates.get(timeout=1.0)
+                break
+            except queue.Empty:
+                if any(process.exitcode for process in started):  # out of memory, for one
+                    for process in started:
+                        process.kill()
+                    return Packing(workers=workers, threads=threads, flops_per_second=0.0)
+    for process in started:
+        process.join()
+    return Packing(workers=workers, threads=threads, flops_per_second=total)
+
+
+def _rate(configs: list[RunConfig], flops: list[float], machine: Machine, threads: int, barrier: Any, rates: Any):
+    """FLOP/s over equal FLOPs of each configuration, beside the other workers."""
+    torch.set_num_threads(threads)
+    seconds_per_flop = 0.0
+    for config, step_flops in zip(configs, flops, strict=True):
+        corpus = prepare(config.data)
+        model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+        trainee = Trainee(model, config.train, config.model.d_model, machine.device)
+        inputs, targets = Batches(corpus.train, config.model.context, config.train.batch_size, 0).at(0)
+        for _ in range(2):
+            trainee.step(inputs, targets, 0.0)
+        synchronise(machine.device)
+        barrier.wait()
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() - started < _MEASURED_SECONDS:
+            trainee.step(inputs, targets, 0.0)
+            synchronise(machine.device)
+            steps += 1
+        seconds_per_flop += (time.perf_counter() - started) / (steps * step_flops)
+    rates.put(len(configs) / seconds_per_flop)
