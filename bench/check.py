@@ -26,7 +26,8 @@ _CHOICES = {
 
 _AT_LEAST_ONE = (
     "model.n_layers", "model.d_model", "model.n_heads", "model.n_kv_heads", "model.d_ff", "model.context",
-    "train.batch_size", "train.micro_batch_size", "train.threads", "train.log_every", "data.validation_documents", "data.max_documents",
+    "train.batch_size", "train.micro_batch_size", "train.threads", "train.log_every",
+    "data.validation_documents", "data.max_documents",
     "data.tokenizer.vocab_size", "evaluate.validation_tokens", "evaluate.batch_size", "evaluate.limit",
     "method.depth.every", "method.depth.predictor_hidden", "method.experts.n_experts",
     "method.experts.top_k", "method.experts.hidden", "study.rounds",

@@ -5,7 +5,7 @@ cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.
 
 | file | holds |
 | --- | --- |
-| `steps.csv` | a row every `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, the method's own columns |
+| `steps.csv` | a row every `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, ... |
 | `documents.csv` | a row a held-out document: document, tokens, bytes, nats, nats_noncausal (where it exists) |
 | `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; only where something is routed |
 """

@@ -50,7 +50,7 @@ class Optimum:
 
 
 @dataclass(frozen=True)
-class _Budget:
+class Budget:
     """One budget's points and the linear algebra of its parabola."""
 
     flops: float
@@ -70,6 +70,11 @@ class _Budget:
     def coefficients(self, losses: np.ndarray) -> np.ndarray:
         """losses (..., n) -> (..., 3)."""
         return losses @ np.linalg.pinv(self.design).T
+
+    def drawn(self, left: np.ndarray, bootstraps: int, rng: np.random.Generator) -> np.ndarray:
+        """Coefficients (R, 3) of parabolas through the fitted losses with relative residuals drawn from `left`."""
+        fit = self.design @ self.coefficients(self.loss)
+        return self.coefficients(fit * (1 + rng.choice(left, (bootstraps, len(fit)))))
 
     def minima(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., 3) -> log params and loss at the minimum (...,), NaN where the parabola opens downwards."""
@@ -106,15 +111,15 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
     budgets = []
     for flops, own in points.groupby("budget"):
         params, tokens, loss = (own[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
-        budgets.append(_Budget(float(flops), np.log(params), np.log(tokens), loss))
+        budgets.append(Budget(float(flops), np.log(params), np.log(tokens), loss))
     fitted = [budget for budget in budgets if len(np.unique(budget.log_params)) >= 3]
-    residuals = _residuals(fitted)
+    left = residuals(fitted)
     optima, kept = [], []
     for budget in budgets:
         if len(np.unique(budget.log_params)) < 3:
             optima.append(Optimum(budget.flops, "too few sizes", len(budget.loss)))
             continue
-        optimum, draws = _optimum(budget, residuals, bootstraps, rng)
+        optimum, draws = _optimum(budget, left, bootstraps, rng)
         optima.append(optimum)
         if optimum.status == "ok":
             kept.append((budget.flops, optimum, draws))
@@ -134,7 +139,7 @@ def _log_of(optimum: Optimum, name: str) -> float:
     return float(np.log(estimate.value))
 
 
-def _residuals(budgets: list[_Budget]) -> np.ndarray:
+def residuals(budgets: list[Budget]) -> np.ndarray:
     """Relative residuals of all parabolas, each over sqrt(1 - leverage); those of exact fits say nothing."""
     found = []
     for budget in budgets:
@@ -149,7 +154,7 @@ def _residuals(budgets: list[_Budget]) -> np.ndarray:
 
 
 def _optimum(
-    budget: _Budget, residuals: np.ndarray, bootstraps: int, rng: np.random.Generator
+    budget: Budget, left: np.ndarray, bootstraps: int, rng: np.random.Generator
 ) -> tuple[Optimum, dict[str, np.ndarray]]:
     coefficients = budget.coefficients(budget.loss)
     log_params, loss = (float(value) for value in budget.minima(coefficients))
@@ -162,10 +167,8 @@ def _optimum(
         return Optimum(budget.flops, "concave", **shared), {}
     inside = budget.log_params.min() < log_params < budget.log_params.max()
     draws: dict[str, np.ndarray] = {}
-    if len(residuals) and bootstraps:
-        fit = budget.design @ coefficients
-        drawn = fit * (1 + rng.choice(residuals, (bootstraps, len(fit))))
-        at, lowest = budget.minima(budget.coefficients(drawn))
+    if len(left) and bootstraps:
+        at, lowest = budget.minima(budget.drawn(left, bootstraps, rng))
         draws = {"params": at, "tokens": budget.tokens_at(at), "loss": lowest}
     optimum = Optimum(
         budget.flops,
@@ -180,7 +183,8 @@ def _optimum(
 
 
 def _exp(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else np.exp(values)
+    with np.errstate(over="ignore"):
+        return None if values is None else np.exp(values)
 
 
 def _power_law(

@@ -20,6 +20,7 @@ _DELTA = 1e-3
 _EXPONENTS = np.linspace(0.05, 1.2, 12)
 _STARTS = 8
 _FEWEST = 6  # one more than there are parameters
+_SAME_DIRECTION = 0.99  # correlation of log params and log tokens beyond which they are one variable
 _STARTS_FROM = 400  # points: the starts need no more
 
 
@@ -41,8 +42,7 @@ def fit_parametric(
 ) -> Parametric | None:  # fmt: skip
     """None where there are too few points, or they do not tell params from tokens. `done` is called a bootstrap."""
     log_n, log_d = np.log(params), np.log(tokens)
-    design = np.stack([np.ones_like(log_n), log_n, log_d], axis=1)
-    if len(loss) < _FEWEST or np.linalg.matrix_rank(design - design.mean(0) * [0, 1, 1]) < 3:
+    if len(loss) < _FEWEST or not _independent(log_n, log_d):
         for _ in range(bootstraps):
             done()
         return None
@@ -56,6 +56,14 @@ def fit_parametric(
         done()
     named = {name: Estimate.of(float(own(best)), own(draws.T) if bootstraps else None) for name, own in _NAMED.items()}
     return Parametric(**named)
+
+
+def _independent(log_n: np.ndarray, log_d: np.ndarray) -> bool:
+    """Whether params and tokens vary apart; along one budget they do not, for the one follows from the other."""
+    spread_n, spread_d = log_n.std(), log_d.std()
+    if spread_n == 0 or spread_d == 0:
+        return False
+    return bool(abs(np.corrcoef(log_n, log_d)[0, 1]) < _SAME_DIRECTION)
 
 
 _NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {

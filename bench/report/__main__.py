@@ -10,11 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.bars import FILE, load_bars
+from bench.bars import FILE as BARS
+from bench.bars import load_bars
 from bench.errors import UserError
-from bench.record import find_records
+from bench.isoflop import FILE as ISOFLOP
 from bench.report.bars import write_bars
-from bench.report.load import read_results
+from bench.report.isoflop import write_isoflop
+from bench.report.load import read_results, runs_of_comparisons
 from bench.report.write import write_report
 
 
@@ -26,14 +28,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     broken = False
     try:
-        studies = sorted(options.results.glob(f"**/{FILE}"))
+        studies = sorted(options.results.glob(f"**/{BARS}"))
         for path in studies:
             try:
                 print(write_bars(load_bars(path), options.reports))
             except UserError as error:
                 broken = True
                 print(f"warning: {error}", file=sys.stderr)
-        alone = studies and not find_records(options.results)
+        for path in sorted(options.results.glob(f"**/{ISOFLOP}")):
+            studies.append(path)
+            try:
+                print(write_isoflop(path.parent, options.reports))
+            except UserError as error:
+                broken = True
+                print(f"warning: {error}", file=sys.stderr)
+        alone = studies and not runs_of_comparisons(options.results)
         comparisons, problems = ([], []) if alone else read_results(options.results)
         for comparison in comparisons:
             print(write_report(comparison, options.reports))

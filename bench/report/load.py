@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.config import digest
 from bench.errors import UserError
+from bench.isoflop import FILE as ISOFLOP
 from bench.record import Record, RoutingDetail, find_records, load_record
 from bench.report.settings import flatten, varying_keys
 
@@ -92,7 +93,7 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
     """
     if not results.is_dir():
         raise UserError(f"{results} is not a folder. Give the folder that holds the results.")
-    paths = find_records(results)
+    paths = runs_of_comparisons(results)
     if not paths:
         raise UserError(f"there is no record.json below {results}. Run `python -m bench +method=mod` first.")
     runs: dict[str, list[RunFiles]] = defaultdict(list)
@@ -116,6 +117,11 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
         for name in sorted(runs)
     ]
     return comparisons, [line for _, line in lines]
+
+
+def runs_of_comparisons(results: Path) -> list[Path]:
+    """Every `record.json` below `results` but those of studies, which have reports of their own."""
+    return [path for path in find_records(results) if not (path.parent.parent / ISOFLOP).exists()]
 
 
 def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path, str]]]:

@@ -1,4 +1,4 @@
-"""An isoFLOP study, top to bottom: plan, learning rates, sizes, seeds and controls, step times.
+"""An isoFLOP study, top to bottom: plan, learning rates, sizes, seeds and controls, step times, tokens, report.
 
 Every run is one of `bench.run`, under the study's name; what has finished is not run again, and what was stopped
 goes on from its checkpoint.
@@ -10,12 +10,13 @@ import datetime
 import itertools
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.config import RunConfig
-from bench.data import prepare
+from bench.data import Corpus, prepare
 from bench.errors import UserError
-from bench.isoflop import FILE, Study, load_study, save_study
+from bench.isoflop import FILE, Study, TokenStudy, load_study, save_study
 from bench.machine import Machine, environment, git_commit, make_machine
 from bench.run import finished, run_folder
 from bench.study.isoflop.grid import Grid, Job, best_of, held_out_loss, plain
@@ -23,6 +24,7 @@ from bench.study.isoflop.plan import describe
 from bench.study.isoflop.pool import Pool, measure_packing
 from bench.study.isoflop.rates import settle
 from bench.study.isoflop.timing import time_steps
+from bench.study.isoflop.tokens import study_tokens
 
 Sizes = dict[tuple[str, float], list[Job]]
 
@@ -49,9 +51,11 @@ def run(config: RunConfig, command: str) -> int:
     if len(study.timings) != len(to_time):
         study.timings = time_steps(to_time, corpus, machine, grid.values.timing_rounds)
         save_study(study, folder)
+    study.tokens = _tokens(grid, sizes, corpus)
+    save_study(study, folder)
     share = study.training_seconds / study.worker_seconds
     print(f"\n{folder}: all runs are done; {share:.0%} of the workers' time went into training steps.")
-    return 0
+    return _report(folder, Path(config.reports_dir))
 
 
 def _folder(config: RunConfig) -> Path:
@@ -134,6 +138,25 @@ def _run_all(pool: Pool, jobs: Iterable[Job]) -> list[str]:
     pool.count_done([job for job in jobs if job not in waiting])
     pool.train(waiting)
     return _ids(jobs)
+
+
+def _tokens(grid: Grid, sizes: Sizes, corpus: Corpus) -> TokenStudy:
+    """Of the best shapes at the largest budget; a later seed's runs have snapshots. Dense is of mod's shape, if run."""
+    budget, seed = grid.budgets[-1], 1 if grid.values.seeds > 1 else 0
+    best = {name: best_of(sizes[name, budget], held_out_loss) for name in grid.methods}
+    runs = {name: run_folder(replace(job.config, seed=seed)) for name, job in best.items() if name != "dense"}
+    routed = next((best[name] for name in grid.methods if best[name].config.method.depth), best["dense"])
+    same_shape = [job for job in sizes["dense", budget] if job.config.model == routed.config.model]
+    twin = run_folder((same_shape or [best["dense"]])[0].config)
+    evaluate = grid.config.evaluate
+    return study_tokens(runs, twin, corpus, evaluate.validation_tokens, evaluate.batch_size)
+
+
+def _report(folder: Path, reports: Path) -> int:
+    from bench.report.isoflop import write_isoflop  # draws: slow to import, and not needed until here
+
+    print(f"report: {write_isoflop(folder, reports)}")
+    return 0
 
 
 def _ids(jobs: Iterable[Job]) -> list[str]:

@@ -150,7 +150,7 @@ def _choices(model: Transformer, inputs: torch.Tensor, rows: int) -> Choices:
 
 
 def _depth_use(processed: dict[int, np.ndarray], held_out: HeldOut, rng: np.random.Generator) -> DepthUse:
-    """Rank correlations with every covariate, of each layer and of all routed layers together; profiles of the latter."""
+    """Rank correlations with every covariate, layer by layer and of all layers together; profiles of the latter."""
     layers = {str(layer): chosen.flatten().astype(float) for layer, chosen in sorted(processed.items())}
     visits = sum(layers.values())
     assert not isinstance(visits, int)

@@ -1,0 +1,209 @@
+"""The page of an isoFLOP study and its Markdown twin."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.fit.fits import Fits, fit
+from bench.fit.page import table as fit_table
+from bench.fit.points import check_points
+from bench.record import write_atomically
+from bench.report.figures import Drawing
+from bench.report.formats import scaled
+from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, Claim, claims
+from bench.report.isoflop.curves import CONTRACTS, Comparison, Parity, comparisons, parities
+from bench.report.isoflop.figures import (
+    capacity_figure,
+    causality_figure,
+    difference_figure,
+    matched_curves,
+    normalised_figure,
+    rate_figure,
+    size_figures,
+    speed_figure,
+    wall_clock_figure,
+)
+from bench.report.isoflop.results import Results, read_study
+from bench.report.isoflop.tables import (
+    contracts_table,
+    controls_table,
+    difference_cell,
+    equivalents_table,
+    laws_table,
+    optima_table,
+    parity_table,
+    rates_table,
+    runs_table,
+    seeds_table,
+    timings_table,
+)
+from bench.report.isoflop.tokens import correlation_table, expert_figures, profile_figures, settling_figure
+from bench.report.render import render
+from bench.report.routing import HeatMap, heat_maps, weight_figures
+from bench.report.settings import CONTRACTS as CONTRACT_WORDS
+from bench.report.tables import Table
+
+_BOOTSTRAPS = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the page."""
+
+    id: str
+    title: str
+    notes: list[str]
+    drawings: list[Drawing]
+    tables: list[Table]
+    heat_maps: list[HeatMap]
+
+
+def write_isoflop(folder: Path, reports: Path) -> Path:
+    """Write index.html, report.md, figures/, tables/ and fit.json of the study in `folder`; returns the page.
+
+    Raises UserError where the study cannot be read or the report cannot be written.
+    """
+    results = read_study(folder)
+    compared, matched, fits = comparisons(results), parities(results), _fits(results)
+    found = claims(results, compared, matched)
+    parts = _parts(results, compared, matched, fits)
+    target = reports / results.study.name
+    verdicts = _verdicts(results, compared)
+    try:
+        for name in ("figures", "tables"):
+            (target / name).mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            for drawing in part.drawings:
+                write_atomically(target / "figures" / f"{drawing.name}.svg", drawing.svg)
+            for each in part.tables:
+                write_atomically(
+                    target / "tables" / f"{each.name}.csv", each.data.to_csv(index=False, lineterminator="\n")
+                )
+        write_atomically(target / "fit.json", json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n")
+        write_atomically(target / "fit.md", fit_table(fits))
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}. Choose another folder for reports.") from error
+    shown = {
+        "study": results.study, "environment": results.study.environment, "verdicts": verdicts, "claims": found,
+        "parts": parts, "problems": [*results.problems, *fits.notes], "settings": _settings(results),
+        "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
+    }  # fmt: skip
+    for template, name in (("isoflop.md", "report.md"), ("isoflop.html", "index.html")):
+        write_atomically(target / name, render(template, **shown))
+    return target / "index.html"
+
+
+def _fits(results: Results) -> Fits:
+    own = results.sized
+    frame = pd.DataFrame(
+        {"method": own["method"], "flops": own["flops"], "loss": own["loss"], "params": own["params_total"],
+         "tokens": own["tokens"]}
+    )  # fmt: skip
+    return fit(check_points(frame, results.study.name), _BOOTSTRAPS)
+
+
+def _settings(results: Results) -> str:
+    study, runs = results.study, results.runs
+    least, most = (scaled(float(each)) for each in (runs["params_total"].min(), runs["params_total"].max()))
+    return (
+        f"{len(runs)} runs of {', '.join(results.methods)} at {', '.join(scaled(b) for b in results.budgets)} training "
+        f"FLOPs, {least} to {most} parameters, "
+        f"on {study.environment.device_name}"
+    )
+
+
+def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, str]]:
+    """A sentence a method: its difference at every budget, and whether that is real."""
+    found = []
+    for method in results.methods:
+        own = [c for c in compared if c.method == method and c.contract == "train_flops"]
+        if not own:
+            continue
+        told = [(c, c.value) for c in own if c.value is not None]
+        better = [c for c, v in told if v.high is not None and v.high < 0]
+        worse = [c for c, v in told if v.low is not None and v.low > 0]
+        if not told:
+            summary = "has no optimum inside the sizes that were run, so nothing can be said"
+        elif len(better) == len(own):
+            summary = "is better than dense at equal training FLOPs, at every budget"
+        elif len(worse) == len(own):
+            summary = "is worse than dense at equal training FLOPs, at every budget"
+        elif better or worse:
+            sides = [f"{word} at {', '.join(scaled(c.budget) for c in cells)}" for word, cells in
+                     (("better", better), ("worse", worse)) if cells]  # fmt: skip
+            summary = f"is {' and '.join(sides)} FLOPs; at the other budgets no difference can be told"
+        else:
+            summary = "cannot be told from dense at equal training FLOPs"
+        values = "; ".join(f"{scaled(c.budget)}FLOPs {difference_cell(v)}" for c, v in told)
+        found.append((method, f" {summary}. Loss minus dense’s, nats a token, each at its own best size: {values}."))
+    return found
+
+
+def _tally(found: list[Claim]) -> str:
+    held, failed = (sum(claim.verdict == verdict for claim in found) for verdict in (HOLDS, FAILS))
+    return f"Of {len(found)} claims {held} hold here, {failed} do not, {len(found) - held - failed} cannot be told."
+
+
+def _parts(results: Results, compared: list[Comparison], matched: list[Parity], fits: Fits) -> list[Part]:
+    largest = results.group(results.budgets[-1])
+    tokens = results.study.tokens
+    words = {name: words for name, words in CONTRACT_WORDS.items() if name in CONTRACTS}
+    differences = [difference_figure(results, compared, name, f"Loss {words[name]}") for name in CONTRACTS]
+    return [
+        Part(
+            "curves", "Loss against size at equal training FLOPs", [
+                "Every run of a budget spends the same training FLOPs, to within a step: a larger model sees fewer "
+                "tokens. Below: the optimum that a parabola finds, for each method and budget.",
+            ],
+            _there(*size_figures(results, "params_total"), normalised_figure(results)),
+            [optima_table(results, fits), seeds_table(results)], [],
+        ),
+        Part(
+            "contracts", "The same runs under other contracts", [
+                "Equal training FLOPs: each method at its own best size. Equal FLOPs per forward pass, active or total "
+                "parameters: at the size that is best for dense. Equal time: the best loss that a method reaches in "
+                "the seconds that dense’s best run trains for, by step times taken alone.",
+            ],
+            _there(*differences, *size_figures(results, "params_active")[-1:], wall_clock_figure(results)),
+            [contracts_table(results, compared)], [],
+        ),
+        Part(
+            "speed", "Parity and speed", [],
+            _there(speed_figure(results), *matched_curves(results)), [parity_table(matched), timings_table(results)],
+            [],
+        ),
+        Part(
+            "laws", "Scaling laws", [
+                "Approach 2: optima over budgets. Approach 3: L = E + A / N^alpha + B / D^beta on all runs, N being "
+                "stored parameters. Beyond the budgets that were run these are extrapolations; so narrow a range "
+                "of budgets does not pin exponents down.",
+            ], [], [laws_table(fits), equivalents_table(results, fits)], [],
+        ),
+        Part(
+            "controls", "Controls", [],
+            _there(capacity_figure(results), causality_figure(results), rate_figure(results)),
+            [controls_table(results), rates_table(results)], [],
+        ),
+        Part(
+            "routing", "Who was processed where", [],
+            _there(*weight_figures(largest)), [], heat_maps(largest),
+        ),
+        Part(
+            "tokens", "Difficulty, or just position?", [
+                "What the routers of the best shapes at the largest budget do with each held-out token, against what "
+                "the dense model finds hard. Being processed more does not show that it helps.",
+            ] if tokens else [],
+            _there(*profile_figures(tokens), *expert_figures(tokens), settling_figure(tokens)) if tokens else [],
+            [correlation_table(tokens)] if tokens else [], [],
+        ),
+        Part("runs", "Every run", [], [], [runs_table(results)], []),
+    ]  # fmt: skip
+
+
+def _there(*drawings: Drawing | None) -> list[Drawing]:
+    return [drawing for drawing in drawings if drawing is not None]

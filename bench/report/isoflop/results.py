@@ -1,0 +1,137 @@
+"""An isoFLOP study as a table of runs: a row a run, with what it is for, what it cost and what it reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.bars import FILE as BARS
+from bench.bars import Bars, load_bars
+from bench.errors import UserError
+from bench.isoflop import FILE, Stages, Study, load_study
+from bench.record import Record, load_record
+from bench.report.compare import exclusion
+from bench.report.load import Group, Method, RunFiles, read_files
+
+REFERENCE = "dense"
+
+
+@dataclass(frozen=True)
+class Results:
+    """`runs`: a row for each run that may be compared; `files`: run id -> its record and the files beside it."""
+
+    study: Study
+    runs: pd.DataFrame
+    files: dict[str, RunFiles]
+    problems: list[str]
+    decode: Bars | None = None  # of the decode study beside this one
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Labels of the study's methods, dense first."""
+        return list(dict.fromkeys(self.sized["method"]))
+
+    @cached_property
+    def sized(self) -> pd.DataFrame:
+        """The runs that isoFLOP curves are made of: the grid, and more seeds at its optima."""
+        return self.runs[self.runs["stage"].isin(["grid", "seeds"])]
+
+    @cached_property
+    def budgets(self) -> list[float]:
+        return sorted(self.sized["budget"].unique())
+
+    def cell(self, method: str, budget: float) -> pd.DataFrame:
+        """The sized runs of a method at a budget."""
+        own = self.sized
+        return own[(own["method"] == method) & (own["budget"] == budget)]
+
+    def best(self, method: str, budget: float) -> pd.DataFrame:
+        """The runs of the shape that more seeds were run of: the best of seed 0."""
+        own = self.cell(method, budget)
+        first = own[own["seed"] == own["seed"].min()]
+        if first.empty:
+            return own
+        shape = first.loc[first["loss"].idxmin(), ["n_layers", "d_model"]]
+        return own[(own["n_layers"] == shape["n_layers"]) & (own["d_model"] == shape["d_model"])].sort_values("seed")
+
+    def group(self, budget: float) -> Group:
+        """The best shape of every method at a budget, as a comparison that figures of single runs can be made of."""
+        methods = []
+        for name in self.methods:
+            runs = [self.files[run] for run in self.best(name, budget)["id"]]
+            if runs:
+                methods.append(Method(name, runs))
+        return Group(self.study.name, methods)
+
+
+def read_study(folder: Path) -> Results:
+    """Read `isoflop.json` and every record it names.
+
+    A record that is missing or broken, diverged or failed its audit is named in `problems`. Raises UserError where
+    nothing is left.
+    """
+    study = load_study(folder / FILE)
+    rows: list[dict[str, Any]] = []
+    files, problems = {}, []
+    for stage in Stages.model_fields:
+        for run_id in getattr(study.stages, stage):
+            try:
+                record = load_record(folder / run_id / "record.json")
+            except UserError as error:
+                problems.append(str(error).replace(f"{folder}/", ""))
+                continue
+            why = exclusion(record)
+            if why is not None or record.quality is None:
+                problems.append(f"{run_id} is left out: {why or 'its held-out loss was not measured'}.")
+                continue
+            files[run_id], unread = read_files(record, folder / run_id)
+            problems += [message.replace(f"{folder}/", "") for _, message in unread]
+            rows.append({"stage": stage, **_row(record)})
+    if not any(row["stage"] == "grid" for row in rows):
+        raise UserError(f"{folder / FILE} names no run of the grid that can be read; run the study again.")
+    return Results(study, pd.DataFrame(rows), files, problems, _decode(folder.parent / "decode" / BARS))
+
+
+def label_of(record: Record) -> str:
+    """The method and its variant, as reports write it."""
+    return f"{record.method} ({record.variant})" if record.variant else record.method
+
+
+def _row(record: Record) -> dict[str, Any]:
+    assert record.quality is not None
+    depth = (record.config.get("method") or {}).get("depth") or {}
+    return {
+        "id": record.run.id,
+        "method": label_of(record),
+        "budget": float(record.config["train"]["budget_flops"]),
+        "n_layers": record.model.n_layers,
+        "d_model": record.model.d_model,
+        "seed": record.run.seed,
+        "lr": record.training.lr,
+        "lr_at_128": record.config["train"]["lr_at_128"],
+        "capacity": depth.get("capacity"),
+        "router": depth.get("router"),
+        "causal": depth.get("causal"),
+        "params_total": record.model.params_total,
+        "params_active": record.model.params_active,
+        "forward_flops": record.flops.forward_per_token,
+        "tokens": record.training.tokens,
+        "steps": record.training.steps,
+        "flops": record.flops.train_total,
+        "loss": record.quality.val_loss_nats,
+        "loss_noncausal": record.quality.val_loss_nats_noncausal,
+        "accuracy": record.routing.predictor_accuracy if record.routing else None,
+        "processed": record.routing.fraction_processed if record.routing else None,
+        "joules": record.energy.joules_per_token * record.training.tokens if record.energy else None,
+    }
+
+
+def _decode(path: Path) -> Bars | None:
+    try:
+        return load_bars(path) if path.exists() else None
+    except UserError:
+        return None
