@@ -140,7 +140,7 @@ def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, s
         else:
             summary = "cannot be told from dense at equal training FLOPs"
         values = "; ".join(f"{scaled(c.budget)}FLOPs {difference_cell(v)}" for c, v in told)
-        found.append((method, f" {summary}. Loss minus dense’s, nats a token, each at its own best size: {values}."))
+        found.append((method, f"{summary}. Loss minus dense’s, nats a token, each at its own best size: {values}."))
     return found
 
 
