@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from bench.fit.parabolas import Estimate
+from bench.report.estimate import Estimate as Paired
 from bench.report.estimate import paired_seeds
 from bench.report.formats import percent, scaled, signed, times
 from bench.report.isoflop.curves import Comparison, Parity
@@ -123,14 +125,14 @@ def _verdict(evidence: Sequence[Evidence], all_of: bool = True) -> tuple[str, st
     return told, FAILS if against(answer is False for answer in answers) else OPEN
 
 
-def _beyond(value: Estimate, limit: float) -> bool | None:
+def _beyond(value: Estimate | Paired, limit: float) -> bool | None:
     """Whether all of the interval is below `limit`; False: all of it is above; None: neither, or no interval."""
     if value.low is None or value.high is None:
         return None
     return True if value.high < limit else False if value.low > limit else None
 
 
-def _interval(value: Estimate, write: Callable[[float], str]) -> str:
+def _interval(value: Estimate | Paired, write: Callable[[float], str]) -> str:
     if value.low is None or value.high is None:
         return f"{write(value.value)} (no interval)"
     return f"{write(value.value)} ({write(value.low)} to {write(value.high)})"
@@ -170,14 +172,16 @@ def _within(budget: float, value: Estimate | None, low: float, high: float) -> E
     return Evidence(f"{where} {_interval(value, times)} dense’s", inside)
 
 
-def seeds_difference(results: Results, method: str, other: str, budget: float) -> Estimate | None:
+def seeds_difference(results: Results, method: str, other: str, budget: float) -> Paired | None:
     """Loss of the best shape of one method minus that of another, paired by seed, with the t interval."""
-    one, two = (results.best(name, budget).set_index("seed")["loss"] for name in (method, other))
+    return _paired(results.best(method, budget), results.best(other, budget))
+
+
+def _paired(own: pd.DataFrame, other: pd.DataFrame) -> Paired | None:
+    """Mean difference of the losses over the seeds that both have."""
+    one, two = (runs.set_index("seed")["loss"] for runs in (own, other))
     seeds = one.index.intersection(two.index)
-    if seeds.empty:
-        return None
-    paired = paired_seeds(list(one[seeds]), list(two[seeds]))
-    return Estimate(paired.value, paired.low, paired.high)
+    return None if seeds.empty else paired_seeds(list(one[seeds]), list(two[seeds]))
 
 
 def _compounding(results: Results) -> list[Evidence]:
@@ -194,14 +198,9 @@ def _compounding(results: Results) -> list[Evidence]:
     return found
 
 
-def _control_difference(results: Results, own: str, other: str) -> Estimate | None:
+def _control_difference(results: Results, own: str, other: str) -> Paired | None:
     """Mean loss over the seeds both have, `own` minus `other`; both are queries on the runs."""
-    one, two = (results.runs.query(words).drop_duplicates("seed").set_index("seed")["loss"] for words in (own, other))
-    seeds = one.index.intersection(two.index)
-    if seeds.empty:
-        return None
-    paired = paired_seeds(list(one[seeds]), list(two[seeds]))
-    return Estimate(paired.value, paired.low, paired.high)
+    return _paired(*(results.runs.query(words).drop_duplicates("seed") for words in (own, other)))
 
 
 def controlled(results: Results) -> tuple[float, str] | None:

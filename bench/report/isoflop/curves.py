@@ -168,8 +168,7 @@ def seconds_per_token(results: Results, method: str, log_forward: np.ndarray) ->
 
     NaN outside the sizes that were timed, or where none were.
     """
-    name = method.replace(" (staged)", "")
-    timed = [t for t in results.study.timings if t.method in (name, method.replace(" (", "/").rstrip(")"))]
+    timed = results.timings(method)
     if len(timed) < 2:
         return np.full(len(log_forward), np.nan)
     x = np.log([t.step_flops / t.step_tokens / 3 for t in timed])
@@ -223,7 +222,8 @@ def _at_equal_seconds(
     at = dense_seconds[list(dense_budgets).index(budget)]
     if len(log_seconds) < 2 or not log_seconds.min() <= at <= log_seconds.max():
         return None
-    return np.exp([np.interp(at, log_seconds, row) for row in np.log(losses)])
+    with np.errstate(invalid="ignore"):  # a drawn parabola may have its minimum below 0: NaN, which intervals leave out
+        return np.exp([np.interp(at, log_seconds, row) for row in np.log(losses)])
 
 
 @dataclass(frozen=True)

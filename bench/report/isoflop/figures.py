@@ -169,12 +169,11 @@ def speed_figure(results: Results) -> Drawing | None:
     rows = []
     for method in results.methods:
         best = results.best(method, budget)
-        name = method.replace(" (staged)", "")
         timed = next(
             (
                 t
-                for t in results.study.timings
-                if t.method == name and (t.n_layers, t.d_model) == (best["n_layers"].iloc[0], best["d_model"].iloc[0])
+                for t in results.timings(method)
+                if (t.n_layers, t.d_model) == (best["n_layers"].iloc[0], best["d_model"].iloc[0])
             ),
             None,
         )
@@ -269,14 +268,13 @@ def causality_figure(results: Results) -> Drawing | None:
 def rate_figure(results: Results) -> Drawing | None:
     """The learning-rate sweep: loss over the multiple of the rule, a line a method and size."""
     colours = method_colours(results.methods)
-    names = dict(zip(results.study.methods, results.methods, strict=False))
     figure, axes = canvas()
     drawn = False
     for name, rule in results.study.learning_rates.items():
         tried = pd.DataFrame([each.model_dump() for each in rule.tried]).dropna() if rule.tried else pd.DataFrame()
         if tried.empty:
             continue
-        label = names.get(name, name)
+        label = results.labels.get(name, name)
         for style, ((_, width), own) in zip(("-", "--", ":"), tried.groupby(["n_layers", "d_model"]), strict=False):
             axes.plot(own["lr_at_128"], own["val_loss_nats"], color=colours.get(label, MUTED), linestyle=style,
                       marker="o", markersize=3, linewidth=1, label=f"{label}, width {width}")  # fmt: skip

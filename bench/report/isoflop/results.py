@@ -12,7 +12,7 @@ import pandas as pd
 from bench.bars import FILE as BARS
 from bench.bars import Bars, load_bars
 from bench.errors import UserError
-from bench.isoflop import FILE, Stages, Study, load_study
+from bench.isoflop import FILE, Stages, Study, Timed, load_study
 from bench.record import Record, load_record
 from bench.report.compare import exclusion
 from bench.report.load import Group, Method, RunFiles, read_files
@@ -34,6 +34,18 @@ class Results:
     def methods(self) -> list[str]:
         """Labels of the study's methods, dense first."""
         return list(dict.fromkeys(self.sized["method"]))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A method as the study's values name it -> its label; without those none of whose runs may be compared."""
+        variants = {name: f"{name.replace('/', ' (')})" for name in self.study.methods if "/" in name}
+        left = [label for label in self.methods if label not in variants.values()]
+        plain = {name: label for name in self.study.methods for label in left if label.split(" (")[0] == name}
+        return {name: label for name, label in (variants | plain).items() if label in self.methods}
+
+    def timings(self, method: str) -> list[Timed]:
+        """The steps timed of a method, by its label."""
+        return [timed for timed in self.study.timings if self.labels.get(timed.method) == method]
 
     @cached_property
     def sized(self) -> pd.DataFrame:

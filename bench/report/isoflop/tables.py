@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bench.fit.fits import Fits
 from bench.fit.parabolas import Estimate
-from bench.report.estimate import detectable_difference
+from bench.report.estimate import Estimate as Paired
 from bench.report.formats import DASH, count, decimal, duration, percent, scaled, signed, significant, times
 from bench.report.isoflop.claims import seeds_difference
 from bench.report.isoflop.curves import CONTRACTS, Comparison, Parity
@@ -19,15 +18,12 @@ from bench.report.settings import CONTRACTS as CONTRACT_WORDS
 from bench.report.tables import Table
 
 
-def difference_cell(value: Estimate | None, digits: int = 3) -> str:
-    if value is None:
-        return DASH
-    if value.low is None or value.high is None:
-        return signed(value.value, digits)
-    return f"{signed(value.value, digits)} ({signed(value.low, digits)} to {signed(value.high, digits)})"
+def difference_cell(value: Estimate | Paired | None) -> str:
+    """A difference with its interval, signed."""
+    return _plain(value, signed)
 
 
-def _plain(value: Estimate | None, write: Callable[[float], str] = significant) -> str:
+def _plain(value: Estimate | Paired | None, write: Callable[[float], str] = significant) -> str:
     if value is None:
         return DASH
     if value.low is None or value.high is None:
@@ -35,7 +31,7 @@ def _plain(value: Estimate | None, write: Callable[[float], str] = significant) 
     return f"{write(value.value)} ({write(value.low)} to {write(value.high)})"
 
 
-def _data(value: Estimate | None, name: str) -> dict[str, float | None]:
+def _data(value: Estimate | Paired | None, name: str) -> dict[str, float | None]:
     numbers = (value.value, value.low, value.high) if value else (None, None, None)
     return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
 
@@ -69,8 +65,7 @@ def seeds_table(results: Results) -> Table:
             best = results.best(method, budget)
             losses = best["loss"].to_numpy(dtype=float)
             value = None if method == REFERENCE else seeds_difference(results, method, REFERENCE, budget)
-            half = (value.high - value.value) if value and value.high is not None else None
-            detectable = _detectable(half, len(losses)) if half is not None else None
+            detectable = value.detectable if value else None
             spread = float(losses.std(ddof=1)) if len(losses) > 1 else None
             shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
             rows.append(
@@ -90,12 +85,6 @@ def seeds_table(results: Results) -> Table:
     )
     columns = ["", "shape", "seeds", "loss", "sd over seeds", "minus dense (95 %)", "detectable"]
     return Table("seeds", caption, columns, rows, pd.DataFrame(data))
-
-
-def _detectable(half: float, pairs: int) -> float | None:
-    if pairs < 2:
-        return None
-    return detectable_difference(half / float(stats.t.ppf(0.975, pairs - 1)), pairs - 1)
 
 
 def contracts_table(results: Results, compared: list[Comparison]) -> Table:
@@ -204,10 +193,9 @@ def controls_table(results: Results) -> Table:
 
 
 def rates_table(results: Results) -> Table:
-    names = dict(zip(results.study.methods, results.methods, strict=False))
     rules = results.study.learning_rates
     rows = [
-        [names.get(name, name), significant(rule.lr_at_128), rule.status, count(len(rule.tried))]
+        [results.labels.get(name, name), significant(rule.lr_at_128), rule.status, count(len(rule.tried))]
         for name, rule in rules.items()
     ]
     data = pd.DataFrame(

@@ -55,7 +55,8 @@ def run(config: RunConfig, command: str) -> int:
     save_study(study, folder)
     share = study.training_seconds / study.worker_seconds
     print(f"\n{folder}: all runs are done; {share:.0%} of the workers' time went into training steps.")
-    return _report(folder, Path(config.reports_dir))
+    _report(folder, Path(config.reports_dir))
+    return 0
 
 
 def _folder(config: RunConfig) -> Path:
@@ -152,11 +153,10 @@ def _tokens(grid: Grid, sizes: Sizes, corpus: Corpus) -> TokenStudy:
     return study_tokens(runs, twin, corpus, evaluate.validation_tokens, evaluate.batch_size)
 
 
-def _report(folder: Path, reports: Path) -> int:
+def _report(folder: Path, reports: Path) -> None:
     from bench.report.isoflop import write_isoflop  # draws: slow to import, and not needed until here
 
     print(f"report: {write_isoflop(folder, reports)}")
-    return 0
 
 
 def _ids(jobs: Iterable[Job]) -> list[str]:
