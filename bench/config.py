@@ -162,7 +162,8 @@ class StudyConfig:
 
     name: str = MISSING
     rounds: int = 12  # interleaved samples of each
-    methods: list[str] = field(default_factory=list)  # decode: compared with dense, as NAME or NAME/VARIANT
+    processes: int = 8  # ci: fresh processes that time steps, a sample each
+    methods: list[str] = field(default_factory=list)  # decode, ci: NAME or NAME/VARIANT
     points: list[list[int]] = field(default_factory=list)  # decode: [rows decoded together, context]
     grid: GridConfig | None = None  # an isoFLOP study
 

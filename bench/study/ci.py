@@ -1,0 +1,113 @@
+"""`+study=ci`: every method, small and on fixed seeds, for `python -m bench.gate` to compare with a baseline.
+
+All but speed is deterministic. Speed is sampled in fresh processes, one after another: where memory happens to lie
+moves all the steps of a process together, so only processes are independent samples.
+"""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bench.ci import FILE, CiStudy, save_ci
+from bench.compose import configure
+from bench.config import MethodConfig, RunConfig
+from bench.data import Batches, Corpus, prepare
+from bench.errors import UserError
+from bench.flops.match import plan
+from bench.machine import environment, git_commit, make_machine
+from bench.measure.speed import fixed_batch, interleave, ratios
+from bench.methods import build_model
+from bench.run import run as run_once
+from bench.run import run_folder
+from bench.train import checkpoint
+from bench.train.step import Trainee
+
+_SPAWN = multiprocessing.get_context("spawn")
+_SIDE, _PRODUCTS = 512, 8  # the matrix products that dense is held to: about as long as a step
+
+
+def run(config: RunConfig, command: str) -> int:
+    """Train and measure every method anew, time their steps, write `ci.json`; status 1 where a run went wrong.
+
+    Raises UserError where the folder holds a study already, which would be what this one is compared with.
+    """
+    assert config.study is not None
+    folder = Path(config.results_dir) / config.study.name
+    if (folder / FILE).exists():
+        raise UserError(f"{folder} holds a ci study already; set results_dir to another folder, or delete it.")
+    configs = {name: _configured(config, name) for name in config.study.methods}
+    corpus, machine = prepare(config.data), make_machine(config)
+    records = {}
+    for name, own in configs.items():
+        checkpoint.remove(run_folder(own))  # of a study that was stopped, under whatever code
+        records[name] = run_once(own, corpus, machine, command)
+    study = CiStudy(
+        name=config.study.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        command=command,
+        environment=environment(machine.device),
+        runs={name: record.run.id for name, record in records.items()},
+        speed=_speed(configs, config.study.processes, config.study.rounds),
+    )
+    save_ci(study, folder)
+    wrong = [f"{name}: {record.run.message}" for name, record in records.items() if record.run.status != "finished"]
+    print("\n".join([*wrong, f"{folder}: {len(records)} runs. Compare: python -m bench.gate BASELINE {folder}"]))
+    return 1 if wrong else 0
+
+
+def _configured(config: RunConfig, name: str) -> RunConfig:
+    """The study's run of one method, given as METHOD or METHOD/VARIANT."""
+    assert config.study is not None
+    method, _, variant = name.partition("/")
+    own: MethodConfig = configure([f"+method={method}", *([f"method.variant={variant}"] if variant else [])]).method
+    return replace(config, method=own, name=config.study.name, study=None)
+
+
+def _speed(configs: dict[str, RunConfig], processes: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Method -> figure -> a sample a process."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for number in range(processes):
+        print(f"\rtiming steps: process {number + 1} of {processes}", end="", flush=True)
+        with _SPAWN.Pool(1) as pool:
+            for name, figures in pool.apply(_sample, (configs, rounds)).items():
+                for figure, value in figures.items():
+                    found.setdefault(name, {}).setdefault(figure, []).append(value)
+    print()
+    return found
+
+
+def _sample(configs: dict[str, RunConfig], rounds: int) -> dict[str, dict[str, float]]:
+    """Training steps of every method and matrix products, in turn; medians of the ratios within a round."""
+    first = next(iter(configs.values()))
+    corpus, machine = prepare(first.data), make_machine(first)
+    matrices = torch.randn(2, _SIDE, _SIDE, device=machine.device)
+
+    def multiply() -> None:
+        for _ in range(_PRODUCTS):
+            matrices[0] @ matrices[1]
+
+    actions = [multiply, *(_step(config, corpus) for config in configs.values())]
+    products, *steps = interleave(actions, rounds, machine.device)
+    seconds = dict(zip(configs, steps, strict=True))
+    found = {
+        name: {"train_step_over_dense": statistics.median(ratios(own, seconds["dense"]))}
+        for name, own in seconds.items()
+        if name != "dense"
+    }
+    return {"dense": {"train_step_over_matmul": statistics.median(ratios(seconds["dense"], products))}} | found
+
+
+def _step(config: RunConfig, corpus: Corpus):
+    """A training step on a fixed batch, at learning rate 0."""
+    solved = plan(config, corpus.tokenizer.vocab_size)
+    model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+    trainee = Trainee(model, config.train, solved.model.d_model, next(model.parameters()).device)
+    batch = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed).at(0)
+    return fixed_batch(*batch, trainee.step)
