@@ -39,10 +39,17 @@ def scaled(value: float | None, unit: str = "") -> str:
     """`value` with an SI prefix and four figures at most: 12 345 678 is 12.35 M."""
     if value is None:
         return DASH
+    value = float(f"{value:.4g}")
     for factor, prefix in _PREFIXES:
         if abs(value) >= factor:
             return f"{value / factor:.4g} {prefix}{unit}".replace("-", MINUS)
     return f"{value:.4g} {unit}".strip().replace("-", MINUS)
+
+
+def power(value: float) -> str:
+    """A budget as one would type it: 2.5e12."""
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -52,7 +59,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def times(value: float | None) -> str:
     """A ratio, such as a speed-up."""
-    return DASH if value is None else decimal(value, 2) + "×"
+    return DASH if value is None else decimal(value, 2) + "×" * math.isfinite(value)
 
 
 def mebibytes(value: float | None) -> str:

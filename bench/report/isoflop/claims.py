@@ -15,7 +15,7 @@ import pandas as pd
 from bench.fit.parabolas import Estimate
 from bench.report.estimate import Estimate as Paired
 from bench.report.estimate import paired_seeds
-from bench.report.formats import percent, scaled, signed, times
+from bench.report.formats import percent, power, scaled, signed, times
 from bench.report.isoflop.curves import Comparison, Parity
 from bench.report.isoflop.results import Results
 
@@ -60,11 +60,11 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
         ),
         Claim(
             "A model equal to the isoFLOP-optimal baseline needs about half the FLOPs per forward pass (0.6 and less).",
-            PAPER, *_verdict([_ratio(p.budget, p.forward_flops, at_most=0.6) for p in parity]), larger,
+            PAPER, *_verdict([_ratio(p, p.forward_flops, at_most=0.6) for p in parity]), larger,
         ),
         Claim(
             "Such a model steps more than 60 % faster (a step in 1 / 1.6 of the time).", PAPER,
-            *_verdict([_ratio(p.budget, p.step_time, at_most=1 / 1.6) for p in parity]),
+            *_verdict([_ratio(p, p.step_time, at_most=1 / 1.6) for p in parity]),
             "a GPU: on this machine a small step is mostly overhead, not FLOPs",
         ),
         Claim(
@@ -140,29 +140,29 @@ def _interval(value: Estimate | Paired, write: Callable[[float], str]) -> str:
 
 def _difference(compared: Comparison, below: float) -> Evidence:
     if compared.value is None:
-        return Evidence(f"at {scaled(compared.budget)}FLOPs: {compared.why}", None)
-    told = f"at {scaled(compared.budget)}FLOPs {_interval(compared.value, signed)} nats"
+        return Evidence(f"at {power(compared.budget)} FLOPs: {compared.why}", None)
+    told = f"at {power(compared.budget)} FLOPs {_interval(compared.value, signed)} nats"
     return Evidence(told, _beyond(compared.value, below))
 
 
 def _share(compared: Comparison, below: float) -> Evidence:
     if compared.value is None or compared.dense_loss is None:
-        return Evidence(f"at {scaled(compared.budget)}FLOPs: {compared.why}", None)
+        return Evidence(f"at {power(compared.budget)} FLOPs: {compared.why}", None)
     value, loss = compared.value, compared.dense_loss
     ends = (end / loss if end is not None else None for end in (value.low, value.high))
     share = Estimate(value.value / loss, *ends)
-    return Evidence(f"at {scaled(compared.budget)}FLOPs {_interval(share, percent)}", _beyond(share, below))
+    return Evidence(f"at {power(compared.budget)} FLOPs {_interval(share, percent)}", _beyond(share, below))
 
 
-def _ratio(budget: float, value: Estimate | None, at_most: float) -> Evidence:
-    where = f"at {scaled(budget)}FLOPs"
+def _ratio(parity: Parity, value: Estimate | None, at_most: float) -> Evidence:
+    where = f"at {power(parity.budget)} FLOPs"
     if value is None:
-        return Evidence(f"{where}: no size reaches dense’s best loss, or it was not timed", None)
+        return Evidence(f"{where}: {parity.why or 'its steps were not timed'}", None)
     return Evidence(f"{where} {_interval(value, times)} dense’s", _beyond(value, at_most))
 
 
 def _within(budget: float, value: Estimate | None, low: float, high: float) -> Evidence:
-    where = f"at {scaled(budget)}FLOPs"
+    where = f"at {power(budget)} FLOPs"
     if value is None:
         return Evidence(f"{where}: no optimum inside the sizes that were run", None)
     inside: bool | None = None
@@ -193,7 +193,7 @@ def _compounding(results: Results) -> list[Evidence]:
                 continue
             value = seeds_difference(results, mode, other, budget)
             if value is not None:
-                told = f"{mode} minus {other} at {scaled(budget)}FLOPs {_interval(value, signed)} nats"
+                told = f"{mode} minus {other} at {power(budget)} FLOPs {_interval(value, signed)} nats"
                 found.append(Evidence(told, _beyond(value, 0.0)))
     return found
 
@@ -266,7 +266,7 @@ def _accuracy(results: Results, at_least: float) -> list[Evidence]:
         if len(own):
             value = _spread(own)
             below = _beyond(value, at_least)
-            told = f"{len(own)} runs at {scaled(budget)}FLOPs {_interval(value, percent)}"
+            told = f"{len(own)} runs at {power(budget)} FLOPs {_interval(value, percent)}"
             found.append(Evidence(told, None if below is None else not below))
     return found
 
@@ -277,7 +277,7 @@ def _cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
         own = results.cell(_METHOD, budget).dropna(subset=["loss_noncausal"])
         if len(own):
             value = _spread((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
-            told = f"{len(own)} runs at {scaled(budget)}FLOPs {_interval(value, lambda v: percent(v, 2))}"
+            told = f"{len(own)} runs at {power(budget)} FLOPs {_interval(value, lambda v: percent(v, 2))}"
             found.append(Evidence(told, _beyond(value, at_most)))
     return found
 
@@ -300,7 +300,7 @@ def _decoding(results: Results) -> list[Evidence]:
         if point.speedup_realised and point.batch_size in (1, 8, 32) and point.context >= 1024:
             speed = point.speedup_realised
             value = Estimate(-speed.median, -speed.high, -speed.low)
-            told = f"{point.batch_size} rows, context {point.context}: {times(speed.median)} dense"
+            told = f"batch size {point.batch_size}, context {point.context}: {times(speed.median)} dense’s speed"
             found.append(Evidence(f"{told} ({times(speed.low)} to {times(speed.high)})", _beyond(value, -1.5)))
     return found
 

@@ -7,12 +7,13 @@ that were run is not given.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from bench.fit.parabolas import Budget, Estimate, residuals
+from bench.fit.parabolas import COVERAGE, Budget, Estimate, residuals
 from bench.report.isoflop.results import REFERENCE, Results
 
 Size = Literal["params_total", "params_active", "forward_flops"]
@@ -43,24 +44,55 @@ class Curve:
 
     @property
     def optimum(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log size and loss at the minimum: the fitted one first, then the drawn ones (1 + R,)."""
-        return self.budget.minima(self._all)
+        """Log size and loss at the lowest point between the smallest and the largest size that were run (1 + R,).
+
+        The fitted one first, then the drawn ones; where a parabola's minimum is not between them, an end is lowest.
+        """
+        least, most = self._ends
+        at, _ = self.budget.minima(self._all)
+        ends = np.array([least, most])[np.argmin([self._loss(np.full(len(at), end)) for end in (least, most)], axis=0)]
+        size = np.where((least < at) & (at < most), at, ends)
+        return size, self._loss(size)
+
+    @property
+    def unbounded_optimum(self) -> np.ndarray:
+        """Log size of the optimum (1 + R,); infinite where it is at an end, so that it may be anywhere beyond."""
+        size, _ = self.optimum
+        return self._open_at_ends(size)
 
     def at(self, log_size: np.ndarray) -> np.ndarray:
         """Loss at log sizes (1 + R,), NaN outside the sizes that were run (by the first, which is the fitted one)."""
-        sizes = self.budget.log_params
-        if not sizes.min() - 1e-9 <= log_size[0] <= sizes.max() + 1e-9:
+        least, most = self._ends
+        if not least - 1e-9 <= log_size[0] <= most + 1e-9:
             return np.full(len(log_size), np.nan)
+        return self._loss(log_size)
+
+    def smallest_reaching(self, loss: np.ndarray) -> np.ndarray:
+        """The smallest log size whose loss is `loss` or less (1 + R,).
+
+        Infinite where no size that was run reaches it, minus infinity where the smallest does.
+        """
+        least, most = self._ends
+        c0, c1, c2 = self._all.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt(c1 * c1 - 4 * c2 * (c0 - loss)) / (2 * c2)
+            falling = -c1 / (2 * c2) - spread + self.budget.centre  # where the parabola falls through `loss`
+        within = np.isfinite(falling) & (least < falling) & (falling < most)
+        reached = self._loss(np.full(len(loss), least)) <= loss
+        return np.where(reached, -np.inf, np.where(within, falling, np.inf))
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return float(self.budget.log_params.min()), float(self.budget.log_params.max())
+
+    def _open_at_ends(self, log_size: np.ndarray) -> np.ndarray:
+        least, most = self._ends
+        return np.where(log_size <= least, -np.inf, np.where(log_size >= most, np.inf, log_size))
+
+    def _loss(self, log_size: np.ndarray) -> np.ndarray:
         z = log_size - self.budget.centre
         c0, c1, c2 = self._all.T
         return c0 + c1 * z + c2 * z * z
-
-    def smallest_reaching(self, loss: np.ndarray) -> np.ndarray:
-        """The smallest log size whose loss is `loss` (1 + R,); NaN where even the best is worse."""
-        c0, c1, c2 = self._all.T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            root = (-c1 - np.sqrt(c1 * c1 - 4 * c2 * (c0 - loss))) / (2 * c2)
-        return np.where(c2 > 0, root, np.nan) + self.budget.centre
 
     @property
     def _all(self) -> np.ndarray:
@@ -137,8 +169,16 @@ def _compared(
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """The fitted value, which comes first, with the interval of the drawn ones."""
-    return Estimate.of(float(values[0]), values[1:] if len(values) > 1 else None)
+    """The fitted value, which comes first, with the interval of the drawn ones; an end may be infinite.
+
+    No interval where one draw in twenty says nothing.
+    """
+    value, draws = float(values[0]), values[1:]
+    if not len(draws) or np.isnan(draws).mean() > 1 - COVERAGE:
+        return Estimate(value)
+    tail = 100 * (1 - COVERAGE) / 2
+    low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")  # the others would average infinities
+    return Estimate(value, float(low), float(high))
 
 
 def _optimum_loss(own: dict[tuple[str, float], Curve], method: str, budget: float) -> np.ndarray | None:
@@ -230,7 +270,7 @@ def _at_equal_seconds(
 class Parity:
     """The smallest model of a method that reaches dense's optimal loss at the same training FLOPs.
 
-    Ratios over dense's optimum; None where it reaches that loss at no size, or in too few of the draws.
+    Ratios over dense's optimum; None where none can be given, and `why` says so where it is about that loss.
     """
 
     method: str
@@ -238,6 +278,10 @@ class Parity:
     forward_flops: Estimate | None
     step_time: Estimate | None
     optimum_flops: Estimate | None  # forward FLOPs of the method's own optimum over dense's
+    why: str = ""
+
+
+_WHY_NOT = {math.inf: "reaches it at no size that was run", -math.inf: "reaches it at the smallest size that was run"}
 
 
 def parities(results: Results) -> list[Parity]:
@@ -254,18 +298,24 @@ def parities(results: Results) -> list[Parity]:
             if method == REFERENCE or curve is None:
                 continue
             n = min(len(size), 1 + len(curve.draws))
-            own_size = _cut(curve, n).optimum[0]
-            least = _cut(curve, n).smallest_reaching(loss[:n])
-            least = np.where(least < curve.budget.log_params.min(), np.nan, least)
-            time = seconds_per_token(results, method, least) / seconds_per_token(results, REFERENCE, size[:n])
+            cut = _cut(curve, n)
+            least = cut.smallest_reaching(loss[:n])
+            dense_time = seconds_per_token(results, REFERENCE, size[:n])
+            time = _open(seconds_per_token(results, method, least), least) / dense_time
             found.append(
                 Parity(
                     method, budget, _ratio(np.exp(least - size[:n])), _ratio(time),
-                    _ratio(np.exp(own_size - size[:n])) if curve.inside else None,
+                    _ratio(np.exp(cut.unbounded_optimum - size[:n])) if curve.inside else None,
+                    _WHY_NOT.get(float(least[0]), ""),
                 )
             )  # fmt: skip
     return found
 
 
+def _open(seconds: np.ndarray, log_size: np.ndarray) -> np.ndarray:
+    """Seconds of sizes that may be anywhere beyond those that were run: anything, too."""
+    return np.where(np.isposinf(log_size), np.inf, np.where(np.isneginf(log_size), 0.0, seconds))
+
+
 def _ratio(values: np.ndarray) -> Estimate | None:
-    return estimate(values) if np.isfinite(values[0]) else None
+    return estimate(values) if np.isfinite(values[0]) and values[0] > 0 else None

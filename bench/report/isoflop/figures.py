@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from bench.report.charts import learning_curves
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import percent, scaled
+from bench.report.formats import percent, power, scaled
 from bench.report.isoflop.claims import controlled
 from bench.report.isoflop.curves import Comparison, Curve, Size, curves, frontier
 from bench.report.isoflop.results import REFERENCE, Results
@@ -47,8 +47,8 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
             finish(
                 figure,
                 f"loss_{size}_{slug(f'{budget:.3g}')}",
-                f"{scaled(budget)}FLOPs a run",
-                f"Held-out loss against {_SIZES[size]} at {scaled(budget)} training FLOPs.",
+                f"{power(budget)} FLOPs a run",
+                f"Held-out loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
                 "A dot a run. Circles: minima inside the sizes that were run, with their 95 % interval.",
             )
         )
@@ -88,7 +88,7 @@ def normalised_figure(results: Results) -> Drawing | None:
     for method in results.methods:
         axes.plot([], [], color=colours[method], label=method)
     for marker, budget in zip(_MARKERS, results.budgets, strict=False):
-        axes.plot([], [], marker, color=MUTED, markersize=4, label=f"{scaled(budget)}FLOPs")
+        axes.plot([], [], marker, color=MUTED, markersize=4, label=f"{power(budget)} FLOPs")
     axes.axhline(1, color=DENSE, linewidth=1)
     axes.axvline(1, color=DENSE, linewidth=1)
     axes.set_xscale("log", base=2)
@@ -130,7 +130,7 @@ def difference_figure(results: Results, compared: Sequence[Comparison], contract
         return None
     axes.axhline(0, color=DENSE, linewidth=1)
     axes.set_xscale("log")
-    axes.set_xticks(results.budgets, [f"{scaled(budget)}" for budget in results.budgets])
+    axes.set_xticks(results.budgets, [power(budget) for budget in results.budgets])
     axes.minorticks_off()
     axes.set_xlabel("training FLOPs of dense’s run")
     axes.set_ylabel("loss minus dense, nats a token")
@@ -201,7 +201,7 @@ def speed_figure(results: Results) -> Drawing | None:
     return finish(
         figure, "step_speed", "FLOPs of a step and steps a second",
         "FLOPs of a training step and steps a second of each method's best shape, over dense's.",
-        f"Best shapes (layers × width) at {scaled(budget)}FLOPs. Pale: FLOPs of a step. Full: steps a second.",
+        f"Best shapes (layers × width) at {power(budget)} FLOPs. Pale: FLOPs of a step. Full: steps a second.",
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def capacity_figure(results: Results) -> Drawing | None:
     axes.legend()
     shape = f"{runs['n_layers'].iloc[0]} × {runs['d_model'].iloc[0]}"
     return finish(
-        figure, "capacity", f"Capacity, at {scaled(budget)}FLOPs",
+        figure, "capacity", f"Capacity, at {power(budget)} FLOPs",
         "Held-out loss against the capacity of routed blocks, with a learned and a random router.",
         f"Shape {shape} (layers × width), equal training FLOPs; a dot a seed. A larger capacity sees fewer tokens.",
     )  # fmt: skip

@@ -14,7 +14,7 @@ from bench.fit.page import table as fit_table
 from bench.fit.points import check_points
 from bench.record import write_atomically
 from bench.report.figures import Drawing
-from bench.report.formats import scaled
+from bench.report.formats import power, scaled
 from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, Claim, claims
 from bench.report.isoflop.curves import CONTRACTS, Comparison, Parity, comparisons, parities
 from bench.report.isoflop.figures import (
@@ -111,7 +111,7 @@ def _settings(results: Results) -> str:
     study, runs = results.study, results.runs
     least, most = (scaled(float(each)) for each in (runs["params_total"].min(), runs["params_total"].max()))
     return (
-        f"{len(runs)} runs of {', '.join(results.methods)} at {', '.join(scaled(b) for b in results.budgets)} training "
+        f"{len(runs)} runs of {', '.join(results.methods)} at {', '.join(power(b) for b in results.budgets)} training "
         f"FLOPs, {least} to {most} parameters, "
         f"on {study.environment.device_name}"
     )
@@ -134,12 +134,12 @@ def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, s
         elif len(worse) == len(own):
             summary = "is worse than dense at equal training FLOPs, at every budget"
         elif better or worse:
-            sides = [f"{word} at {', '.join(scaled(c.budget) for c in cells)}" for word, cells in
+            sides = [f"{word} at {', '.join(power(c.budget) for c in cells)}" for word, cells in
                      (("better", better), ("worse", worse)) if cells]  # fmt: skip
             summary = f"is {' and '.join(sides)} FLOPs; at the other budgets no difference can be told"
         else:
             summary = "cannot be told from dense at equal training FLOPs"
-        values = "; ".join(f"{scaled(c.budget)}FLOPs {difference_cell(v)}" for c, v in told)
+        values = "; ".join(f"{power(c.budget)} FLOPs {difference_cell(v)}" for c, v in told)
         found.append((method, f"{summary}. Loss minus dense’s, nats a token, each at its own best size: {values}."))
     return found
 

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.fit.fits import Fits
 from bench.fit.parabolas import Estimate
 from bench.report.estimate import Estimate as Paired
-from bench.report.formats import DASH, count, decimal, duration, percent, scaled, signed, significant, times
+from bench.report.formats import DASH, count, decimal, duration, percent, power, scaled, signed, significant, times
 from bench.report.isoflop.claims import seeds_difference
 from bench.report.isoflop.curves import CONTRACTS, Comparison, Parity
 from bench.report.isoflop.results import REFERENCE, Results
@@ -40,12 +40,9 @@ def optima_table(results: Results, fits: Fits) -> Table:
     rows, data = [], []
     for method, own in fits.optima.items():
         for optimum in own.optima:
-            rows.append(
-                [
-                    f"{method}, {scaled(optimum.flops)}FLOPs", str(optimum.points), _plain(optimum.params, scaled),
-                    _plain(optimum.tokens, scaled), _plain(optimum.loss, decimal), optimum.status,
-                ]
-            )  # fmt: skip
+            values = ((optimum.params, scaled), (optimum.tokens, scaled), (optimum.loss, decimal))
+            cells = [_plain(value if optimum.status == "ok" else None, write) for value, write in values]
+            rows.append([f"{method}, {power(optimum.flops)} FLOPs", str(optimum.points), *cells, optimum.status])
             data.append(
                 {"method": method, "flops": optimum.flops, "points": optimum.points, "status": optimum.status}
                 | _data(optimum.params, "params") | _data(optimum.tokens, "tokens") | _data(optimum.loss, "loss")
@@ -70,7 +67,7 @@ def seeds_table(results: Results) -> Table:
             shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
             rows.append(
                 [
-                    f"{method}, {scaled(budget)}FLOPs", shape, str(len(losses)), decimal(float(losses.mean())),
+                    f"{method}, {power(budget)} FLOPs", shape, str(len(losses)), decimal(float(losses.mean())),
                     decimal(spread), difference_cell(value), decimal(detectable),
                 ]
             )  # fmt: skip
@@ -96,7 +93,7 @@ def contracts_table(results: Results, compared: list[Comparison]) -> Table:
         for budget in results.budgets:
             own = [cells[method, budget, contract] for contract in CONTRACTS]
             rows.append(
-                [f"{method}, {scaled(budget)}FLOPs", *(difference_cell(c.value) if c.value else c.why for c in own)]
+                [f"{method}, {power(budget)} FLOPs", *(difference_cell(c.value) if c.value else c.why for c in own)]
             )
     data = pd.DataFrame(
         [{"method": c.method, "budget": c.budget, "contract": c.contract, "why_not": c.why}
@@ -109,8 +106,8 @@ def contracts_table(results: Results, compared: list[Comparison]) -> Table:
 def parity_table(matched: list[Parity]) -> Table:
     rows = [
         [
-            f"{p.method}, {scaled(p.budget)}FLOPs",
-            _plain(p.forward_flops, times) if p.forward_flops else "reaches it at no size",
+            f"{p.method}, {power(p.budget)} FLOPs",
+            _plain(p.forward_flops, times) if p.forward_flops else p.why,
             _plain(p.step_time, times), _plain(p.optimum_flops, times),
         ]
         for p in matched
@@ -122,7 +119,7 @@ def parity_table(matched: list[Parity]) -> Table:
     caption = (
         "The smallest model of each method that reaches dense’s best loss at the same training FLOPs, over dense’s "
         "best: FLOPs of a forward pass and time of a training step, for equally many tokens. Last: forward FLOPs of "
-        "the method’s own optimum over dense’s."
+        "the method’s own optimum over dense’s. ∞, or 0: the interval goes beyond the sizes that were run."
     )
     return Table("parity", caption, ["", "FLOPs at parity", "step time at parity", "FLOPs of its optimum"], rows, data)
 
@@ -165,7 +162,7 @@ def equivalents_table(results: Results, fits: Fits) -> Table:
     for method, own in fits.equivalents.items():
         for each in own:
             beyond = "beyond dense’s optima: an extrapolation" if each.extrapolated else "between dense’s optima"
-            rows.append([f"{method}, {scaled(each.flops)}FLOPs", _plain(each.times, times), beyond])
+            rows.append([f"{method}, {power(each.flops)} FLOPs", _plain(each.times, times), beyond])
             row = {"method": method, "flops": each.flops, "extrapolated": each.extrapolated}
             data.append(row | _data(each.times, "times"))
     caption = "Dense-equivalent compute: how many times the FLOPs dense needs for the method’s best loss."
