@@ -19,10 +19,10 @@ from bench.measure.decode import Roofline, decode_point
 from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
 from bench.measure.routing import RoutingObserver, observe_passage
-from bench.measure.speed import fixed_batch, interleave, memory_rate, ratios, timing
+from bench.measure.speed import fixed_batch, interleave, memory_rate, ratios
 from bench.methods.depth import judged_by, judges
 from bench.model import Transformer
-from bench.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, write_atomically
+from bench.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, Timing, write_atomically
 from bench.train.step import Trainee
 
 _AUDIT_ROWS = 4
@@ -100,7 +100,7 @@ def assess_speed(
     actions = [own] if twin is None else [own, fixed_batch(*batch, twin[1].step)]
     evaluation = record.config["evaluate"]
     seconds = interleave(actions, evaluation["timing_steps"], machine.device)
-    step = timing(seconds[0])
+    step = Timing.of(seconds[0])
     record.memory = Memory(peak_bytes=peak_bytes(own, trainee.model, trainee.optimiser))
     record.speed = Speed(
         train_step_seconds=step,
@@ -111,7 +111,7 @@ def assess_speed(
     if twin is not None:
         record.speed.forward_speedup_ideal = twin[0].count.forward / solved.count.forward
         record.speed.train_speedup_ideal = twin[0].step_flops / solved.step_flops
-        record.speed.train_speedup_realised = timing(ratios(seconds[1], seconds[0]))
+        record.speed.train_speedup_realised = Timing.of(ratios(seconds[1], seconds[0]))
     models = [trainee.model] if twin is None else [twin[1].model, trainee.model]
     record.speed.decode = _decode(models, corpus, machine, evaluation["decode_batch_sizes"])
 

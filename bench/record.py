@@ -13,7 +13,10 @@ cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.
 from __future__ import annotations
 
 import json
+import math
 import os
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,21 @@ class Timing(_Part):
     low: float = Field(description="lower end of the 95 % interval of the median")
     high: float = Field(description="upper end of the 95 % interval of the median")
     samples: int
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Timing:
+        """Median with its distribution-free 95 % interval: the order statistics whose binomial coverage holds it.
+
+        With fewer than 6 samples no such interval exists, and the range is given instead.
+        """
+        ordered, n = sorted(samples), len(samples)
+        tail, rank = 0.0, 0
+        for below in range(n // 2):
+            tail += math.comb(n, below) / 2**n
+            if 2 * tail > 0.05:
+                break
+            rank = below
+        return cls(median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n)
 
 
 class Run(_Part):

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.measure.speed import synchronise, timing
+from bench.measure.speed import synchronise
 from bench.methods.depth import DepthRouted
 from bench.model import Attention, Transformer
 from bench.model.cache import KVCache
-from bench.record import DecodePoint
+from bench.record import DecodePoint, Timing
 
 _GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
 
@@ -107,7 +107,7 @@ def _point(
         context=context,
         steps=steps,
         tokens_per_second=rows * steps / sum(decoder.seconds),
-        step_seconds=timing(decoder.seconds),
+        step_seconds=Timing.of(decoder.seconds),
         step_seconds_p95=float(np.quantile(decoder.seconds, 0.95)),
         first_token_seconds=first_token,
         form=decoder.form,
@@ -121,7 +121,7 @@ def _point(
         point.fraction_processed = (decoder.held_when_routed() - held_before) / (rows * steps * routed)
     if decoder is not twin:
         groups = zip(_grouped(twin.seconds), _grouped(decoder.seconds), strict=True)
-        point.speedup_realised = timing([dense / own for dense, own in groups])
+        point.speedup_realised = Timing.of([dense / own for dense, own in groups])
         point.speedup_ideal = roofline.seconds(twin.model, rows, middle) / roofline.seconds(model, rows, middle)
         point.kv_cache_ratio = decoder.cache.allocated_bytes / twin.cache.allocated_bytes
     return point

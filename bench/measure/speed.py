@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-
-from bench.record import Timing
 
 
 def synchronise(device: torch.device) -> None:
@@ -34,21 +30,6 @@ def interleave(actions: Sequence[Callable[[], object]], rounds: int, device: tor
             if round_number:
                 samples.append(time.perf_counter() - started)
     return seconds
-
-
-def timing(samples: Sequence[float]) -> Timing:
-    """Median with its distribution-free 95 % interval: the order statistics whose binomial coverage holds it.
-
-    With fewer than 6 samples no such interval exists, and the range is given instead.
-    """
-    ordered, n = sorted(samples), len(samples)
-    tail, rank = 0.0, 0
-    for below in range(n // 2):
-        tail += math.comb(n, below) / 2**n
-        if 2 * tail > 0.05:
-            break
-        rank = below
-    return Timing(median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

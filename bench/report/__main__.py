@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.bars import FILE as BARS
 from bench.bars import load_bars
 from bench.errors import UserError
+from bench.gate.proof import FILE as PROOF
+from bench.gate.proof import load_proof
 from bench.isoflop import FILE as ISOFLOP
 from bench.report.bars import write_bars
 from bench.report.isoflop import write_isoflop
 from bench.report.load import read_results, runs_of_comparisons
+from bench.report.proof import write_proof
 from bench.report.write import write_report
+
+# A study's own file -> how its report is written.
+_STUDIES: dict[str, Callable[[Path, Path], Path]] = {
+    BARS: lambda path, reports: write_bars(load_bars(path), reports),
+    ISOFLOP: lambda path, reports: write_isoflop(path.parent, reports),
+    PROOF: lambda path, reports: write_proof(load_proof(path), reports),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,17 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     broken = False
     try:
-        studies = sorted(options.results.glob(f"**/{BARS}"))
-        for path in studies:
+        studies = [(path, write) for name, write in _STUDIES.items() for path in sorted(options.results.rglob(name))]
+        for path, write in studies:
             try:
-                print(write_bars(load_bars(path), options.reports))
-            except UserError as error:
-                broken = True
-                print(f"warning: {error}", file=sys.stderr)
-        for path in sorted(options.results.glob(f"**/{ISOFLOP}")):
-            studies.append(path)
-            try:
-                print(write_isoflop(path.parent, options.reports))
+                print(write(path, options.reports))
             except UserError as error:
                 broken = True
                 print(f"warning: {error}", file=sys.stderr)

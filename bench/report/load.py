@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.config import digest
 from bench.errors import UserError
+from bench.gate.proof import FILE as PROOF
 from bench.isoflop import FILE as ISOFLOP
 from bench.record import Record, RoutingDetail, find_records, load_record
 from bench.report.settings import flatten, varying_keys
@@ -121,7 +122,8 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
 
 def runs_of_comparisons(results: Path) -> list[Path]:
     """Every `record.json` below `results` but those of studies, which have reports of their own."""
-    return [path for path in find_records(results) if not (path.parent.parent / ISOFLOP).exists()]
+    own = {path.parent for name in (ISOFLOP, PROOF) for path in results.rglob(name)}
+    return [path for path in find_records(results) if not own.intersection(path.parents)]
 
 
 def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path, str]]]:

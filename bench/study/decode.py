@@ -24,7 +24,7 @@ from bench.evaluate.lm import BenchLM
 from bench.evaluate.probes import PROBES
 from bench.machine import Machine, environment, git_commit, make_machine
 from bench.measure.decode import Roofline, decode_point
-from bench.measure.speed import interleave, memory_rate, ratios, timing
+from bench.measure.speed import interleave, memory_rate, ratios
 from bench.methods import build_model
 from bench.methods.causal import Predictor, lowest_of
 from bench.methods.depth import DepthRouted, calibrate
@@ -158,9 +158,9 @@ def _llama_bar(config: RunConfig, corpus: Corpus, machine: Machine, dense: Trans
     theirs, own = ([a - b for a, b in zip(*pair, strict=True)] for pair in ((many, one), (own_many, own_one)))
     return Bar(
         figure="dense decode tokens/s over Hugging Face Llama's generate, batch 1",
-        value=timing(ratios(theirs, own)),
+        value=Timing.of(ratios(theirs, own)),
         at_least=_OVER_LLAMA,
-        step_seconds=timing([seconds / _PEER_TOKENS for seconds in own]),
+        step_seconds=Timing.of([seconds / _PEER_TOKENS for seconds in own]),
     )
 
 
@@ -190,7 +190,7 @@ def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
         seconds = interleave([one_by_one, together], _PEER_ROUNDS, machine.device)
     return Bar(
         figure=f"lm-eval loglikelihood over one request at a time ({len(pairs)} requests)",
-        value=timing(ratios(*seconds)),
+        value=Timing.of(ratios(*seconds)),
         at_least=_OVER_SINGLE_REQUESTS,
     )
 

@@ -22,9 +22,10 @@ from bench.config import MethodConfig, RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.flops.match import Plan, plan
 from bench.machine import Machine, environment, git_commit, make_machine
-from bench.measure.speed import fixed_batch, interleave, ratios, timing
+from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.model.transformer import next_token_loss
+from bench.record import Timing
 from bench.study.peer import llama
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
@@ -88,9 +89,9 @@ def _method_bar(name: str, seconds: dict[str, list[float]], flop_ratio: float) -
     unit = flop_ratio if relative else 1.0
     return Bar(
         figure=f"{name} step over dense" + (", over the ratio of their FLOPs" if relative else ""),
-        value=timing([ratio / unit for ratio in ratios(seconds[name], seconds["dense"])]),
+        value=Timing.of([ratio / unit for ratio in ratios(seconds[name], seconds["dense"])]),
         at_most=limit,
-        step_seconds=timing(seconds[name]),
+        step_seconds=Timing.of(seconds[name]),
         flop_ratio=flop_ratio,
     )
 
@@ -98,9 +99,9 @@ def _method_bar(name: str, seconds: dict[str, list[float]], flop_ratio: float) -
 def _llama_bar(seconds: dict[str, list[float]]) -> Bar:
     return Bar(
         figure="dense step over Hugging Face Llama's",
-        value=timing(ratios(seconds["dense"], seconds["llama"])),
+        value=Timing.of(ratios(seconds["dense"], seconds["llama"])),
         at_most=_LLAMA_AT_MOST,
-        step_seconds=timing(seconds["dense"]),
+        step_seconds=Timing.of(seconds["dense"]),
     )
 
 
@@ -136,7 +137,7 @@ def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machi
                 train(trainee, batches, dense, budget, Path(folder), "overhead", show)
             whole = time.perf_counter() - started
         shares.append((whole - trainee.working) / trainee.working)
-    return Bar(figure="loop beside forward, backward and update", value=timing(shares), at_most=_OVERHEAD_AT_MOST)
+    return Bar(figure="loop beside forward, backward and update", value=Timing.of(shares), at_most=_OVERHEAD_AT_MOST)
 
 
 def _finish(config: RunConfig, command: str, machine: Machine, bars: list[Bar]) -> int:

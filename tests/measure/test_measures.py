@@ -12,10 +12,11 @@ from bench.measure.causality import audit
 from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
 from bench.measure.routing import RoutingObserver, observe_passage
-from bench.measure.speed import interleave, ratios, timing
+from bench.measure.speed import interleave, ratios
 from bench.methods import build_model
 from bench.methods.depth import DepthRouted
 from bench.model import Routing
+from bench.record import Timing
 from bench.train.step import Trainee
 
 torch.set_num_threads(1)
@@ -156,7 +157,7 @@ def test_the_passage_shows_what_the_causal_router_did():
 
 
 def test_timing_is_a_median_with_its_order_statistics():
-    found = timing([5.0, 1.0, 2.0, 4.0, 3.0, 9.0, 8.0, 7.0, 6.0, 10.0, 11.0, 12.0])
+    found = Timing.of([5.0, 1.0, 2.0, 4.0, 3.0, 9.0, 8.0, 7.0, 6.0, 10.0, 11.0, 12.0])
     assert (found.median, found.low, found.high, found.samples) == (6.5, 3.0, 10.0, 12)  # 3rd and 10th of 12: 96.1 %
 
 

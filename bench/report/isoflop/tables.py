@@ -208,13 +208,15 @@ def rates_table(results: Results) -> Table:
 
 def runs_table(results: Results) -> Table:
     ordered = results.runs.sort_values(["stage", "budget", "method", "forward_flops", "seed"])
+    measured = ordered["joules"].notna().any()  # the machine has a counter of energy
     rows = [
         [
             f"{run.method}, {run.n_layers} × {run.d_model}, seed {run.seed}", str(run.stage), scaled(run.flops),
-            scaled(run.tokens), scaled(run.params_total), significant(run.lr), decimal(run.loss, 4), str(run.id),
+            scaled(run.tokens), scaled(run.params_total), significant(run.lr), decimal(run.loss, 4),
+            *([scaled(run.joules, "J")] if measured else []), str(run.id),
         ]
         for run in ordered.itertuples()
     ]  # fmt: skip
     caption = "Every run that counts. Those that do not are named at the top."
-    columns = ["", "stage", "training FLOPs", "tokens", "params", "learning rate", "loss", "record"]
-    return Table("runs", caption, columns, rows, ordered)
+    columns = ["", "stage", "training FLOPs", "tokens", "params", "learning rate", "loss"]
+    return Table("runs", caption, [*columns, *(["energy"] if measured else []), "record"], rows, ordered)

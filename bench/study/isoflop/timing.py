@@ -9,8 +9,9 @@ import torch
 from bench.data import Batches, Corpus
 from bench.isoflop import Timed
 from bench.machine import Machine
-from bench.measure.speed import fixed_batch, interleave, ratios, timing
+from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
+from bench.record import Timing
 from bench.study.isoflop.grid import Job
 from bench.train.step import Trainee
 
@@ -26,7 +27,7 @@ def time_steps(jobs: dict[tuple[str, int], Job], corpus: Corpus, machine: Machin
             d_model=job.config.model.d_model,
             step_tokens=job.plan.batch_tokens,
             step_flops=job.plan.step_flops,
-            step_seconds=timing(seconds[name, rung]),
+            step_seconds=Timing.of(seconds[name, rung]),
             over_dense=_over(seconds[name, rung], seconds.get(("dense", rung))) if name != "dense" else None,
         )
         for (name, rung), job in jobs.items()
@@ -34,7 +35,7 @@ def time_steps(jobs: dict[tuple[str, int], Job], corpus: Corpus, machine: Machin
 
 
 def _over(own: Sequence[float], dense: Sequence[float] | None):
-    return timing(ratios(own, dense)) if dense is not None else None
+    return Timing.of(ratios(own, dense)) if dense is not None else None
 
 
 def _step(job: Job, corpus: Corpus, machine: Machine) -> Callable[[], object]:

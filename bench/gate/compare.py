@@ -1,0 +1,210 @@
+"""Two sides, figure by figure, each under its own rule: what got worse, changed, vanished or improved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.gate.read import Figure, NoDataError, Side
+from bench.gate.rules import SAMPLES, P, Rule, rule_of, words
+
+Kind = Literal["regressed", "changed", "vanished", "improved", "new"]
+FAILING: tuple[Kind, ...] = ("regressed", "changed", "vanished")
+
+# What a record's configuration says about where, not what.
+_PLACES = {"name", "study", "results_dir", "reports_dir", "data.cache_dir", "dry_run"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A figure that moved. `figure` and `method` are names as recorded; `was` and `now` are written out.
+
+    share: the change as a share of the baseline, where it has one. severity: how many times its tolerance it moved.
+    """
+
+    kind: Kind
+    method: str
+    figure: str
+    words: str
+    was: str
+    now: str
+    share: float | None
+    certainty: str
+    severity: float
+
+    @property
+    def fails(self) -> bool:
+        return self.kind in FAILING
+
+    @property
+    def change(self) -> str:
+        """With its direction and size, in words."""
+        return "" if self.share is None else _percent(self.share)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome. `findings`: the worst first; `notes`: what was not compared, and why."""
+
+    baseline: Side
+    current: Side
+    findings: list[Finding]
+    compared: int
+    notes: list[str]
+
+    @property
+    def broken(self) -> list[str]:
+        """Records that cannot be relied on, on either side."""
+        sides = (("baseline", self.baseline), ("current", self.current))
+        return [f"{name}: {line}" for name, side in sides for line in side.broken]
+
+    @property
+    def word(self) -> str:
+        """fine | regressed | broken."""
+        return {0: "fine", 1: "regressed", 4: "broken"}[self.status]
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 fine, 1 regressed, 4 broken."""
+        if self.broken:
+            return 4
+        return 1 if any(finding.fails for finding in self.findings) else 0
+
+
+def compare(baseline: Side, current: Side) -> Verdict:
+    """Every figure of both sides under its rule.
+
+    Raises NoDataError where the sides are different studies or have no figure in common.
+    """
+    whole = not (baseline.broken or current.broken)
+    if whole:
+        _check_comparable(baseline, current)
+    same_machine = baseline.machine == current.machine
+    notes, moved = [], 0
+    if not same_machine:
+        notes.append(
+            f"The baseline is of another machine ({baseline.machine_name}; now {current.machine_name}): speed and "
+            "memory are not compared."
+        )
+    findings = [*_config_findings(baseline, current), *(_missing(baseline, current) if whole else ())]
+    common = [key for key in baseline.figures if key in current.figures]
+    for method, name in common:
+        was, now = baseline.figures[method, name], current.figures[method, name]
+        rule = rule_of(name, method)
+        assert rule is not None
+        if rule.here and not same_machine:
+            continue
+        if rule.sampled and min(len(was.samples), len(now.samples)) < SAMPLES:
+            notes.append(f"{method}, {rule.words}: not compared, for a test needs {SAMPLES} samples a side.")
+            continue
+        finding = _finding(method, name, rule, was, now)
+        if finding is not None:
+            findings.append(finding)
+        elif not rule.sampled and was.value != now.value:
+            moved += 1
+    if moved:
+        notes.append(
+            f"{moved:,} figures are not the same to the bit, but moved no farther than rounding may take them."
+        )
+    findings.sort(key=lambda f: (not f.fails, f.kind == "new", -f.severity, f.method, f.figure))
+    return Verdict(baseline, current, findings, len(common), notes)
+
+
+def _check_comparable(baseline: Side, current: Side) -> None:
+    if baseline.study != current.study:
+        raise NoDataError(
+            f"these are different studies: {baseline.study!r} in {baseline.folder}, {current.study!r} in "
+            f"{current.folder}."
+        )
+    if not baseline.figures.keys() & current.figures.keys():
+        raise NoDataError(f"{baseline.folder} and {current.folder} have no figure in common.")
+
+
+def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Finding | None:
+    move = now.value - was.value
+    size = abs(move) / abs(was.value) if rule.relative and was.value else abs(move)
+    if size <= rule.tolerance:
+        return None
+    certainty = "exact" if rule.tolerance <= 1e-9 else f"{size / rule.tolerance:.1f} times what is allowed"
+    if rule.sampled:
+        p = _mann_whitney(was.samples, now.samples)
+        if p >= P:
+            return None
+        certainty = f"p = {p:.1g} of {len(was.samples)} and {len(now.samples)} processes"
+    if rule.better == "same":
+        kind: Kind = "changed"
+    else:
+        kind = "regressed" if (move > 0) == (rule.better == "lower") else "improved"
+    share = move / abs(was.value) if was.value else None
+    severity = size / rule.tolerance if rule.tolerance else math.inf
+    return Finding(kind, method, name, words(name), _written(was, now), _written(now, was), share, certainty, severity)
+
+
+def _mann_whitney(was: tuple[float, ...], now: tuple[float, ...]) -> float:
+    """Two-sided p of samples that are not from one distribution (Mann and Whitney 1947)."""
+    from scipy.stats import mannwhitneyu  # takes most of a second to import, and only where something moved
+
+    return float(mannwhitneyu(was, now, alternative="two-sided").pvalue)
+
+
+def _missing(baseline: Side, current: Side) -> Iterator[Finding]:
+    """Figures of one side alone; where a whole method is, that."""
+    sides: tuple[tuple[Kind, Side, Side], ...] = (("vanished", baseline, current), ("new", current, baseline))
+    for kind, there, gone in sides:
+        methods = {method for method, _ in gone.figures}
+        alone = [key for key in there.figures if key not in gone.figures]
+        for method in dict.fromkeys(method for method, _ in alone if method not in methods):
+            count = sum(other == method for other, _ in alone)
+            yield _lone(kind, method, "", f"all {count} figures", "there", "absent")
+        for method, name in alone:
+            if method in methods:
+                yield _lone(kind, method, name, words(name), _number(there.figures[method, name].value), "absent")
+
+
+def _lone(kind: Kind, method: str, figure: str, told: str, there: str, absent: str) -> Finding:
+    was, now = (there, absent) if kind == "vanished" else (absent, there)
+    return Finding(kind, method, figure, told, was, now, None, "exact", math.inf if kind == "vanished" else 0.0)
+
+
+def _config_findings(baseline: Side, current: Side) -> Iterator[Finding]:
+    """Settings that differ, so that other numbers were to be expected."""
+    for method, config in baseline.configs.items():
+        was, now = dict(_settings(config)), dict(_settings(current.configs.get(method, config)))
+        for key in sorted(was.keys() | now.keys()):
+            if was.get(key) != now.get(key):
+                before, after = (repr(side.get(key)) for side in (was, now))
+                yield Finding(
+                    "changed", method, f"config.{key}", f"setting {key}", before, after, None, "exact", math.inf
+                )
+
+
+def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name in _PLACES:
+            continue
+        if isinstance(value, dict):
+            yield from _settings(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _written(figure: Figure, other: Figure) -> str:
+    """A value with as many digits as show its move, and its interval where it was sampled."""
+    digits = 4
+    while digits < 12 and f"{figure.value:.{digits}g}" == f"{other.value:.{digits}g}":
+        digits += 1
+    text = _number(figure.value, digits + 1)
+    if figure.samples and figure.low is not None and figure.high is not None:
+        text += f" ({_number(figure.low)} to {_number(figure.high)})"
+    return text
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.{digits}g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.2g} %" if abs(share) < 0.1 else f"{100 * share:+.0f} %"

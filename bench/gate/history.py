@@ -1,0 +1,125 @@
+"""The history of a project's figures: one JSON line a run of the gate, only ever appended to.
+
+Writers take a lock and write a line in one call, so that they may run side by side; a line that a killed writer left
+half written is ended by the next one and skipped by readers. Lines are independent and carry an id, so two branches'
+files merge by keeping the lines of both (`*.jsonl merge=union` in .gitattributes).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UserError
+from bench.gate.compare import Verdict
+from bench.gate.read import Figure
+
+FILE = "history.jsonl"
+SCHEMA_VERSION = 1
+
+
+class Row(BaseModel):
+    """One run of the gate."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])
+    created: str = Field(description="of the study, ISO 8601, UTC")
+    commit: str | None = None
+    link: str | None = Field(None, description="where the run can be looked at, such as a CI job")
+    study: str
+    machine: str = Field(description="fingerprint: equal where speed may be compared")
+    machine_name: str
+    verdict: str = Field(description="fine | regressed | broken")
+    findings: list[str] = Field([], description="`METHOD FIGURE: KIND` of what regressed, changed, vanished, improved")
+    figures: dict[str, list[float]] = Field(
+        description="`METHOD FIGURE` -> [value], or [value, low, high] with a 95 % interval"
+    )
+
+
+def row_of(verdict: Verdict, link: str | None) -> Row:
+    """The current side of a verdict as a row; the figures of broken records are left out."""
+    current = verdict.current
+    return Row(
+        created=current.created,
+        commit=current.commit,
+        link=link,
+        study=current.study,
+        machine=current.machine,
+        machine_name=current.machine_name,
+        verdict=verdict.word,
+        findings=[
+            f"{finding.method} {finding.figure or 'everything'}: {finding.kind}"
+            for finding in verdict.findings
+            if finding.kind != "new"
+        ],
+        figures={f"{method} {name}": _numbers(figure) for (method, name), figure in current.figures.items()},
+    )
+
+
+def _numbers(figure: Figure) -> list[float]:
+    if figure.low is None or figure.high is None:
+        return [figure.value]
+    return [figure.value, figure.low, figure.high]
+
+
+def append(row: Row, folder: Path) -> None:
+    """Add a line to `history.jsonl` in `folder`, whole or not at all, beside whoever else is writing.
+
+    Raises UserError where it cannot be written.
+    """
+    line = (json.dumps(row.model_dump(exclude_none=True), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            _write_all(descriptor, (b"\n" if torn else b"") + line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}. Choose another --history folder.") from error
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def read(folder: Path) -> tuple[list[Row], list[str]]:
+    """The rows of a history, oldest first, each once; and a line for every one that cannot be read.
+
+    Raises UserError where there is no history.
+    """
+    path = folder / FILE
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. python -m bench.gate --history writes it.") from error
+    rows: dict[str, Row] = {}
+    problems = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+            version = content.get("schema_version") if isinstance(content, dict) else None
+            if isinstance(version, int) and version > SCHEMA_VERSION:
+                problems.append(f"{path}, line {number}: schema version {version} is newer than this bench; skipped.")
+                continue
+            row = Row.model_validate(content)
+        except (ValueError, RecursionError, ValidationError):
+            problems.append(f"{path}, line {number}: not a whole row; skipped.")
+            continue
+        rows.setdefault(row.id, row)
+    return sorted(rows.values(), key=lambda row: row.created), problems

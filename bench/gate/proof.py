@@ -1,0 +1,67 @@
+"""What the experiment on the gate leaves behind: `results/gate_proof/proof.json`.
+
+Regressions planted in copies of the source, and unchanged reruns, each judged by the gate against one baseline.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UserError
+from bench.record import Environment, write_atomically
+
+FILE = "proof.json"
+
+
+class Trial(BaseModel):
+    """One ci study and what the gate said of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    planted: str | None = Field(None, description="in words; absent for an unchanged rerun")
+    slows: bool = Field(False, description="only speed can show the plant")
+    status: int | None = Field(None, description="the gate's exit status; absent where the study itself broke down")
+    findings: list[str] = Field(description="the worst few, in words")
+    findings_total: int
+    speed: dict[str, float] = Field({}, description="`METHOD FIGURE` -> median over the baseline's")
+
+    @property
+    def alarm(self) -> bool:
+        """Whether CI would have failed."""
+        return self.status != 0
+
+
+class Proof(BaseModel):
+    """All trials against one baseline."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = 1
+    study: str
+    created: str
+    git_commit: str | None = None
+    command: str
+    environment: Environment
+    side_by_side: int = Field(description="trials run at once, each the other's load")
+    trials: list[Trial]
+
+    def of(self, planted: bool, slows: bool = False) -> list[Trial]:
+        """The trials with or without a plant; of planted ones, those that slow or those that do not."""
+        return [t for t in self.trials if (t.planted is not None) == planted and t.slows == slows]
+
+
+def save_proof(proof: Proof, folder: Path) -> None:
+    """Write `proof.json` into `folder`, atomically."""
+    write_atomically(folder / FILE, proof.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+
+def load_proof(path: Path) -> Proof:
+    """Read `proof.json`; raises UserError where it is not one."""
+    try:
+        return Proof.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}.") from error

@@ -1,0 +1,194 @@
+"""One side of a comparison: a folder of records as figures, each with its interval or its samples.
+
+Reads records and `ci.json` alone, and imports no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from bench.ci import FILE, CiStudy, load_ci
+from bench.errors import UserError
+from bench.gate.rules import LOSS_CURVE, rule_of
+from bench.record import Environment, Record, Timing, load_record
+
+_NORMAL = 1.959964  # standard errors in half a 95 % interval
+
+
+class NoDataError(UserError):
+    """There is nothing to compare."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value; its 95 % interval, or the samples it is the median of, where there are any."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    samples: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Side:
+    """The figures of one folder: (method, figure) -> value. `broken`: what cannot be relied on, a line each."""
+
+    folder: Path
+    study: str
+    created: str
+    commit: str | None
+    environment: Environment | None
+    figures: dict[tuple[str, str], Figure]
+    configs: dict[str, dict[str, Any]]
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def machine(self) -> str:
+        """Equal for studies whose speed may be compared: the same processor and as many threads."""
+        if self.environment is None:
+            return "unknown"
+        parts = (self.environment.device, self.environment.device_name, str(self.environment.threads))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+    @property
+    def machine_name(self) -> str:
+        """The machine in words."""
+        if self.environment is None:
+            return "unknown"
+        threads = self.environment.threads
+        return f"{self.environment.device_name}, {threads} thread{'s' * (threads != 1)}"
+
+
+def read_side(folder: Path) -> Side:
+    """Read a study's folder: the runs that `ci.json` names, or every record there is.
+
+    Raises UserError where there is no such folder, NoDataError where it holds no record. A record that is broken,
+    missing, diverged or failed its audit is named in `broken`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder of results.")
+    broken: list[str] = []
+    study = _study(folder, broken)
+    records: dict[str, Record] = {}
+    figures: dict[tuple[str, str], Figure] = {}
+    for name, path in _named(folder, study, broken):
+        try:
+            record = load_record(path)
+        except UserError as error:
+            broken.append(str(error))
+            continue
+        method = name or _label(record, records)
+        records[method] = record
+        broken += [f"{method}: {fault}" for fault in _faults(record)]
+        for figure, value in (*_figures(record), *_curve(path.with_name("steps.csv"), broken)):
+            figures[method, figure] = value
+    if not records and not broken:
+        raise NoDataError(f"{folder} holds no record.json.")
+    for method, speeds in (study.speed if study else {}).items():
+        for name, samples in speeds.items():
+            if samples:
+                figures[method, f"speed.{name}"] = _sampled(samples)
+    for method, name in [key for key, figure in figures.items() if not isfinite(figure.value)]:
+        broken.append(f"{method}, {name}: not a number.")
+        del figures[method, name]
+    first = next(iter(records.values()), None)
+    return Side(
+        folder=folder,
+        study=study.name if study else first.run.name if first else folder.name,
+        created=study.created if study else max((record.run.created for record in records.values()), default=""),
+        commit=study.git_commit if study else first.run.git_commit if first else None,
+        environment=study.environment if study else first.environment if first else None,
+        figures=figures,
+        configs={method: record.config for method, record in records.items()},
+        broken=broken,
+    )
+
+
+def _study(folder: Path, broken: list[str]) -> CiStudy | None:
+    if not (folder / FILE).exists():
+        return None
+    try:
+        return load_ci(folder / FILE)
+    except UserError as error:
+        broken.append(str(error))
+        return None
+
+
+def _named(folder: Path, study: CiStudy | None, broken: list[str]) -> Iterator[tuple[str | None, Path]]:
+    """Methods and their records' paths; without `ci.json` the records themselves tell the method."""
+    if study is None:
+        yield from ((None, path) for path in sorted(folder.glob("**/record.json")))
+        return
+    for method, run_id in study.runs.items():
+        if Path(run_id).name != run_id:  # a name is never followed elsewhere
+            broken.append(f"{folder / FILE}: {run_id!r} is not the name of a run's folder.")
+        else:
+            yield method, folder / run_id / "record.json"
+
+
+def _label(record: Record, taken: Container[str]) -> str:
+    """METHOD or METHOD/VARIANT, with the seed; with the run's id where that is not enough."""
+    method = f"{record.method}/{record.variant}" if record.variant else record.method
+    label = f"{method},seed{record.run.seed}"
+    return label if label not in taken else f"{label},{record.run.id}"
+
+
+def _faults(record: Record) -> Iterator[str]:
+    if record.run.status != "finished":
+        yield f"{record.run.status.replace('_', ' ')}: {record.run.message or 'no more is known'}."
+    elif record.causality is None:
+        yield "its causality was not audited."
+    elif not record.causality.passed:
+        change, tolerance = record.causality.max_abs_logit_change, record.causality.tolerance
+        yield f"failed its causality audit: logits change by {change:.2g}, {tolerance:.2g} is allowed."
+
+
+def _figures(record: Record) -> Iterator[tuple[str, Figure]]:
+    """Every figure that has a rule, with its interval where the record has one."""
+    flat = dict(_flat(record.model_dump(exclude_none=True, exclude={"config"})))
+    for name, value in flat.items():
+        rule = rule_of(name)
+        if rule is None or rule.sampled:
+            continue
+        stderr = flat.get(f"{name}_stderr")
+        half = _NORMAL * stderr if stderr is not None else None
+        yield name, Figure(value, *((value - half, value + half) if half is not None else (None, None)))
+
+
+def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """`a.b.c` -> number; points of decoding are named by their batch size."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(part, list):
+        for each in part:
+            if isinstance(each, dict) and "batch_size" in each:
+                yield from _flat(each, f"{prefix}.{each['batch_size']}")
+    elif isinstance(part, int | float) and not isinstance(part, bool):
+        yield prefix, float(part)
+
+
+def _curve(path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
+    """The training loss at a few steps, early ones most: there, a change has not yet been amplified."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            losses = {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+    except OSError:
+        return  # a figure that is missing on one side is a finding of its own
+    except (KeyError, TypeError, ValueError):
+        broken.append(f"{path} is not a whole log of steps.")
+        return
+    for step in LOSS_CURVE:
+        if step in losses:
+            yield f"loss_curve.{step}", Figure(losses[step])
+
+
+def _sampled(samples: list[float]) -> Figure:
+    middle = Timing.of(samples)
+    return Figure(middle.median, middle.low, middle.high, tuple(samples))

@@ -1,0 +1,130 @@
+"""The page of the experiment on the gate: what it caught, what it missed, and how often it cried wolf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.gate.proof import Proof, Trial
+from bench.gate.rules import EFFECT, words
+from bench.record import write_atomically
+from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
+from bench.report.formats import percent
+from bench.report.render import render
+from bench.report.tables import Table
+
+
+@dataclass(frozen=True)
+class ProofBar:
+    """A bar of the experiment: of `trials`, at least (or at most) `limit` have to raise an alarm."""
+
+    figure: str
+    trials: list[Trial]
+    limit: int
+    at_most: bool = False
+
+    @property
+    def alarms(self) -> int:
+        return sum(trial.alarm for trial in self.trials)
+
+    @property
+    def met(self) -> bool:
+        return self.alarms <= self.limit if self.at_most else self.alarms >= self.limit
+
+
+def bars(proof: Proof) -> list[ProofBar]:
+    """All planted deterministic regressions, nine of ten slow-downs, and at most one false alarm in a hundred."""
+    planted, slower, reruns = proof.of(True), proof.of(True, slows=True), proof.of(False)
+    return [
+        ProofBar("planted regressions caught", planted, len(planted)),
+        ProofBar("steps 10 % slower, caught", slower, -(-9 * len(slower) // 10)),
+        ProofBar("false alarms in unchanged reruns", reruns, max(1, len(reruns) // 100), at_most=True),
+    ]
+
+
+def missed(proof: Proof) -> bool:
+    """Whether a bar is."""
+    return not all(bar.met for bar in bars(proof))
+
+
+def write_proof(proof: Proof, reports: Path) -> Path:
+    """Write `index.html`, `report.md`, the figure and the tables below `reports`; returns the page."""
+    folder = reports / proof.study
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "tables").mkdir(exist_ok=True)
+    drawing, tables = _spread_figure(proof), [_bars_table(proof), _planted_table(proof), _alarms_table(proof)]
+    write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
+    for table in tables:
+        write_atomically(folder / "tables" / f"{table.name}.csv", table.data.to_csv(index=False, lineterminator="\n"))
+    for template, name in (("proof.md", "report.md"), ("proof.html", "index.html")):
+        write_atomically(folder / name, render(template, proof=proof, tables=tables, drawing=drawing))
+    return folder / "index.html"
+
+
+def _bars_table(proof: Proof) -> Table:
+    rows = [
+        [bar.figure, f"{bar.alarms} of {len(bar.trials)}", f"{'at most' if bar.at_most else 'at least'} {bar.limit}",
+         "met" if bar.met else "missed"]
+        for bar in bars(proof)
+    ]  # fmt: skip
+    data = pd.DataFrame(rows, columns=["figure", "measured", "bar", "outcome"])
+    caption = "An alarm is an exit status of the gate other than 0: regressed, or a record that failed its audit."
+    return Table("bars", caption, ["figure", "measured", "bar", ""], rows, data)
+
+
+def _planted_table(proof: Proof) -> Table:
+    planted = [*proof.of(True), *proof.of(True, slows=True)]
+    rows = [
+        [trial.name, trial.planted or "", "caught" if trial.alarm else "missed", f"{trial.findings_total:,}",
+         trial.findings[0] if trial.findings else ""]
+        for trial in planted
+    ]  # fmt: skip
+    caption = "What was planted, one at a time, into a copy of the source, and the worst that the gate found."
+    return Table("planted", caption, ["", "planted", "", "findings", "the worst"], rows, _frame(planted))
+
+
+def _alarms_table(proof: Proof) -> Table:
+    reruns = proof.of(False)
+    rows = [[trial.name, "; ".join(trial.findings)] for trial in reruns if trial.alarm]
+    caption = "Unchanged reruns that raised an alarm, with all that was found; nothing here is what one wants to see."
+    return Table("false_alarms", caption, ["", "findings"], rows, _frame(reruns))
+
+
+def _frame(trials: list[Trial]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"trial": t.name, "planted": t.planted, "status": t.status, "findings": t.findings_total,
+          "worst": t.findings[0] if t.findings else None} | t.speed for t in trials]
+    )  # fmt: skip
+
+
+@styled
+def _spread_figure(proof: Proof) -> Drawing:
+    """Where each speed ratio came to lie over the baseline's: unchanged reruns, and slowed ones."""
+    names = list(dict.fromkeys(name for trial in proof.trials for name in trial.speed))
+    figure, axes = canvas(height=0.9 + 0.34 * max(1, len(names)))
+    slower = method_colours(["mod"])["mod"]
+    groups = ((proof.of(False), MUTED, "unchanged", -0.16), (proof.of(True, slows=True), slower, "10 % slower", 0.16))
+    for trials, colour, label, shift in groups:
+        for row, name in enumerate(names):
+            values = np.array([trial.speed[name] - 1 for trial in trials if name in trial.speed])
+            axes.scatter(values, np.full(len(values), row + shift), s=9, color=colour, alpha=0.6, linewidths=0)
+        axes.scatter([], [], s=9, color=colour, label=label)
+    axes.axvline(EFFECT, color=MUTED, linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(names)), [_told(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
+    axes.set_xlabel("median over the baseline’s")
+    axes.legend()
+    return finish(
+        figure, "speed", "Speed, trial by trial", "Median speed ratio of each trial over the baseline's.",
+        "A dot: a trial. Right of the dashed line a slow-down is told, if the test agrees. A plant slows the methods "
+        "of one kind, or all, which only the step over matrix products can show.",
+    )  # fmt: skip
+
+
+def _told(name: str) -> str:
+    method, figure = name.split(" ", 1)
+    return f"{method}: {words('speed.' + figure.removeprefix('speed.'))}"

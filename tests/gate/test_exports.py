@@ -1,0 +1,146 @@
+"""The verdict in other tools' formats, read back by independent parsers or by the other tool's documented checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from gate_studies import change, change_speed, write_study
+from junitparser import Error, Failure, JUnitXml
+from markdown_it import MarkdownIt
+from report_records import make_record
+
+from bench.gate.__main__ import main
+from bench.gate.compare import compare
+from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
+from bench.gate.read import read_side
+
+HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone \x1b[31m\x00 **b** </table>"
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> tuple[Path, Path]:
+    record = make_record(name="ci")
+    return write_study(tmp_path / "base", record, seed=1), write_study(tmp_path / "now", record, seed=2)
+
+
+@pytest.fixture
+def verdict(studies):
+    """A regression, an improvement, a vanished and a new figure, a slower step."""
+    change(studies[1], "mod-seed0", quality__val_loss_nats=2.5, routing__predictor_accuracy=None)
+    change(studies[1], "dense-seed0", quality__val_loss_nats=1.5)
+    change(studies[0], "dense-seed0", memory=None)
+    change_speed(studies[1], "mod", 1.2)
+    return compare(*(read_side(folder) for folder in studies))
+
+
+def named(folder: Path, name: str) -> None:
+    """Give the method mod another name."""
+    content = json.loads((folder / "ci.json").read_text(encoding="utf-8"))
+    for part in ("runs", "speed"):
+        content[part][name] = content[part].pop("mod")
+    (folder / "ci.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_json_says_all(verdict):
+    content = json.loads(json_text(verdict))
+    assert (content["verdict"], content["status"]) == ("regressed", 1)
+    assert [(f["kind"], f["method"], f["figure"]) for f in content["findings"]] == [
+        (f.kind, f.method, f.figure) for f in verdict.findings
+    ]
+    assert {f["kind"] for f in content["findings"]} == {"regressed", "improved", "vanished", "new"}
+
+
+def test_junit_is_read_by_a_junit_parser(verdict):
+    suites = JUnitXml.fromstring(junit(verdict).encode())
+    cases = {(suite.name, case.name): case.result for suite in suites for case in suite}
+    failed = {key for key, result in cases.items() if any(isinstance(each, Failure) for each in result)}
+    assert failed == {(f.method, f.words) for f in verdict.findings if f.fails}
+    assert len(cases) == len({*verdict.baseline.figures, *verdict.current.figures})
+    for suite in suites:
+        counted = (suite.tests, suite.failures, suite.errors, suite.skipped)
+        suite.update_statistics()
+        assert counted == (suite.tests, suite.failures, suite.errors, suite.skipped)
+
+
+def test_broken_records_are_junit_errors(studies):
+    change(studies[1], "mod-seed0", causality__passed=False)
+    broken = compare(*(read_side(folder) for folder in studies))
+    suites = JUnitXml.fromstring(junit(broken).encode())
+    errors = [case for suite in suites for case in suite if any(isinstance(each, Error) for each in case.result)]
+    assert len(errors) == len(broken.broken) == 1
+
+
+def test_bencher_has_a_benchmark_a_method_and_bounds_around_values(verdict):
+    content = json.loads(bencher(verdict))
+    assert set(content) == {"dense", "mod"}
+    for measures in content.values():
+        for metric in measures.values():
+            assert set(metric) <= {"value", "lower_value", "upper_value"}
+            assert metric.get("lower_value", metric["value"]) <= metric["value"]
+            assert metric["value"] <= metric.get("upper_value", metric["value"])
+    assert "upper_value" in content["mod"]["speed.train_step_over_dense"]
+
+
+def test_github_action_benchmark_gets_a_file_a_direction(verdict):
+    files = {name: json.loads(text) for name, text in github_action_benchmark(verdict).items()}
+    assert set(files) == {"customSmallerIsBetter.json", "customBiggerIsBetter.json"}
+    for entries in files.values():  # what the tool itself checks of such a file, and that names are its keys
+        assert entries and len({entry["name"] for entry in entries}) == len(entries)
+        for entry in entries:
+            assert isinstance(entry["name"], str) and isinstance(entry["unit"], str)
+            assert isinstance(entry["value"], int | float) and not isinstance(entry["value"], bool)
+            assert set(entry) <= {"name", "unit", "value", "range", "extra"}
+    bigger = {entry["extra"] for entry in files["customBiggerIsBetter.json"]}
+    assert bigger and all("acc" in name for name in bigger)
+
+
+def test_markdown_shows_what_fails_and_folds_the_rest(verdict):
+    text = markdown(verdict)
+    assert text.startswith("<!-- bench-gate -->\n## bench: ❌ regressed\n")
+    above, folded = text.split("<details>")
+    assert "| regressed | mod | held-out loss, nats a token | 2 | 2.5 | +25 % |" in above
+    assert "| improved | dense | held-out loss" in folded and "| new | dense |" in folded
+    assert "--accept" in above
+
+
+def test_markdown_without_findings_is_short(studies):
+    text = markdown(compare(*(read_side(folder) for folder in studies)))
+    assert "fine" in text and "|" not in text and "--accept" not in text
+
+
+def test_hostile_names_stay_plain_text(studies):
+    for folder in studies:
+        named(folder, HOSTILE)
+    change(studies[1], "mod-seed0", quality__val_loss_nats=2.5)
+    verdict = compare(*(read_side(folder) for folder in studies))
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(markdown(verdict))
+    assert html.count("<table>") == 1 and html.count("<tr>") == 2
+    for harmful in ("<script", "<img", "<code>x", "<strong>", "@someone", "\x1b"):
+        assert harmful not in html
+    suites = JUnitXml.fromstring(junit(verdict).encode())
+    assert any("<script>alert(1)</script>" in suite.name for suite in suites)
+    for text in (json_text(verdict), bencher(verdict), *github_action_benchmark(verdict).values()):
+        assert json.dumps(HOSTILE, ensure_ascii=False)[1:-1] in text
+
+
+def test_markdown_fits_into_a_comment_and_says_what_it_left_out(studies):
+    for folder, value in zip(studies, (1.0, 2.0), strict=True):
+        tasks = {f"task_{n}_{'x' * 60}": {"bits_per_byte": value} for n in range(900)}
+        change(folder, "mod-seed0", lm_eval=tasks)
+    text = markdown(compare(*(read_side(folder) for folder in studies)))
+    assert len(text) < 65_536
+    shown = text.count("\n| regressed |")
+    assert f"… and {900 - shown} more." in text and shown > 100
+
+
+def test_the_command_writes_every_file(studies, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [str(folder) for folder in studies]
+    for name in ("json", "markdown", "junit", "bencher"):
+        words += [f"--{name}", str(out / name)]
+    assert main([*words, "--github-action-benchmark", str(out / "gab")]) == 0
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {
+        "json", "markdown", "junit", "bencher", "customSmallerIsBetter.json", "customBiggerIsBetter.json",
+    }  # fmt: skip

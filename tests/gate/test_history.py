@@ -1,0 +1,127 @@
+"""The history: appended to by many, read back whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gate_studies import change, write_study
+from report_records import make_record
+
+from bench.errors import UserError
+from bench.gate.__main__ import main
+from bench.gate.history import FILE, Row, append, read
+
+
+def row(number: int = 0, **changes) -> Row:
+    parts = {
+        "created": f"2026-11-01T00:00:{number % 60:02}+00:00", "study": "ci", "machine": "0a1b2c3d",
+        "machine_name": "a CPU, 1 thread", "verdict": "fine", "figures": {"mod quality.val_loss_nats": [1.5 + number]},
+    }  # fmt: skip
+    return Row(**(parts | changes))
+
+
+def test_what_is_appended_is_read_back_oldest_first(tmp_path: Path):
+    rows = [row(number) for number in (2, 0, 1)]
+    for each in rows:
+        append(each, tmp_path)
+    found, problems = read(tmp_path)
+    assert (found, problems) == ([rows[1], rows[2], rows[0]], [])
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bench.gate.history import Row, append
+folder, writer, lines = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for number in range(lines):
+    figures = {f"mod figure.{n}": [float(number), 0.0, 1.0] for n in range(400)}
+    append(Row(created="2026", commit=f"{writer}-{number}", study="ci", machine="m", machine_name="n", verdict="fine",
+               figures=figures), folder)
+    print(number, flush=True)
+"""
+
+
+def test_writers_side_by_side_lose_nothing(tmp_path: Path):
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(n), "25"],
+                                stdout=subprocess.DEVNULL) for n in range(4)]  # fmt: skip
+    assert [writer.wait() for writer in writers] == [0] * 4
+    found, problems = read(tmp_path)
+    assert problems == []
+    assert {each.commit for each in found} == {f"{writer}-{number}" for writer in range(4) for number in range(25)}
+
+
+def test_a_killed_writer_costs_at_most_its_own_line(tmp_path: Path):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), "killed", "100000"],
+                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert writer.stdout is not None
+    for line in writer.stdout:
+        if int(line) >= 5:
+            os.kill(writer.pid, signal.SIGKILL)
+            break
+    writer.wait()
+    written = len(read(tmp_path)[0])
+    assert written >= 6
+    append(row(), tmp_path)
+    assert len(read(tmp_path)[0]) == written + 1
+
+
+def test_a_torn_line_is_ended_by_the_next_and_named(tmp_path: Path):
+    append(row(1), tmp_path)
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole + whole[: len(whole) // 2])
+    append(row(2), tmp_path)
+    found, problems = read(tmp_path)
+    assert [each.figures["mod quality.val_loss_nats"] for each in found] == [[2.5], [3.5]]
+    assert len(problems) == 1 and "line 2" in problems[0]
+
+
+def test_merged_branches_keep_every_row_once(tmp_path: Path):
+    append(row(1), tmp_path)
+    common = (tmp_path / FILE).read_text(encoding="utf-8")
+    ours, theirs = (json.dumps(row(n).model_dump(exclude_none=True)) + "\n" for n in (3, 2))
+    (tmp_path / FILE).write_text(common + ours + common + theirs, encoding="utf-8")
+    assert [each.created[-8:-6] for each in read(tmp_path)[0]] == ["01", "02", "03"]
+
+
+def test_rows_of_a_newer_schema_and_nonsense_are_named_and_skipped(tmp_path: Path):
+    append(row(1), tmp_path)
+    with open(tmp_path / FILE, "a", encoding="utf-8") as file:
+        file.write('{"schema_version": 2}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
+    found, problems = read(tmp_path)
+    assert len(found) == 1
+    assert [problem.split("line ")[1][0] for problem in problems] == ["2", "3", "4", "6"]
+
+
+def test_no_history_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match="cannot read"):
+        read(tmp_path)
+
+
+def test_the_gate_appends_what_it_judged(tmp_path: Path, capsys):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, seed=3)
+    change(now, "mod-seed0", quality__val_loss_nats=2.5)
+    words = [str(base), str(now), "--history", str(tmp_path / "history"), "--link", "https://ci.example/7"]
+    assert main(words) == 1
+    assert main(words) == 1
+    found, _ = read(tmp_path / "history")
+    assert len(found) == 2 and found[0].id != found[1].id
+    assert (found[0].verdict, found[0].commit, found[0].link) == ("regressed", "abc1234", "https://ci.example/7")
+    assert found[0].findings == ["mod quality.val_loss_nats: regressed"]
+    value, low, high = found[0].figures["mod quality.val_loss_nats"]
+    assert (value, round(high - low, 4)) == (2.5, round(2 * 1.959964 * 0.02, 4))
+    assert len(found[0].figures["mod speed.train_step_over_dense"]) == 3
+
+
+def test_a_history_that_cannot_be_written_is_wrong_use(tmp_path: Path, capsys):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record)
+    (tmp_path / "history").write_text("a file", encoding="utf-8")
+    assert main([str(base), str(now), "--history", str(tmp_path / "history")]) == 2
+    assert "cannot write" in capsys.readouterr().err
