@@ -43,6 +43,16 @@ class Row(BaseModel):
     )
 
 
+def _fault(line: str) -> str:
+    """Why a line is no row: a newer bench wrote it, or it is not whole."""
+    try:
+        version = json.loads(line).get("schema_version")
+    except (ValueError, AttributeError, RecursionError):
+        version = None
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    return f"schema version {version} is newer than this bench" if newer else "not a whole row"
+
+
 def row_of(verdict: Verdict, link: str | None) -> Row:
     """The current side of a verdict as a row; the figures of broken records are left out."""
     current = verdict.current
@@ -112,14 +122,12 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
-            version = content.get("schema_version") if isinstance(content, dict) else None
-            if isinstance(version, int) and version > SCHEMA_VERSION:
-                problems.append(f"{path}, line {number}: schema version {version} is newer than this bench; skipped.")
-                continue
-            row = Row.model_validate(content)
-        except (ValueError, RecursionError, ValidationError):
-            problems.append(f"{path}, line {number}: not a whole row; skipped.")
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            problems.append(f"{path}, line {number}: {_fault(line)}; skipped.")
+            continue
+        if row.schema_version > SCHEMA_VERSION:
+            problems.append(f"{path}, line {number}: {_fault(line)}; skipped.")
             continue
         rows.setdefault(row.id, row)
     return sorted(rows.values(), key=lambda row: row.created), problems
