@@ -35,7 +35,9 @@ class LearningRate(_Part):
     """A method's learning-rate rule: lr_at_128 x sqrt(128 / d_model)."""
 
     lr_at_128: float
-    status: str = Field(description="fitted | edge (the best is the lowest or highest tried) | given (no sweep)")
+    status: str = Field(
+        description="fitted | tried (no minimum could be fitted) | edge (the best is the lowest or highest tried) | given (no sweep)"
+    )
     tried: list[Tried]
 
 

@@ -146,3 +146,12 @@ def test_too_few_rates_leave_the_given_one_and_diverged_runs_do_not_count():
     rule = settle(jobs, lambda c: None if c.train.lr_at_128 == 4e-3 else loss(c), 3e-3)
     assert (rule.status, rule.lr_at_128) == ("fitted", pytest.approx(1e-3, rel=0.01))
     assert sum(each.val_loss_nats is None for each in rule.tried) == 2
+
+
+def test_a_parabola_that_opens_downwards_leaves_the_best_rate_tried():
+    made = grid()
+    jobs, _ = sweep(made, best=1e-3, multiples=(1, 2, 4, 8))
+    losses = dict(zip([id(job.config) for job in jobs],
+                      [1.553, 1.473, 1.495, 1.499, 1.754, 1.679, 1.961, 1.788], strict=True))  # fmt: skip
+    rule = settle(jobs, lambda config: losses[id(config)], 5e-3)
+    assert (rule.lr_at_128, rule.status) == (2e-3, "tried")

@@ -1,7 +1,8 @@
 """The learning-rate rule of each method, from a small sweep at the smallest budget.
 
 The rule is lr = lr_at_128 x sqrt(128 / d_model); the sweep finds lr_at_128 for each method. Loss is taken as a
-parabola in log lr, the same for both sizes of the sweep but for its level.
+parabola in log lr, the same for both sizes of the sweep but for its level; where that has no minimum among the rates
+tried, the rate of the lowest mean loss is taken.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def settle(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
 
 
 def _lowest(tried: Sequence[Tried]) -> tuple[float, str]:
+    """The minimum of the parabola where it lies between the rates tried, or else the best of those."""
     shapes = sorted({(each.n_layers, each.d_model) for each in tried})
     z = np.log([each.lr_at_128 for each in tried])
     centre = z.mean()
@@ -40,7 +42,14 @@ def _lowest(tried: Sequence[Tried]) -> tuple[float, str]:
     design = np.column_stack([np.array(levels), z - centre, (z - centre) ** 2])
     losses = np.array([each.val_loss_nats for each in tried])
     *_, slope, bend = np.linalg.lstsq(design, losses, rcond=None)[0]
-    low, high = float(z.min()), float(z.max())
-    at = centre - slope / (2 * bend) if bend > 0 else (low if slope > 0 else high)
-    inside = low < at < high
-    return float(np.exp(np.clip(at, low, high))), "fitted" if inside else "edge"
+    rates = sorted({each.lr_at_128 for each in tried})
+    whole = [rate for rate in rates if sum(each.lr_at_128 == rate for each in tried) == len(shapes)]  # none diverged
+    best = min(whole or rates, key=lambda rate: _mean_loss(tried, rate))
+    at = float(np.exp(centre - slope / (2 * bend))) if bend > 0 else best
+    if best in (rates[0], rates[-1]):
+        return best, "edge"
+    return (at, "fitted") if bend > 0 and rates[0] < at < rates[-1] else (best, "tried")
+
+
+def _mean_loss(tried: Sequence[Tried], rate: float) -> float:
+    return float(np.mean([each.val_loss_nats for each in tried if each.lr_at_128 == rate]))
