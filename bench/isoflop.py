@@ -36,7 +36,7 @@ class LearningRate(_Part):
 
     lr_at_128: float
     status: str = Field(
-        description="fitted | tried (no minimum could be fitted) | edge (the best is the lowest or highest tried) | given (no sweep)"
+        description="fitted | tried (no minimum to fit: the best rate tried) | edge (that is an end) | given (no sweep)"
     )
     tried: list[Tried]
 
