@@ -113,10 +113,9 @@ def _check_shape(config: RunConfig) -> None:
             f"train.micro_batch_size={train.micro_batch_size} does not divide train.batch_size={train.batch_size}; "
             f"one of {_divisors(train.batch_size)} would."
         )
-    if config.name is not None and (not config.name or set(config.name) & set('/\\:*?"<>|') or config.name[0] == "."):
-        raise UserError(
-            f'name={config.name!r} must be a plain folder name, without / \\ : * ? " < > | or a leading dot.'
-        )
+    for key, name in (("name", config.name), ("study.name", config.study.name if config.study else None)):
+        if name is not None and (not name or set(name) & set('/\\:*?"<>|') or name[0] == "."):
+            raise UserError(f'{key}={name!r} must be a plain folder name, without / \\ : * ? " < > | or a leading dot.')
 
 
 def _require(config: RunConfig, key: str, holds, allowed: str) -> None:

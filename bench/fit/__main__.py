@@ -14,6 +14,9 @@ from pathlib import Path
 
 from bench.errors import UserError
 
+_WRITTEN = ("fit.json", "fit.svg", "fit.md")
+_FEWEST = 100  # resamples that a 95 % interval can be read off
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, write, print the table; returns the exit status."""
@@ -22,8 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind the intervals (1000)")
     options = parser.parse_args(arguments)
     try:
-        if options.bootstraps < 0:
-            raise UserError(f"--bootstraps {options.bootstraps} is not allowed: it must be 0 or more.")
+        if options.bootstraps != 0 and options.bootstraps < _FEWEST:
+            raise UserError(
+                f"--bootstraps {options.bootstraps} is not allowed: {_FEWEST} at least, or 0 for no interval."
+            )
+        if options.points.name in _WRITTEN:
+            raise UserError(f"{options.points} would be written over: give the points another name.")
         _fit(options.points, options.bootstraps)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -78,10 +78,11 @@ def fit(points: Points, bootstraps: int = 1000, seed: int = 0) -> Fits:
             own = points.of(name)
             n, d, loss = (own[column].to_numpy(dtype=float) for column in ("params", "tokens", "loss"))
             parametric[name] = fit_parametric(n, d, loss, bootstraps, rng, bar.update)
+    reference = next((name for name in optima if name.lower() == _REFERENCE), None)
     equivalents = {
-        name: _equivalents(own, optima[_REFERENCE])
+        name: _equivalents(own, optima[reference])
         for name, own in optima.items()
-        if _REFERENCE in optima and name != _REFERENCE
+        if reference is not None and name != reference
     }
     return Fits(optima, parametric, equivalents, [*points.notes, *_remarks(optima, parametric)])
 
@@ -103,7 +104,9 @@ def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | No
         for name, own in optima.items()
         if len(own.log_flops) < 2
     ]
-    dense = optima.get(_REFERENCE)
+    dense = next((own for name, own in optima.items() if name.lower() == _REFERENCE), None)
+    if dense is None and len(optima) > 1:
+        notes.append("no method is called dense: no dense-equivalent compute.")
     if dense is not None and len(dense.loss) > 1 and not np.all(np.diff(dense.loss) < 0):
         notes.append("no dense-equivalent compute: dense's own optima do not get better with more FLOPs.")
     return notes + [

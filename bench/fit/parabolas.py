@@ -27,11 +27,14 @@ class Estimate:
 
     @classmethod
     def of(cls, value: float, draws: np.ndarray | None) -> Estimate:
-        """`draws`: bootstrap estimates; those that are not finite count as beyond both ends."""
-        if draws is None or not len(draws) or np.isfinite(draws).mean() < COVERAGE:
+        """`draws`: bootstrap estimates; NaNs count as beyond both ends, so that many of them leave no interval."""
+        if draws is None or not len(draws):
             return cls(float(value))
         tail = 100 * (1 - COVERAGE) / 2
-        low, high = np.nanpercentile(draws[np.isfinite(draws)], [tail, 100 - tail])
+        low = np.percentile(np.where(np.isnan(draws), -np.inf, draws), tail, method="higher")
+        high = np.percentile(np.where(np.isnan(draws), np.inf, draws), 100 - tail, method="lower")
+        if np.isnan(draws).any() and not (np.isfinite(low) and np.isfinite(high)):
+            return cls(float(value))
         return cls(float(value), float(low), float(high))
 
 

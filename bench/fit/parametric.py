@@ -19,7 +19,7 @@ from bench.fit.parabolas import Estimate
 _DELTA = 1e-3
 _EXPONENTS = np.linspace(0.05, 1.2, 12)
 _STARTS = 8
-_FEWEST = 6  # one more than there are parameters
+_FEWEST = 10  # twice as many as there are parameters
 _SAME_DIRECTION = 0.99  # correlation of log params and log tokens beyond which they are one variable
 _STARTS_FROM = 400  # points: the starts need no more
 

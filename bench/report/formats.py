@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 DASH = "–"
 MINUS = "−"  # U+2212, as wide as a plus sign
@@ -60,6 +61,17 @@ def percent(value: float | None, digits: int = 1) -> str:
 def times(value: float | None) -> str:
     """A ratio, such as a speed-up."""
     return DASH if value is None else decimal(value, 2) + "×" * math.isfinite(value)
+
+
+def with_interval(value: float, low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """A value and its interval, of which an end may be infinite, or 0 where `write` is `times`: open."""
+    if low is None or high is None:
+        return write(value)
+    if math.isinf(high):
+        return f"{write(value)} ({write(low)} or more)"
+    if math.isinf(low) or (write is times and low == 0.0):
+        return f"{write(value)} ({write(high)} or less)"
+    return f"{write(value)} ({write(low)} to {write(high)})"
 
 
 def mebibytes(value: float | None) -> str:

@@ -140,7 +140,7 @@ def test_the_command_writes_what_it_promises(tmp_path, capsys):
     frame = pd.concat([_points(noise=0.002, seeds=2), _points(noise=0.002, seeds=2, method="a|b<c>", better=1.5)])
     frame["tokens"] = frame["flops"] / (6 * frame.pop("params"))
     frame.to_csv(path, index=False)
-    assert main([str(path), "--bootstraps", "40"]) == 0
+    assert main([str(path), "--bootstraps", "100"]) == 0
     found = json.loads((tmp_path / "fit.json").read_text())["methods"]
     assert set(found) == {"dense", "a|b<c>"}
     keys = {"optima", "tokens_exponent", "tokens_coefficient", "params_exponent", "params_coefficient", "parametric"}
@@ -153,3 +153,59 @@ def test_the_command_writes_what_it_promises(tmp_path, capsys):
     assert out.strip() == (tmp_path / "fit.md").read_text().strip()
     assert "a\\|b&lt;c>" in out and "times the FLOPs" in out
     assert main([str(tmp_path / "none.csv")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("method;flops;loss;params\na;1;2;3\n", "separated by commas"),
+        ("method,flops,loss,params\n", "no row"),
+        ("method,flops,loss\na,1,2\n", "params or tokens"),
+    ],
+)
+def test_files_of_no_use_are_told_why(tmp_path, text, told):
+    (tmp_path / "points.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=told):
+        read_points(tmp_path / "points.csv")
+
+
+def test_any_name_is_a_name_and_line_breaks_in_it_are_not(tmp_path):
+    frame = pd.concat([_points(method="NA"), _points(method="None"), _points(method="a\nb")])
+    frame.to_csv(tmp_path / "points.csv", index=False)
+    points = read_points(tmp_path / "points.csv")
+    assert points.methods == ["NA", "None", "a b"] and len(points.frame) == len(frame)
+
+
+def test_values_beyond_reason_are_left_out_and_named():
+    frame = _points()
+    frame.loc[0, "flops"], frame.loc[1, "loss"] = 1e-300, 1e300
+    points = check_points(frame, "x")
+    assert len(points.frame) == len(frame) - 2 and "line 2, 3" in points.notes[0]
+
+
+def test_budgets_that_drift_do_not_merge_into_one():
+    frame = pd.DataFrame({"method": "dense", "flops": 1e18 * 1.009 ** np.arange(100), "loss": 2.0, "params": 1e8})
+    assert check_points(frame, "x").frame["budget"].nunique() >= 50
+
+
+def test_columns_in_other_units_are_asked_about():
+    frame = _points()
+    frame["tokens"] = 5.0
+    assert any("another unit" in note for note in check_points(frame, "x").notes)
+
+
+def test_dense_is_the_reference_however_it_is_written():
+    frame = pd.concat([_points(method="Dense"), _points(method="mod", better=2.0)])
+    assert list(fit(check_points(frame, "x"), bootstraps=0).equivalents) == ["mod"]
+    frame = pd.concat([_points(method="base"), _points(method="mod", better=2.0)])
+    assert any("no method is called dense" in note for note in fit(check_points(frame, "x"), bootstraps=0).notes)
+
+
+@pytest.mark.parametrize(
+    "words", [["fit.json"], ["points.csv", "--bootstraps", "5"], ["points.csv", "--bootstraps", "-1"]]
+)
+def test_the_points_are_never_written_over_and_few_resamples_are_refused(tmp_path, words, capsys):
+    _points().to_csv(tmp_path / words[0], index=False)
+    before = (tmp_path / words[0]).read_bytes()
+    assert main([str(tmp_path / words[0]), *words[1:]]) == 2
+    assert (tmp_path / words[0]).read_bytes() == before and "Traceback" not in capsys.readouterr().err

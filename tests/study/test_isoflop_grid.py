@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -108,11 +109,20 @@ def test_diverged_runs_are_never_the_best():
         ("study.grid.tokens_per_param=0", "tokens_per_param"),
         ("study.grid.minutes=-1", "minutes"),
         ("study.grid.rates=[0,1]", "study.grid.rates"),
+        ("study.grid.budgets=[.nan]", "study.grid.budgets"),
+        ("study.grid.budgets=[.inf]", "study.grid.budgets"),
+        ("study.grid.budgets=[2e10,2e10]", "twice"),
+        ("study.grid.methods=[dense,dense]", "twice"),
+        ("study.grid.controls=[[mod,nonsense]]", "nonsense"),
+        ("study.name=../x", "study.name"),
+        ("study.grid.methods=[dense,moe]", "study.grid.shapes holds [2, 20, 2]"),
+        ("study.grid.shapes=[[2,16,1],[2,30,4],[2,32,2]]", "study.grid.shapes holds [2, 30, 4]"),
     ],
 )
 def test_values_that_cannot_work_are_named(override, told):
-    with pytest.raises(UserError, match=told.replace("[", r"\[")):
-        grid(override)
+    more = ["study.grid.controls=[]", "study.grid.shapes=[[2,16,1],[2,20,2],[2,32,2]]"] if "moe]" in override else []
+    with pytest.raises(UserError, match=re.escape(told)):
+        grid(override, *more)
 
 
 def sweep(made: Grid, best: float, multiples=(0.5, 1, 2, 4)):

@@ -1,7 +1,8 @@
 """The popular claims about Mixture-of-Depths, each beside what the study measured of it, and the verdict.
 
-A verdict compares a 95 % interval with the claim: all of it where the claim puts it, the claim holds here; all of it
-elsewhere, it does not; otherwise it cannot be told. A claim about several budgets holds if it does at every one.
+Each 95 % interval agrees with the claim (all of it lies where the claim puts it), contradicts it (all of it lies
+elsewhere), or neither. A claim holds here where all of its intervals agree, and does not where more than half
+contradict; otherwise it cannot be told.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+from scipy import stats
 
 from bench.fit.parabolas import Estimate
-from bench.report.estimate import Estimate as Paired
-from bench.report.estimate import paired_seeds
-from bench.report.formats import percent, power, scaled, signed, times
+from bench.report.formats import percent, power, scaled, signed, times, with_interval
 from bench.report.isoflop.curves import Comparison, Parity
 from bench.report.isoflop.results import Results
+from bench.report.isoflop.seeds import SeedDifference, best_difference, difference
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be told"
 PAPER = "Raposo et al. 2024, arXiv 2404.02258"
@@ -49,6 +49,7 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
     equal_flops = [c for c in compared if c.contract == "train_flops" and c.method == _METHOD]
     parity = [p for p in parities if p.method == _METHOD]
     larger = "isoflop_h200 (1e15 to 3e16 FLOPs a run), then the paper’s own grid (study paper)"
+    harder = "several seeds and larger models, other text; and an intervention, for this is a correlation"
     found = [
         Claim(
             "Better loss than dense at equal training FLOPs, both at their best size.", PAPER,
@@ -84,7 +85,7 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
             *_verdict(_capacities(results)), "a grid of sizes for each capacity",
         ),
         Claim(
-            "A small predictor agrees with top-k on 97 % of tokens and more.", PAPER,
+            "A small predictor agrees with top-k on 97 % of tokens and more (always skipping: 87.5 %).", PAPER,
             *_verdict(_accuracy(results, 0.97)), "it is settled where it was measured; larger models may differ",
         ),
         Claim(
@@ -97,12 +98,15 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
             *_verdict(_bce(results)), "more seeds",
         ),
         Claim(
-            "Sampling steps are upwards of 50 % faster.", PAPER, *_verdict(_decoding(results)),
+            f"Sampling steps are upwards of 50 % faster{_decoded(results)}.", PAPER, *_verdict(_decoding(results)),
             "a GPU, with a kernel that skips rows without a launch for each",
         ),
         Claim(
-            "Hard tokens get more depth.", POPULAR, *_verdict(_difficulty(results)),
-            "larger models, other text; and an intervention, for this is a correlation",
+            "Hard tokens get more depth.", POPULAR, *_verdict(_difficulty(results, others_equal=False)), harder,
+        ),
+        Claim(
+            "Hard tokens get more depth than others of their position, frequency and kind.", POPULAR,
+            *_verdict(_difficulty(results, others_equal=True)), harder,
         ),
         Claim(
             "It holds past 1 B parameters.", POPULAR,
@@ -114,28 +118,29 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
 
 
 def _verdict(evidence: Sequence[Evidence], all_of: bool = True) -> tuple[str, str]:
-    """What was measured, and whether all of it (or, for `up to`, any of it) speaks for the claim."""
+    """What was measured, and what it says of the claim; `all_of` False: of one about the best case."""
     if not evidence:
         return "not measured", OPEN
-    told = "; ".join(each.told for each in evidence)
     answers = [each.speaks for each in evidence]
-    enough, against = (all, any) if all_of else (any, all)
-    if enough(answer is True for answer in answers):
+    agree, contradict = answers.count(True), answers.count(False)
+    told = "; ".join(each.told for each in evidence)
+    if len(evidence) > 1:
+        told = f"{agree} of {len(evidence)} agree, {contradict} contradict: {told}"
+    if agree == len(evidence) or (agree and not all_of):
         return told, HOLDS
-    return told, FAILS if against(answer is False for answer in answers) else OPEN
+    return told, FAILS if 2 * contradict > len(evidence) and (all_of or contradict == len(evidence)) else OPEN
 
 
-def _beyond(value: Estimate | Paired, limit: float) -> bool | None:
+def _beyond(value: Estimate | SeedDifference, limit: float) -> bool | None:
     """Whether all of the interval is below `limit`; False: all of it is above; None: neither, or no interval."""
     if value.low is None or value.high is None:
         return None
     return True if value.high < limit else False if value.low > limit else None
 
 
-def _interval(value: Estimate | Paired, write: Callable[[float], str]) -> str:
-    if value.low is None or value.high is None:
-        return f"{write(value.value)} (no interval)"
-    return f"{write(value.value)} ({write(value.low)} to {write(value.high)})"
+def _interval(value: Estimate | SeedDifference, write: Callable[[float], str]) -> str:
+    text = with_interval(value.value, value.low, value.high, write)
+    return text if value.low is not None else f"{text} (no interval)"
 
 
 def _difference(compared: Comparison, below: float) -> Evidence:
@@ -172,18 +177,6 @@ def _within(budget: float, value: Estimate | None, low: float, high: float) -> E
     return Evidence(f"{where} {_interval(value, times)} dense’s", inside)
 
 
-def seeds_difference(results: Results, method: str, other: str, budget: float) -> Paired | None:
-    """Loss of the best shape of one method minus that of another, paired by seed, with the t interval."""
-    return _paired(results.best(method, budget), results.best(other, budget))
-
-
-def _paired(own: pd.DataFrame, other: pd.DataFrame) -> Paired | None:
-    """Mean difference of the losses over the seeds that both have."""
-    one, two = (runs.set_index("seed")["loss"] for runs in (own, other))
-    seeds = one.index.intersection(two.index)
-    return None if seeds.empty else paired_seeds(list(one[seeds]), list(two[seeds]))
-
-
 def _compounding(results: Results) -> list[Evidence]:
     found = []
     mode = next((name for name in results.methods if name.startswith("mode")), None)
@@ -191,16 +184,16 @@ def _compounding(results: Results) -> list[Evidence]:
         for other in ("moe", _METHOD):
             if mode is None or other not in results.methods:
                 continue
-            value = seeds_difference(results, mode, other, budget)
+            value = best_difference(results, mode, other, budget)
             if value is not None:
                 told = f"{mode} minus {other} at {power(budget)} FLOPs {_interval(value, signed)} nats"
                 found.append(Evidence(told, _beyond(value, 0.0)))
     return found
 
 
-def _control_difference(results: Results, own: str, other: str) -> Paired | None:
-    """Mean loss over the seeds both have, `own` minus `other`; both are queries on the runs."""
-    return _paired(*(results.runs.query(words).drop_duplicates("seed") for words in (own, other)))
+def _control_difference(results: Results, own: str, other: str) -> SeedDifference | None:
+    """Mean loss over seeds, `own` minus `other`; both are queries on the runs."""
+    return difference(results, *(results.runs.query(words).drop_duplicates("seed") for words in (own, other)))
 
 
 def controlled(results: Results) -> tuple[float, str] | None:
@@ -253,10 +246,13 @@ def _capacities(results: Results) -> list[Evidence]:
     return found
 
 
-def _spread(values: np.ndarray) -> Estimate:
-    """Mean over runs, with the range that holds 95 % of them."""
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Estimate(float(values.mean()), float(low), float(high))
+def _mean(values: np.ndarray) -> Estimate:
+    """Mean over runs, with its t interval."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Estimate(mean, mean - half, mean + half)
 
 
 def _accuracy(results: Results, at_least: float) -> list[Evidence]:
@@ -264,9 +260,9 @@ def _accuracy(results: Results, at_least: float) -> list[Evidence]:
     for budget in results.budgets:
         own = results.cell(_METHOD, budget)["accuracy"].dropna().to_numpy(dtype=float)
         if len(own):
-            value = _spread(own)
+            value = _mean(own)
             below = _beyond(value, at_least)
-            told = f"{len(own)} runs at {power(budget)} FLOPs {_interval(value, percent)}"
+            told = f"{len(own)} runs at {power(budget)} FLOPs {_interval(value, percent)}, lowest {percent(own.min())}"
             found.append(Evidence(told, None if below is None else not below))
     return found
 
@@ -276,7 +272,7 @@ def _cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
     for budget in results.budgets:
         own = results.cell(_METHOD, budget).dropna(subset=["loss_noncausal"])
         if len(own):
-            value = _spread((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
+            value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
             told = f"{len(own)} runs at {power(budget)} FLOPs {_interval(value, lambda v: percent(v, 2))}"
             found.append(Evidence(told, _beyond(value, at_most)))
     return found
@@ -293,6 +289,12 @@ def _bce(results: Results) -> list[Evidence]:
     return [Evidence(f"predictor minus BCE: {_interval(value, signed)} nats", _beyond(value, 0.0))]
 
 
+def _decoded(results: Results) -> str:
+    """Of what model; the decode study has one of its own."""
+    shape = results.decode.shape if results.decode else {}
+    return f" (study decode, {shape['n_layers']} × {shape['d_model']})" if {"n_layers", "d_model"} <= set(shape) else ""
+
+
 def _decoding(results: Results) -> list[Evidence]:
     points = (results.decode.decode or {}).get(_METHOD, []) if results.decode else []
     found = []
@@ -305,16 +307,18 @@ def _decoding(results: Results) -> list[Evidence]:
     return found
 
 
-def _difficulty(results: Results) -> list[Evidence]:
+def _difficulty(results: Results, others_equal: bool) -> list[Evidence]:
+    """Of the number of blocks that process a token with what the dense model finds hard about predicting the next."""
     study = results.study.tokens
     use = study.depth.get(_METHOD) if study else None
     if use is None:
         return []
     found = []
     for each in use.correlations:
-        if each.layer == "all" and each.given != "none" and each.covariate != "loss of the token read":
+        hard = each.covariate in ("loss of the next token", "entropy of the next token")
+        if each.layer == "all" and hard and (each.given != "none") == others_equal:
             sign = True if each.low > 0 else False if each.high < 0 else None
-            told = f"rank correlation with the {each.covariate} given {each.given}: {signed(each.rho)}"
+            told = f"rank correlation with the {each.covariate}: {signed(each.rho)}"
             found.append(
                 Evidence(f"{told} ({signed(each.low)} to {signed(each.high)})", sign if each.p < 0.05 else None)
             )

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.fit.parabolas import COVERAGE, Budget, Estimate, residuals
+from bench.fit.parabolas import Budget, Estimate, residuals
 from bench.report.isoflop.results import REFERENCE, Results
 
 Size = Literal["params_total", "params_active", "forward_flops"]
@@ -25,6 +25,7 @@ CONTRACTS: dict[str, Size | None] = {
     "wall_clock": None,  # in the seconds that dense's best run trains for
 }
 _DRAWS = 1000
+_BELOW = 0.02  # share of the loss by which a fitted minimum may be below every run
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,20 @@ class Curve:
     draws: np.ndarray
 
     @property
+    def fault(self) -> str:
+        """Why its minimum cannot be taken for an optimum; empty where it can."""
+        least, most = self._ends
+        at, loss = self.budget.minima(self.coefficients)
+        if not (self.coefficients[2] > 0 and least < at < most):
+            return "its optimum is not inside the sizes that were run"
+        if loss < (1 - _BELOW) * self.budget.loss.min():
+            return f"its losses are no parabola: a fitted minimum is {100 * _BELOW:.0f} % and more below every run"
+        return ""
+
+    @property
     def inside(self) -> bool:
-        """Whether it opens upwards, with its minimum between the smallest and the largest size."""
-        sizes = self.budget.log_params
-        at, _ = self.budget.minima(self.coefficients)
-        return bool(self.coefficients[2] > 0 and sizes.min() < at < sizes.max())
+        """Whether it has an optimum between the smallest and the largest size."""
+        return not self.fault
 
     @property
     def optimum(self) -> tuple[np.ndarray, np.ndarray]:
@@ -149,18 +159,20 @@ def comparisons(results: Results) -> list[Comparison]:
                     dense, other = (_optimum_loss(own, name, budget) for name in (REFERENCE, method))
                 else:
                     dense, other = _at_dense_size(by_size[size], method, budget)
-                found.append(_compared(method, budget, contract, dense, other))
+                curve = own.get((method, budget))
+                fault = curve.fault if curve else "too few sizes were run"
+                found.append(_compared(method, budget, contract, dense, other, fault))
     return found
 
 
 def _compared(
-    method: str, budget: float, contract: str, dense: np.ndarray | None, other: np.ndarray | None
+    method: str, budget: float, contract: str, dense: np.ndarray | None, other: np.ndarray | None, fault: str
 ) -> Comparison:
     if dense is None:
         return Comparison(method, budget, contract, None, None, "dense has no optimum inside the sizes that were run")
     if other is None or not np.isfinite(other[0]):
         why = {
-            "train_flops": "its optimum is not inside the sizes that were run",
+            "train_flops": fault,
             "wall_clock": "no optima on both sides of those seconds",
         }
         return Comparison(method, budget, contract, None, float(dense[0]), why.get(contract, "not run at that size"))
@@ -169,16 +181,8 @@ def _compared(
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """The fitted value, which comes first, with the interval of the drawn ones; an end may be infinite.
-
-    No interval where one draw in twenty says nothing.
-    """
-    value, draws = float(values[0]), values[1:]
-    if not len(draws) or np.isnan(draws).mean() > 1 - COVERAGE:
-        return Estimate(value)
-    tail = 100 * (1 - COVERAGE) / 2
-    low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")  # the others would average infinities
-    return Estimate(value, float(low), float(high))
+    """The fitted value, which comes first, with the interval of the drawn ones; an end may be infinite."""
+    return Estimate.of(float(values[0]), values[1:])
 
 
 def _optimum_loss(own: dict[tuple[str, float], Curve], method: str, budget: float) -> np.ndarray | None:

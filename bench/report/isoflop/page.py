@@ -11,6 +11,7 @@ import pandas as pd
 from bench.errors import UserError
 from bench.fit.fits import Fits, fit
 from bench.fit.page import table as fit_table
+from bench.fit.parabolas import Estimate
 from bench.fit.points import check_points
 from bench.record import write_atomically
 from bench.report.figures import Drawing
@@ -28,7 +29,8 @@ from bench.report.isoflop.figures import (
     speed_figure,
     wall_clock_figure,
 )
-from bench.report.isoflop.results import Results, read_study
+from bench.report.isoflop.results import REFERENCE, Results, read_study
+from bench.report.isoflop.seeds import SeedDifference, best_difference
 from bench.report.isoflop.tables import (
     contracts_table,
     controls_table,
@@ -108,40 +110,51 @@ def _fits(results: Results) -> Fits:
 
 
 def _settings(results: Results) -> str:
-    study, runs = results.study, results.runs
+    runs, study = results.runs, results.study
     least, most = (scaled(float(each)) for each in (runs["params_total"].min(), runs["params_total"].max()))
+    records = [files.record for files in results.files.values()]
+    first = records[0]
+    assert first.quality is not None
+    packed = f"{study.packings[0].workers} at a time, " if study.packings else ""
+    commits = ", ".join(sorted({record.run.git_commit or "unknown" for record in records}))
     return (
-        f"{len(runs)} runs of {', '.join(results.methods)} at {', '.join(power(b) for b in results.budgets)} training "
-        f"FLOPs, {least} to {most} parameters, "
-        f"on {study.environment.device_name}"
+        f"{len(records)} runs of {', '.join(results.methods)} at {', '.join(power(b) for b in results.budgets)} "
+        f"training FLOPs, {least} to {most} parameters, on {first.config['data']['name']}; losses in nats a token, on "
+        f"{first.quality.tokens_evaluated:,} tokens of {first.quality.documents_evaluated} held-out documents. Trained "
+        f"on {first.environment.device_name}, {packed}{first.environment.threads} "
+        f"thread{'s' * (first.environment.threads != 1)} each, torch {first.environment.torch}, commit {commits}"
     )
 
 
 def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, str]]:
-    """A sentence a method: its difference at every budget, and whether that is real."""
+    """A sentence a method: whether it is better or worse than dense at every budget, by two analyses."""
     found = []
     for method in results.methods:
         own = [c for c in compared if c.method == method and c.contract == "train_flops"]
         if not own:
             continue
-        told = [(c, c.value) for c in own if c.value is not None]
-        better = [c for c, v in told if v.high is not None and v.high < 0]
-        worse = [c for c, v in told if v.low is not None and v.low > 0]
-        if not told:
-            summary = "has no optimum inside the sizes that were run, so nothing can be said"
-        elif len(better) == len(own):
-            summary = "is better than dense at equal training FLOPs, at every budget"
-        elif len(worse) == len(own):
-            summary = "is worse than dense at equal training FLOPs, at every budget"
-        elif better or worse:
-            sides = [f"{word} at {', '.join(power(c.budget) for c in cells)}" for word, cells in
-                     (("better", better), ("worse", worse)) if cells]  # fmt: skip
-            summary = f"is {' and '.join(sides)} FLOPs; at the other budgets no difference can be told"
-        else:
-            summary = "cannot be told from dense at equal training FLOPs"
-        values = "; ".join(f"{power(c.budget)} FLOPs {difference_cell(v)}" for c, v in told)
-        found.append((method, f"{summary}. Loss minus dense’s, nats a token, each at its own best size: {values}."))
+        sides: dict[str, list[str]] = {}
+        values = []
+        for each in own:
+            seeds = best_difference(results, method, REFERENCE, each.budget)
+            answers = [side for side in (_side(seeds), _side(each.value)) if side]
+            if len(set(answers)) == 1:
+                surely = "by both analyses" if len(answers) == 2 else "by one of the two"
+                sides.setdefault(f"{answers[0]} {surely}", []).append(power(each.budget))
+            curve = difference_cell(each.value) if each.value else each.why
+            values.append(f"{power(each.budget)} FLOPs: {difference_cell(seeds)}; by curves {curve}")
+        told = ", ".join(f"{side} at {' and '.join(budgets)} FLOPs" for side, budgets in sides.items())
+        left = len(own) - sum(map(len, sides.values()))
+        rest = f"{', and ' if told else ''}not to be told from it at {left} of {len(own)} budgets" if left else ""
+        found.append((method, f"against dense: {told}{rest}. Loss minus dense’s, nats a token: {'. '.join(values)}."))
     return found
+
+
+def _side(value: Estimate | SeedDifference | None) -> str:
+    """better | worse, where the whole interval says so."""
+    if value is None or value.low is None or value.high is None:
+        return ""
+    return "better" if value.high < 0 else "worse" if value.low > 0 else ""
 
 
 def _tally(found: list[Claim]) -> str:

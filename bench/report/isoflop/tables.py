@@ -9,29 +9,36 @@ import pandas as pd
 
 from bench.fit.fits import Fits
 from bench.fit.parabolas import Estimate
-from bench.report.estimate import Estimate as Paired
-from bench.report.formats import DASH, count, decimal, duration, percent, power, scaled, signed, significant, times
-from bench.report.isoflop.claims import seeds_difference
+from bench.report.formats import (
+    DASH,
+    count,
+    decimal,
+    duration,
+    percent,
+    power,
+    scaled,
+    signed,
+    significant,
+    times,
+    with_interval,
+)
 from bench.report.isoflop.curves import CONTRACTS, Comparison, Parity
 from bench.report.isoflop.results import REFERENCE, Results
+from bench.report.isoflop.seeds import SeedDifference, best_difference
 from bench.report.settings import CONTRACTS as CONTRACT_WORDS
 from bench.report.tables import Table
 
 
-def difference_cell(value: Estimate | Paired | None) -> str:
+def difference_cell(value: Estimate | SeedDifference | None) -> str:
     """A difference with its interval, signed."""
     return _plain(value, signed)
 
 
-def _plain(value: Estimate | Paired | None, write: Callable[[float], str] = significant) -> str:
-    if value is None:
-        return DASH
-    if value.low is None or value.high is None:
-        return write(value.value)
-    return f"{write(value.value)} ({write(value.low)} to {write(value.high)})"
+def _plain(value: Estimate | SeedDifference | None, write: Callable[[float], str] = significant) -> str:
+    return DASH if value is None else with_interval(value.value, value.low, value.high, write)
 
 
-def _data(value: Estimate | Paired | None, name: str) -> dict[str, float | None]:
+def _data(value: Estimate | SeedDifference | None, name: str) -> dict[str, float | None]:
     numbers = (value.value, value.low, value.high) if value else (None, None, None)
     return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
 
@@ -61,26 +68,29 @@ def seeds_table(results: Results) -> Table:
         for method in results.methods:
             best = results.best(method, budget)
             losses = best["loss"].to_numpy(dtype=float)
-            value = None if method == REFERENCE else seeds_difference(results, method, REFERENCE, budget)
+            value = None if method == REFERENCE else best_difference(results, method, REFERENCE, budget)
             detectable = value.detectable if value else None
             spread = float(losses.std(ddof=1)) if len(losses) > 1 else None
+            fresh = value.fresh if value else None
             shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
             rows.append(
                 [
                     f"{method}, {power(budget)} FLOPs", shape, str(len(losses)), decimal(float(losses.mean())),
-                    decimal(spread), difference_cell(value), decimal(detectable),
+                    decimal(spread), difference_cell(value), signed(fresh), decimal(detectable),
                 ]
             )  # fmt: skip
             data.append(
                 {"method": method, "budget": budget, "shape": shape, "seeds": len(losses), "loss": losses.mean(),
-                 "sd": spread, "detectable": detectable} | _data(value, "minus_dense")
+                 "sd": spread, "fresh": fresh, "detectable": detectable}
+                | _data(value, "minus_dense")
             )  # fmt: skip
     caption = (
-        "The best shape of each method and budget (layers × width), with several seeds; the difference from dense’s "
-        "best shape is paired by seed, with its t interval. Detectable: the true difference that this many seeds would "
-        "find with 80 % power."
+        "The best shape of each method and budget (layers × width), with several seeds, minus dense’s best shape. The "
+        "interval is over seeds, whose spread is pooled over all shapes of the budget, and over held-out documents. "
+        "Shapes were chosen on seed 0; fresh: the difference without it. Detectable: the true difference that would be "
+        "found with 80 % power."
     )
-    columns = ["", "shape", "seeds", "loss", "sd over seeds", "minus dense (95 %)", "detectable"]
+    columns = ["", "shape", "seeds", "loss", "sd over seeds", "minus dense (95 %)", "fresh", "detectable"]
     return Table("seeds", caption, columns, rows, pd.DataFrame(data))
 
 
@@ -119,7 +129,7 @@ def parity_table(matched: list[Parity]) -> Table:
     caption = (
         "The smallest model of each method that reaches dense’s best loss at the same training FLOPs, over dense’s "
         "best: FLOPs of a forward pass and time of a training step, for equally many tokens. Last: forward FLOPs of "
-        "the method’s own optimum over dense’s. ∞, or 0: the interval goes beyond the sizes that were run."
+        "the method’s own optimum over dense’s. Or more, or less: the interval goes beyond the sizes that were run."
     )
     return Table("parity", caption, ["", "FLOPs at parity", "step time at parity", "FLOPs of its optimum"], rows, data)
 
@@ -176,16 +186,17 @@ def controls_table(results: Results) -> Table:
         for (method, capacity), own in controls.groupby(["method", "capacity"], dropna=False, sort=False):
             spread = float(own["loss"].std(ddof=1)) if len(own) > 1 else None
             where = f", capacity {percent(capacity)}" if capacity is not None and np.isfinite(capacity) else ""
-            accuracy = own["accuracy"].mean()
+            accuracy, learned = own["accuracy"].mean(), (own["router"] == "learned").all()
             rows.append(
                 [
                     f"{method}{where}", f"{own['n_layers'].iloc[0]} × {own['d_model'].iloc[0]}", str(len(own)),
                     decimal(float(own["loss"].mean())), decimal(spread),
-                    percent(float(accuracy)) if np.isfinite(accuracy) else DASH,
+                    percent(float(accuracy)) if np.isfinite(accuracy) and learned else DASH,
+                    percent(float(own["processed"].mean())) if own["processed"].notna().any() else DASH,
                 ]
             )  # fmt: skip
     caption = "Controls at one budget, on the best shape of the method that they are controls of."
-    columns = ["", "shape", "seeds", "loss", "sd over seeds", "agrees with top-k"]
+    columns = ["", "shape", "seeds", "loss", "sd over seeds", "agrees with top-k", "tokens processed"]
     return Table("controls", caption, columns, rows, controls)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
+from bench.check import check
 from bench.compose import configure
 from bench.config import GridConfig, MethodConfig, ModelConfig, RunConfig
 from bench.data.tokenizer import vocabulary_size
@@ -52,7 +53,9 @@ class Grid:
         _check(self.values)
         self.budgets = sorted(self.values.budgets)
         self.methods = {name: _method(name.replace("/", " method.variant=")) for name in self.values.methods}
-        self.ladder = [_shape(config.model, *shape) for shape in self.values.shapes]
+        for _, words in self.values.controls:
+            _method(words)  # a mistake in one is told before anything is trained
+        self.ladder = [_shape(config, self.methods.values(), *shape) for shape in self.values.shapes]
         self.vocab_size = vocabulary_size(config.data.tokenizer)
         self._plans: dict[str, Plan] = {}
 
@@ -195,8 +198,16 @@ def _method(words: str) -> MethodConfig:
     return configure([f"+method={words.split()[0]}", *words.split()[1:]]).method
 
 
-def _shape(model: ModelConfig, n_layers: int, d_model: int, n_heads: int) -> ModelConfig:
-    return replace(model, n_layers=n_layers, d_model=d_model, n_heads=n_heads)
+def _shape(
+    config: RunConfig, methods: Iterable[MethodConfig], n_layers: int, d_model: int, n_heads: int
+) -> ModelConfig:
+    model = replace(config.model, n_layers=n_layers, d_model=d_model, n_heads=n_heads)
+    try:
+        for method in methods:
+            check(replace(config, model=model, method=method))
+    except UserError as error:
+        raise UserError(f"study.grid.shapes holds {[n_layers, d_model, n_heads]}: {error}") from error
+    return model
 
 
 def _check(values: GridConfig) -> None:
@@ -211,8 +222,12 @@ def _check(values: GridConfig) -> None:
         if value is not None and value <= 0:
             raise UserError(f"study.grid.{key}={value} is not allowed: it must be more than 0.")
     for key in ("budgets", "rates"):
-        if min(getattr(values, key), default=1.0) <= 0:
+        if not all(0 < value < math.inf for value in getattr(values, key)):
             raise UserError(f"study.grid.{key}={getattr(values, key)} is not allowed: all must be more than 0.")
+    for key in ("budgets", "methods", "shapes", "rates"):
+        given = [str(value) for value in getattr(values, key)]
+        if len(given) > len(set(given)):
+            raise UserError(f"study.grid.{key} holds {max(given, key=given.count)} twice.")
     if len(values.shapes) < 3 or any(len(shape) != 3 for shape in values.shapes):
         raise UserError("study.grid.shapes needs three shapes and more, each [n_layers, d_model, n_heads].")
     if values.control_budget is not None and values.control_budget not in values.budgets:
