@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,24 @@ _DECODE_STEPS = 64
 
 
 def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer, folder: Path) -> None:
-    """Quality, causality, routing and tasks, into `record` and the files beside it."""
+    """Quality, causality, routing and tasks, into `record` and the files beside it.
+
+    Weights that give no loss, for the last step ruined them, make the run a diverged one; nothing else is measured.
+    """
     n_noop = config.method.experts.n_noop if config.method.experts else 0
     documents = choose(corpus.validation, config.evaluate.validation_tokens)
     observer = RoutingObserver()
     routed = config.method.depth is not None or _sees_future(config)
     losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, routed, observer)
-    record.quality = summarise(losses)
+    quality = summarise(losses)
+    if not math.isfinite(quality.val_loss_nats):
+        record.run.status = "diverged"
+        record.run.message = f"the held-out loss is NaN after step {record.training.steps}"
+        return
+    record.quality = quality
     record.routing = observer.statistics(n_noop)
     if record.routing is not None and judges(model):
-        record.routing.causal_routers = {judges(model)[0]: observer.causal_router(record.quality)}
+        record.routing.causal_routers = {judges(model)[0]: observer.causal_router(quality)}
         record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
     record.causality = audit(model, held_out_rows(corpus, model, _AUDIT_ROWS))
     if not record.causality.passed:

@@ -88,7 +88,7 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show:
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)
         assess(record, config, corpus, trainee.model, folder)
-        if config.evaluate.timing_steps:
+        if config.evaluate.timing_steps and record.run.status != "diverged":
             assess_speed(record, solved, trainee, _twin(config, corpus, machine), corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)

@@ -21,11 +21,12 @@ def audit(model: Transformer, tokens: Tensor, seed: int = 0, cuts: int = 4) -> C
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.full((tokens.shape[0],), tokens.shape[1], device=tokens.device)
     before = model.causal_logits(tokens, lengths)
-    largest = 0.0
+    changes = []
     for cut in torch.linspace(0, tokens.shape[1] - 2, cuts).long().tolist():
         changed = tokens.clone()
         tail = torch.randint(model.vocab_size, tokens[:, cut + 1 :].shape, generator=generator)
         changed[:, cut + 1 :] = tail.to(tokens.device)
         after = model.causal_logits(changed, lengths)
-        largest = max(largest, (after - before)[:, : cut + 1].abs().max().item())
+        changes.append((after - before)[:, : cut + 1].abs().max())
+    largest = torch.stack(changes).max().item()  # NaN where any is, which is not a pass
     return Causality(max_abs_logit_change=largest, tolerance=TOLERANCE, passed=largest <= TOLERANCE)

@@ -206,13 +206,15 @@ def test_micro_batches_add_up_to_the_batch():
         torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
 
 
-def test_a_loss_that_becomes_nan_stops_the_run_with_a_line_and_a_record(tmp_path):
-    words = ["+method=dense", *TINY, "train.lr=1e30", "train.grad_clip=1e30", "train.budget_flops=3e9", "name=nan"]
+@pytest.mark.parametrize(("budget", "said"), [("3e9", "the loss became NaN at step"), ("3e7", "NaN after step 1")])
+def test_a_loss_that_becomes_nan_stops_the_run_with_a_line_and_a_record(tmp_path, budget, said):
+    words = ["+method=dense", *TINY, "train.lr=1e40", "train.grad_clip=1e30", f"train.budget_flops={budget}"]
+    words += ["name=nan", "evaluate.timing_steps=0"]
     folders = [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
     done = subprocess.run([sys.executable, "-m", "bench", *words, *folders], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "the loss became NaN at step" in done.stdout
+    assert said in done.stdout
     (path,) = (tmp_path / "results").glob("nan/*/record.json")
     record = load_record(path)
     assert record.run.status == "diverged" and not record.comparable
@@ -236,7 +238,8 @@ def test_ctrl_c_ends_with_how_to_go_on_and_that_goes_on(tmp_path):
     assert process.returncode == 130, said
     assert "python -m bench +method=dense" in said and "Traceback" not in said
     assert (log.parent / "checkpoint.json").exists()
-    assert subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True).returncode == 0
+    again = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
     record = load_record(log.parent / "record.json")
     assert record.run.status == "finished"
     assert not (log.parent / "checkpoint.json").exists()
