@@ -136,6 +136,7 @@ class Study(_Part):
     environment: Environment
     methods: list[str] = Field(description="as in the study's values, dense first")
     budgets: list[float]
+    train_tokens: int | None = Field(None, description="length of the training text")
     grid: dict[str, Any] = Field(description="the study's values, whole")
     stages: Stages = Stages()
     learning_rates: dict[str, LearningRate] = {}

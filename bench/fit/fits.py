@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from tqdm import tqdm
 
-from bench.fit.parabolas import Estimate, MethodFit, fit_method
+from bench.fit.parabolas import BELOW, Estimate, MethodFit, fit_method
 from bench.fit.parametric import Parametric, fit_parametric
 from bench.fit.points import Points
 
@@ -91,6 +91,7 @@ def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | No
     reasons = {
         "concave": "its parabola opens downwards",
         "edge": "its minimum lies outside the sizes that were run; add sizes there",
+        "below every run": f"its minimum is {100 * BELOW:.0f} % and more below every run: the losses are no parabola",
         "too few sizes": "a parabola needs three sizes",
     }
     notes = [

@@ -8,7 +8,7 @@ from bench.fit.fits import Fits
 from bench.fit.parabolas import Estimate
 from bench.fit.points import Points
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
-from bench.report.formats import DASH, scaled, significant
+from bench.report.formats import DASH, power, significant
 
 
 @styled
@@ -29,7 +29,7 @@ def figure(points: Points, fits: Fits) -> Drawing:
                 axes.plot(optimum.params.value, optimum.loss.value, "o", color=colours[name], markersize=6)
             elif len(sizes):
                 axes.annotate(
-                    f"{name}, {scaled(optimum.flops)} FLOPs: {optimum.status}",
+                    f"{name}, {power(optimum.flops)} FLOPs: {optimum.status}",
                     (float(sizes.max()), float(data.loc[sizes.index, "loss"].min())),
                     color=MUTED, fontsize=7, ha="right", va="top",
                 )  # fmt: skip
@@ -58,7 +58,7 @@ def table(fits: Fits) -> str:
             times = next((e for flops, e in equivalent.items() if np.isclose(flops, optimum.flops)), None)
             cells = [_cell(optimum.params), _cell(optimum.tokens), _cell(optimum.loss, 4)]
             cells.append(_cell(times.times) + (" (extrapolated)" if times.extrapolated else "") if times else DASH)
-            lines.append(f"| {_safe(name)} | {scaled(optimum.flops)} | {' | '.join(cells)} | {optimum.status} |")
+            lines.append(f"| {_safe(name)} | {power(optimum.flops)} | {' | '.join(cells)} | {optimum.status} |")
     lines += ["", "| method | params ∝ FLOPs^ | tokens ∝ FLOPs^ | E | A | B | alpha | beta |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, own in fits.optima.items():

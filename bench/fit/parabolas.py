@@ -1,7 +1,8 @@
 """Approach 2 (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2): a parabola a budget, a power law of the minima.
 
-Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards and its
-minimum lies between the smallest and the largest size; the others are kept, with the reason. Minima over
+Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards, its minimum
+lies between the smallest and the largest size, and is not far below every run; the others are kept, with the
+reason. Minima over
 budgets follow params = coefficient x flops^exponent. Intervals: residual bootstrap, the residuals of all
 budgets of a method taken together, relative to the loss and corrected for leverage.
 """
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 COVERAGE = 0.95
+BELOW = 0.02  # share of the loss by which a minimum may be below every run; farther, the losses are no parabola
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Optimum:
     """The best size at one budget. `status`: ok, or why its minimum does not count."""
 
     flops: float
-    status: str  # ok | concave | edge | too few sizes
+    status: str  # ok | concave | edge | below every run | too few sizes
     points: int
     params: Estimate | None = None
     tokens: Estimate | None = None
@@ -85,6 +87,15 @@ class Budget:
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(c2 > 0, -c1 / (2 * c2), np.nan)
         return z + self.centre, c0 + c1 * z + c2 * z * z
+
+    def fault(self, coefficients: np.ndarray) -> str:
+        """Why the minimum of the fitted parabola (3,) does not count: a status of `Optimum`; empty where it does."""
+        if coefficients[2] <= 0:
+            return "concave"
+        at, loss = self.minima(coefficients)
+        if not self.log_params.min() < at < self.log_params.max():
+            return "edge"
+        return "below every run" if loss < (1 - BELOW) * self.loss.min() else ""
 
     def tokens_at(self, log_params: np.ndarray) -> np.ndarray:
         """log tokens, on the straight line through the points; exact where flops = 6 params tokens."""
@@ -166,16 +177,16 @@ def _optimum(
         "curve": tuple(coefficients.tolist()),
         "centre": float(np.exp(budget.centre)),
     }
-    if coefficients[2] <= 0:
-        return Optimum(budget.flops, "concave", **shared), {}
-    inside = budget.log_params.min() < log_params < budget.log_params.max()
+    fault = budget.fault(coefficients)
+    if fault == "concave":
+        return Optimum(budget.flops, fault, **shared), {}
     draws: dict[str, np.ndarray] = {}
     if len(left) and bootstraps:
         at, lowest = budget.minima(budget.drawn(left, bootstraps, rng))
         draws = {"params": at, "tokens": budget.tokens_at(at), "loss": lowest}
     optimum = Optimum(
         budget.flops,
-        "ok" if inside else "edge",
+        fault or "ok",
         params=Estimate.of(np.exp(log_params), _exp(draws.get("params"))),
         tokens=Estimate.of(np.exp(budget.tokens_at(np.array(log_params))), _exp(draws.get("tokens"))),
         loss=Estimate.of(loss, draws.get("loss")),

@@ -67,9 +67,10 @@ def with_interval(value: float, low: float | None, high: float | None, write: Ca
     """A value and its interval, of which an end may be infinite, or 0 where `write` is `times`: open."""
     if low is None or high is None:
         return write(value)
+    open_below = math.isinf(low) or (write is times and low == 0.0)
     if math.isinf(high):
-        return f"{write(value)} ({write(low)} or more)"
-    if math.isinf(low) or (write is times and low == 0.0):
+        return f"{write(value)} (open at both ends)" if open_below else f"{write(value)} ({write(low)} or more)"
+    if open_below:
         return f"{write(value)} ({write(high)} or less)"
     return f"{write(value)} ({write(low)} to {write(high)})"
 

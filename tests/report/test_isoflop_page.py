@@ -172,6 +172,54 @@ def test_a_minimum_far_below_every_run_is_no_optimum(tmp_path: Path):
     assert compared[4e12, "mod"].value is not None
 
 
+def test_cheapest_models_as_good_as_dense_are_those_of_the_runs(tmp_path: Path):
+    better = 1.2
+    folder = make_study(tmp_path / "made", better=better, noise=1e-6)
+    for run in folder.glob("*/record.json"):
+        (run.parent / "steps.csv").write_text("step,tokens,train_flops,seconds,loss\n1,1,1,1,3\n2,2,2,2,2\n")
+    write_isoflop(folder, tmp_path / "reports")
+    report = (tmp_path / "reports" / "made" / "report.md").read_text(encoding="utf-8")
+    best = best_params(4e12)
+    sizes = np.geomspace(best / 2.5, best * 2.5, 5)
+    as_good = sizes[law(sizes, better * 4e12 / 6 / sizes) <= best_loss(4e12)].min()
+    assert as_good < best and f"{as_good / best:.2f}× dense’s" in report
+
+
+def test_mode_is_compared_with_its_parts_and_their_gains_are_summed(tmp_path: Path):
+    folder = make_study(tmp_path / "made", methods=("dense", "moe", "mod", "mode"), noise=0.0005)
+    write_isoflop(folder, tmp_path / "reports")
+    table = pd.read_csv(tmp_path / "reports" / "made" / "tables" / "mode_against_parts.csv")
+    best = {
+        (method, flops): read_study(folder).best(method, flops)["loss"].mean()
+        for method in ("dense", "moe", "mod", "mode")
+        for flops in BUDGETS
+    }
+    for row in table.itertuples():
+        assert row.minus_mod == pytest.approx(best["mode", row.budget] - best["mod", row.budget])
+        total = best["moe", row.budget] + best["mod", row.budget] - 2 * best["dense", row.budget]
+        assert row.sum_of_parts == pytest.approx(total)
+        assert row.minus_mod_low < row.minus_mod < row.minus_mod_high
+
+
+def test_intervals_that_leave_the_sizes_that_were_run_are_open(tmp_path: Path):
+    folder = make_study(tmp_path / "made", noise=0.02, sizes=7, seed=3)
+    write_isoflop(folder, tmp_path / "reports")
+    table = pd.read_csv(tmp_path / "reports" / "made" / "tables" / "optima.csv").query("status == 'ok'")
+    report = (tmp_path / "reports" / "made" / "report.md").read_text(encoding="utf-8")
+    runs = read_study(folder).sized
+    beyond = 0
+    for row in table.itertuples():
+        own = runs[(runs["method"] == row.method) & (runs["budget"] == row.flops)]["params_total"]
+        line = next(
+            line for line in report.splitlines() if line.startswith(f"| {row.method}, {row.flops:.0e}".replace("+", ""))
+        )
+        cell = line.split("|")[3]
+        out = (row.params_low < own.min(), row.params_high > own.max())
+        beyond += any(out)
+        assert ("or more" in cell, "or less" in cell) == (out == (False, True), out == (True, False))
+    assert beyond
+
+
 def test_runs_that_do_not_count_are_named_and_not_used(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     losses = len(read_study(folder).runs)

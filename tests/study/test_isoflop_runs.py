@@ -83,10 +83,22 @@ def test_what_is_done_is_not_done_again(whole: Path, cache: Path):
     assert {path: path.stat().st_mtime_ns for path in (whole / "results").rglob("record.json")} == before
 
 
-@pytest.mark.parametrize(("how", "records"), [(signal.SIGKILL, 1), (signal.SIGKILL, 7), (signal.SIGINT, 4)])
-def test_a_study_stopped_anywhere_goes_on_to_the_same_records(whole: Path, cache: Path, tmp_path: Path, how, records):
-    started = subprocess.Popen(command(tmp_path, cache), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path)
-    study = tmp_path / "results" / "small"
+def test_a_study_stopped_again_and_again_goes_on_to_the_same_records(whole: Path, cache: Path, tmp_path: Path):
+    for how, records in ((signal.SIGKILL, 1), (signal.SIGINT, 4), (signal.SIGKILL, 9)):
+        _stop(tmp_path, cache, how, records)
+        assert len(deterministic(tmp_path)) < 18
+    spent = load_study(tmp_path / "results" / "small" / "isoflop.json").training_seconds
+    assert spent > 0, "a killed study has written down the time of the runs that had ended"
+    piece = finish(tmp_path, cache, "study.grid.minutes=0.0005")
+    assert piece.returncode == 130 and "To go on from there" in piece.stderr
+    assert finish(tmp_path, cache).returncode == 0
+    assert deterministic(tmp_path) == deterministic(whole)
+
+
+def _stop(folder: Path, cache: Path, how: signal.Signals, records: int) -> None:
+    """Start the study, and signal it once so many records and, of a run under way, a checkpoint are there."""
+    started = subprocess.Popen(command(folder, cache), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
+    study = folder / "results" / "small"
     _wait(lambda: len(list(study.glob("*/record.json"))) >= records or started.poll() is not None)
     _wait(lambda: any(study.glob("*/checkpoint*")) or started.poll() is not None)
     assert started.poll() is None, "it had ended before it could be stopped"
@@ -94,17 +106,6 @@ def test_a_study_stopped_anywhere_goes_on_to_the_same_records(whole: Path, cache
     os.kill(started.pid, how)
     assert started.wait(60) != 0
     _wait(lambda: not any(_alive(child) for child in children))
-    assert len(deterministic(tmp_path)) < 18
-    assert finish(tmp_path, cache).returncode == 0
-    assert deterministic(tmp_path) == deterministic(whole)
-
-
-def test_a_piece_stops_at_its_minutes_and_the_next_goes_on(whole: Path, cache: Path, tmp_path: Path):
-    stopped = finish(tmp_path, cache, "study.grid.minutes=0.12")
-    assert stopped.returncode == 130 and "To go on from there" in stopped.stderr
-    assert len(deterministic(tmp_path)) < 18
-    assert finish(tmp_path, cache).returncode == 0
-    assert deterministic(tmp_path) == deterministic(whole)
 
 
 def test_a_plan_creates_nothing(tmp_path: Path, cache: Path):

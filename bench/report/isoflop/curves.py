@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.fit.parabolas import Budget, Estimate, residuals
+from bench.fit.parabolas import BELOW, Budget, Estimate, residuals
 from bench.report.isoflop.results import REFERENCE, Results
 
 Size = Literal["params_total", "params_active", "forward_flops"]
@@ -25,7 +25,13 @@ CONTRACTS: dict[str, Size | None] = {
     "wall_clock": None,  # in the seconds that dense's best run trains for
 }
 _DRAWS = 1000
-_BELOW = 0.02  # share of the loss by which a fitted minimum may be below every run
+_OUTSIDE = "its optimum is not inside the sizes that were run"
+_FAULTS = {
+    "": "",
+    "concave": _OUTSIDE,
+    "edge": _OUTSIDE,
+    "below every run": f"its losses are no parabola: a fitted minimum is {100 * BELOW:.0f} % and more below every run",
+}
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,7 @@ class Curve:
     @property
     def fault(self) -> str:
         """Why its minimum cannot be taken for an optimum; empty where it can."""
-        least, most = self._ends
-        at, loss = self.budget.minima(self.coefficients)
-        if not (self.coefficients[2] > 0 and least < at < most):
-            return "its optimum is not inside the sizes that were run"
-        if loss < (1 - _BELOW) * self.budget.loss.min():
-            return f"its losses are no parabola: a fitted minimum is {100 * _BELOW:.0f} % and more below every run"
-        return ""
+        return _FAULTS[self.budget.fault(self.coefficients)]
 
     @property
     def inside(self) -> bool:

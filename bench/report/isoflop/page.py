@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,55 +13,26 @@ from bench.fit.page import table as fit_table
 from bench.fit.parabolas import Estimate
 from bench.fit.points import check_points
 from bench.record import write_atomically
-from bench.report.figures import Drawing
-from bench.report.formats import power, scaled
+from bench.report.formats import decimal, power, scaled
+from bench.report.isoflop.adding_up import adding_up_part
+from bench.report.isoflop.cells import difference_cell
 from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, Claim, claims
-from bench.report.isoflop.curves import CONTRACTS, Comparison, Parity, comparisons, parities
-from bench.report.isoflop.figures import (
-    capacity_figure,
-    causality_figure,
-    difference_figure,
-    matched_curves,
-    normalised_figure,
-    rate_figure,
-    size_figures,
-    speed_figure,
-    wall_clock_figure,
-)
+from bench.report.isoflop.contracts import contracts_part
+from bench.report.isoflop.controls import controls_part
+from bench.report.isoflop.curves import Comparison, comparisons, parities
+from bench.report.isoflop.laws import laws_part
+from bench.report.isoflop.part import Part
 from bench.report.isoflop.results import REFERENCE, Results, read_study
+from bench.report.isoflop.runs import runs_part
 from bench.report.isoflop.seeds import SeedDifference, best_difference
-from bench.report.isoflop.tables import (
-    contracts_table,
-    controls_table,
-    difference_cell,
-    equivalents_table,
-    laws_table,
-    optima_table,
-    parity_table,
-    rates_table,
-    runs_table,
-    seeds_table,
-    timings_table,
-)
-from bench.report.isoflop.tokens import correlation_table, expert_figures, profile_figures, settling_figure
+from bench.report.isoflop.sizes import sizes_part
+from bench.report.isoflop.speed import speed_part
+from bench.report.isoflop.terms import TERMS
+from bench.report.isoflop.tokens import tokens_part
 from bench.report.render import render
-from bench.report.routing import HeatMap, heat_maps, weight_figures
-from bench.report.settings import CONTRACTS as CONTRACT_WORDS
-from bench.report.tables import Table
+from bench.report.routing import heat_maps, weight_figures
 
 _BOOTSTRAPS = 1000
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section of the page."""
-
-    id: str
-    title: str
-    notes: list[str]
-    drawings: list[Drawing]
-    tables: list[Table]
-    heat_maps: list[HeatMap]
 
 
 def write_isoflop(folder: Path, reports: Path) -> Path:
@@ -73,7 +43,11 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     results = read_study(folder)
     compared, matched, fits = comparisons(results), parities(results), _fits(results)
     found = claims(results, compared, matched)
-    parts = _parts(results, compared, matched, fits)
+    parts = [
+        sizes_part(results, fits), contracts_part(results, compared), adding_up_part(results),
+        speed_part(results, matched), laws_part(fits), controls_part(results), _routing_part(results),
+        tokens_part(results.study.tokens), runs_part(results),
+    ]  # fmt: skip
     target = reports / results.study.name
     verdicts = _verdicts(results, compared)
     try:
@@ -94,6 +68,7 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         "study": results.study, "environment": results.study.environment, "verdicts": verdicts, "claims": found,
         "parts": parts, "problems": [*results.problems, *fits.notes], "settings": _settings(results),
         "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
+        "terms": TERMS,
     }  # fmt: skip
     for template, name in (("isoflop.md", "report.md"), ("isoflop.html", "index.html")):
         write_atomically(target / name, render(template, **shown))
@@ -116,10 +91,14 @@ def _settings(results: Results) -> str:
     first = records[0]
     assert first.quality is not None
     packed = f"{study.packings[0].workers} at a time, " if study.packings else ""
+    text = ""
+    if results.passes is not None:
+        text = f" ({scaled(study.train_tokens)} training tokens, read up to {decimal(results.passes.max(), 1)} times)"
     commits = ", ".join(sorted({record.run.git_commit or "unknown" for record in records}))
     return (
         f"{len(records)} runs of {', '.join(results.methods)} at {', '.join(power(b) for b in results.budgets)} "
-        f"training FLOPs, {least} to {most} parameters, on {first.config['data']['name']}; losses in nats a token, on "
+        f"training FLOPs, {least} to {most} parameters, on {first.config['data']['name']}{text}; losses in nats a "
+        f"token, on "
         f"{first.quality.tokens_evaluated:,} tokens of {first.quality.documents_evaluated} held-out documents. Trained "
         f"on {first.environment.device_name}, {packed}{first.environment.threads} "
         f"thread{'s' * (first.environment.threads != 1)} each, torch {first.environment.torch}, commit {commits}"
@@ -162,61 +141,6 @@ def _tally(found: list[Claim]) -> str:
     return f"Of {len(found)} claims {held} hold here, {failed} do not, {len(found) - held - failed} cannot be told."
 
 
-def _parts(results: Results, compared: list[Comparison], matched: list[Parity], fits: Fits) -> list[Part]:
+def _routing_part(results: Results) -> Part:
     largest = results.group(results.budgets[-1])
-    tokens = results.study.tokens
-    words = {name: words for name, words in CONTRACT_WORDS.items() if name in CONTRACTS}
-    differences = [difference_figure(results, compared, name, f"Loss {words[name]}") for name in CONTRACTS]
-    return [
-        Part(
-            "curves", "Loss against size at equal training FLOPs", [
-                "Every run of a budget spends the same training FLOPs, to within a step: a larger model sees fewer "
-                "tokens. Below: the optimum that a parabola finds, for each method and budget.",
-            ],
-            _there(*size_figures(results, "params_total"), normalised_figure(results)),
-            [optima_table(results, fits), seeds_table(results)], [],
-        ),
-        Part(
-            "contracts", "The same runs under other contracts", [
-                "Equal training FLOPs: each method at its own best size. Equal FLOPs per forward pass, active or total "
-                "parameters: at the size that is best for dense. Equal time: the best loss that a method reaches in "
-                "the seconds that dense’s best run trains for, by step times taken alone.",
-            ],
-            _there(*differences, *size_figures(results, "params_active")[-1:], wall_clock_figure(results)),
-            [contracts_table(results, compared)], [],
-        ),
-        Part(
-            "speed", "Parity and speed", [],
-            _there(speed_figure(results), *matched_curves(results)), [parity_table(matched), timings_table(results)],
-            [],
-        ),
-        Part(
-            "laws", "Scaling laws", [
-                "Approach 2: optima over budgets. Approach 3: L = E + A / N^alpha + B / D^beta on all runs, N being "
-                "stored parameters. Beyond the budgets that were run these are extrapolations; so narrow a range "
-                "of budgets does not pin exponents down.",
-            ], [], [laws_table(fits), equivalents_table(results, fits)], [],
-        ),
-        Part(
-            "controls", "Controls", [],
-            _there(capacity_figure(results), causality_figure(results), rate_figure(results)),
-            [controls_table(results), rates_table(results)], [],
-        ),
-        Part(
-            "routing", "Who was processed where", [],
-            _there(*weight_figures(largest)), [], heat_maps(largest),
-        ),
-        Part(
-            "tokens", "Difficulty, or just position?", [
-                "What the routers of the best shapes at the largest budget do with each held-out token, against what "
-                "the dense model finds hard. Being processed more does not show that it helps.",
-            ] if tokens else [],
-            _there(*profile_figures(tokens), *expert_figures(tokens), settling_figure(tokens)) if tokens else [],
-            [correlation_table(tokens)] if tokens else [], [],
-        ),
-        Part("runs", "Every run", [], [], [runs_table(results)], []),
-    ]  # fmt: skip
-
-
-def _there(*drawings: Drawing | None) -> list[Drawing]:
-    return [drawing for drawing in drawings if drawing is not None]
+    return Part("routing", "Who was processed where", [], weight_figures(largest), heat_maps=heat_maps(largest))

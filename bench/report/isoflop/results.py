@@ -56,6 +56,12 @@ class Results:
     def budgets(self) -> list[float]:
         return sorted(self.sized["budget"].unique())
 
+    @cached_property
+    def passes(self) -> pd.Series | None:
+        """How many times each run read the training text; None where the study does not say how long that is."""
+        tokens = self.study.train_tokens
+        return self.runs["tokens"] / tokens if tokens else None
+
     def cell(self, method: str, budget: float) -> pd.DataFrame:
         """The sized runs of a method at a budget."""
         own = self.sized

@@ -9,7 +9,21 @@ from matplotlib.colors import LinearSegmentedColormap
 from bench.isoflop import ExpertUse, Profile, TokenStudy
 from bench.report.figures import INK, Drawing, canvas, finish, method_colours, slug, styled
 from bench.report.formats import percent, signed
+from bench.report.isoflop.part import Part, there
 from bench.report.tables import Table
+
+
+def tokens_part(study: TokenStudy | None) -> Part:
+    """Difficulty, kinds of token, and when routing settles; empty where no router was studied."""
+    title = "Difficulty, or just position?"
+    if study is None:
+        return Part("tokens", title, [])
+    notes = [
+        "What the routers of the best shapes at the largest budget do with each held-out token, against what the dense "
+        "model finds hard. Being processed more does not show that it helps.",
+    ]
+    drawings = there(*profile_figures(study), *expert_figures(study), settling_figure(study))
+    return Part("tokens", title, notes, drawings, [correlation_table(study)])
 
 
 def correlation_table(study: TokenStudy) -> Table:
@@ -57,7 +71,8 @@ def profile_figures(study: TokenStudy) -> list[Drawing]:
             finish(
                 figure, f"depth_by_{slug(name)}", f"Depth by {name}",
                 f"Mean share of routed layers that process a token, against {name}.",
-                "A point: a tenth of the held-out tokens. Band: 95 % over resampled documents.",
+                "A point: a tenth of the held-out tokens, more where many share a value. Band: 95 % over resampled "
+                "documents.",
             )
         )  # fmt: skip
     return [*found, _by_kind(study, colours)]

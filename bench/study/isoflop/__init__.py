@@ -41,7 +41,7 @@ def run(config: RunConfig, command: str) -> int:
         return 0
     corpus = prepare(config.data)
     folder = _folder(config)
-    study = _opened(folder, grid, machine, command)
+    study = _opened(folder, grid, machine, command, corpus)
     if not study.packings:
         print("\nMeasuring how many runs at once are worth it.", flush=True)
         study.packings = measure_packing(_typical(grid), machine, grid.values.workers)
@@ -69,7 +69,7 @@ def _folder(config: RunConfig) -> Path:
     return folder
 
 
-def _opened(folder: Path, grid: Grid, machine: Machine, command: str) -> Study:
+def _opened(folder: Path, grid: Grid, machine: Machine, command: str, corpus: Corpus) -> Study:
     """The study as it is now, with what earlier sessions measured."""
     earlier = load_study(folder / FILE) if (folder / FILE).exists() else None
     study = Study(
@@ -80,6 +80,7 @@ def _opened(folder: Path, grid: Grid, machine: Machine, command: str) -> Study:
         environment=environment(machine.device),
         methods=list(grid.methods),
         budgets=grid.budgets,
+        train_tokens=corpus.train_tokens,
         grid=plain(grid.values),
     )
     if earlier is not None:
@@ -103,7 +104,14 @@ def _train(study: Study, folder: Path, grid: Grid, machine: Machine, started: fl
     deadline = started + 60 * minutes if minutes is not None else None
     total = sum(flops for _, flops in grid.planned_flops().values())
     session, before = time.monotonic(), (study.training_seconds, study.worker_seconds)
-    with Pool(study.packings[0], machine, study.command, total, deadline) as pool:
+
+    def note_time() -> None:
+        """As runs end, for whoever is killed has no time to write it down."""
+        study.training_seconds = before[0] + pool.training_seconds
+        study.worker_seconds = before[1] + (time.monotonic() - session) * study.packings[0].workers
+        save_study(study, folder)
+
+    with Pool(study.packings[0], machine, study.command, total, deadline, note_time) as pool:
         try:
             rates = grid.rates()
             study.stages.rates = _run_all(pool, itertools.chain.from_iterable(rates.values()))
@@ -115,9 +123,7 @@ def _train(study: Study, folder: Path, grid: Grid, machine: Machine, started: fl
             _run_all(pool, [*seeds, *controls])
             study.stages.seeds, study.stages.controls = _ids(seeds), _ids(controls)
         finally:
-            study.training_seconds = before[0] + pool.training_seconds
-            study.worker_seconds = before[1] + (time.monotonic() - session) * study.packings[0].workers
-            save_study(study, folder)
+            note_time()
     return sizes
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,19 @@ class Pool:
     """Worker processes that train what they are handed; a context manager.
 
     `training_seconds` is the time spent in training steps so far, summed over workers; `deadline` (seconds by
-    time.monotonic) is when to stop with checkpoints written.
+    time.monotonic) is when to stop with checkpoints written; `ended` is called whenever a run has.
     """
 
-    def __init__(self, packing: Packing, machine: Machine, command: str, total_flops: float, deadline: float | None):
-        self.packing, self.deadline = packing, deadline
+    def __init__(
+        self,
+        packing: Packing,
+        machine: Machine,
+        command: str,
+        total_flops: float,
+        deadline: float | None,
+        ended: Callable[[], None],
+    ):
+        self.packing, self.deadline, self.ended = packing, deadline, ended
         self.training_seconds = 0.0
         self.reports: Any = _SPAWN.Queue()
         self.tasks = [_SPAWN.Queue() for _ in range(packing.workers)]
@@ -156,6 +164,7 @@ class Pool:
             self._stop()
             raise Interrupted
         self.done_flops += running.job.flops
+        self.ended()
         return True
 
     def _forget(self, worker: int) -> None:

@@ -1,0 +1,151 @@
+"""Controls: capacities, a random router, other causal routers, and the learning-rate sweep."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
+from bench.report.formats import DASH, count, decimal, percent, power, significant
+from bench.report.isoflop.claims import controlled
+from bench.report.isoflop.part import Part, there
+from bench.report.isoflop.results import REFERENCE, Results
+from bench.report.tables import Table
+
+
+def controls_part(results: Results) -> Part:
+    """Capacity, causality and learning rates."""
+    return Part(
+        "controls", "Controls", [],
+        there(capacity_figure(results), causality_figure(results), rate_figure(results)),
+        [controls_table(results), rates_table(results)],
+    )  # fmt: skip
+
+
+@styled
+def capacity_figure(results: Results) -> Drawing | None:
+    """Loss over capacity at one budget and shape: learned router, random router, each seed, and dense."""
+    where = controlled(results)
+    if where is None:
+        return None
+    budget, query = where
+    runs = results.runs.query(f"{query} and stage != 'rates'")
+    depth = runs[runs["method"].isin(["mod", "mod_random"]) & (runs["causal"] != "bce")]
+    figure, axes = canvas()
+    colours = method_colours(["mod", "mod_random"])
+    for router, method, label in (("learned", "mod", "learned router"), ("gaussian", "mod_random", "random router")):
+        own = depth[depth["router"] == router]
+        if own.empty:
+            continue
+        axes.scatter(own["capacity"], own["loss"], s=10, color=colours[method], alpha=0.6, linewidths=0)
+        means = own.groupby("capacity")["loss"].mean()
+        axes.plot(means.index, means.to_numpy(), color=colours[method], marker="o", markersize=4, label=label)
+    dense = runs[runs["method"] == REFERENCE]["loss"]
+    if len(dense):
+        axes.axhline(float(dense.mean()), color=DENSE, linewidth=1.2, label="dense, same shape")
+    axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
+    axes.set_xlabel("capacity")
+    axes.set_ylabel("held-out loss, nats a token")
+    axes.legend()
+    shape = f"{runs['n_layers'].iloc[0]} × {runs['d_model'].iloc[0]}"
+    return finish(
+        figure, "capacity", f"Capacity, at {power(budget)} FLOPs",
+        "Held-out loss against the capacity of routed blocks, with a learned and a random router.",
+        f"Shape {shape} (layers × width), equal training FLOPs; a dot a seed. A larger capacity sees fewer tokens.",
+    )  # fmt: skip
+
+
+@styled
+def causality_figure(results: Results) -> Drawing | None:
+    """Loss with the causal router over loss with top-k, of every depth-routed run."""
+    runs = results.runs.dropna(subset=["loss_noncausal"])
+    runs = runs[runs["stage"] != "rates"]
+    if runs.empty:
+        return None
+    methods = list(dict.fromkeys(runs["method"]))
+    colours = method_colours(methods)
+    figure, axes = canvas()
+    for method in methods:
+        own = runs[runs["method"] == method]
+        axes.scatter(own["accuracy"], 100 * (own["loss"] / own["loss_noncausal"] - 1), s=12, color=colours[method],
+                     alpha=0.7, linewidths=0, label=method)  # fmt: skip
+    axes.axhline(0, color=DENSE, linewidth=1)
+    axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
+    axes.set_xlabel("agreement of the causal router with top-k")
+    axes.set_ylabel("loss over top-k’s, %")
+    axes.legend()
+    return finish(
+        figure, "causality", "Causal router against top-k",
+        "Held-out loss with the causal router over that with top-k, against their agreement, for every run.",
+        "Top-k looks at the whole text; a causal router does not. A dot a run.",
+    )  # fmt: skip
+
+
+@styled
+def rate_figure(results: Results) -> Drawing | None:
+    """The learning-rate sweep: loss over the multiple of the rule, a line a method and size."""
+    colours = method_colours(results.methods)
+    figure, axes = canvas()
+    drawn = False
+    for name, rule in results.study.learning_rates.items():
+        tried = pd.DataFrame([each.model_dump() for each in rule.tried]).dropna() if rule.tried else pd.DataFrame()
+        if tried.empty:
+            continue
+        label = results.labels.get(name, name)
+        for style, ((_, width), own) in zip(("-", "--", ":"), tried.groupby(["n_layers", "d_model"]), strict=False):
+            axes.plot(own["lr_at_128"], own["val_loss_nats"], color=colours.get(label, MUTED), linestyle=style,
+                      marker="o", markersize=3, linewidth=1, label=f"{label}, width {width}")  # fmt: skip
+        axes.axvline(rule.lr_at_128, color=colours.get(label, MUTED), linewidth=0.8, linestyle=(0, (1, 2)))
+        drawn = True
+    if not drawn:
+        return None
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_xlabel("learning rate at width 128")
+    axes.set_ylabel("held-out loss, nats a token")
+    axes.legend(fontsize=6.5, ncols=2)
+    return finish(
+        figure, "learning_rates", "The learning-rate sweep",
+        "Held-out loss against the learning rate at width 128, for every method and two sizes, at the smallest budget.",
+        "Dotted: what was settled on, from a parabola through both sizes of a method.",
+    )  # fmt: skip
+
+
+def controls_table(results: Results) -> Table:
+    """A row a method and capacity."""
+    controls = results.runs[results.runs["stage"] == "controls"]
+    rows = []
+    if not controls.empty:
+        for (method, capacity), own in controls.groupby(["method", "capacity"], dropna=False, sort=False):
+            spread = float(own["loss"].std(ddof=1)) if len(own) > 1 else None
+            where = f", capacity {percent(capacity)}" if capacity is not None and np.isfinite(capacity) else ""
+            accuracy, learned = own["accuracy"].mean(), (own["router"] == "learned").all()
+            rows.append(
+                [
+                    f"{method}{where}", f"{own['n_layers'].iloc[0]} × {own['d_model'].iloc[0]}", str(len(own)),
+                    decimal(float(own["loss"].mean())), decimal(spread),
+                    percent(float(accuracy)) if np.isfinite(accuracy) and learned else DASH,
+                    percent(float(own["processed"].mean())) if own["processed"].notna().any() else DASH,
+                ]
+            )  # fmt: skip
+    caption = "Controls at one budget, on the best shape of the method that they are controls of."
+    columns = ["", "shape", "seeds", "loss", "sd over seeds", "agrees with top-k", "tokens processed"]
+    return Table("controls", caption, columns, rows, controls)
+
+
+def rates_table(results: Results) -> Table:
+    """The learning rate that each method was given, and how it was settled."""
+    rules = results.study.learning_rates
+    rows = [
+        [results.labels.get(name, name), significant(rule.lr_at_128), rule.status, count(len(rule.tried))]
+        for name, rule in rules.items()
+    ]
+    data = pd.DataFrame(
+        [{"method": name, "settled": rule.lr_at_128, "status": rule.status} | each.model_dump()
+         for name, rule in rules.items() for each in rule.tried]
+    )  # fmt: skip
+    caption = (
+        "Learning rates: settled on for each method at the smallest budget, then scaled by sqrt(128 / width) for every "
+        "size. Edge: the best was the lowest or highest tried."
+    )
+    return Table("learning_rates", caption, ["", "at width 128", "", "runs"], rows, data)

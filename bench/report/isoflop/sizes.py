@@ -1,0 +1,190 @@
+"""Loss against size at equal training FLOPs: curves, optima, and the best shapes with several seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.fit.fits import Fits
+from bench.fit.parabolas import Estimate
+from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, slug, styled
+from bench.report.formats import decimal, power, scaled, signed
+from bench.report.isoflop.cells import cell, difference_cell, interval_columns
+from bench.report.isoflop.curves import Curve, Size, curves
+from bench.report.isoflop.part import Part, there
+from bench.report.isoflop.results import REFERENCE, Results
+from bench.report.isoflop.seeds import best_difference
+from bench.report.tables import Table
+
+_SIZES: dict[Size, str] = {
+    "params_total": "parameters stored",
+    "params_active": "parameters a token meets",
+    "forward_flops": "forward FLOPs a token",
+}
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def sizes_part(results: Results, fits: Fits) -> Part:
+    """The isoFLOP curves themselves."""
+    notes = [
+        "Every run of a budget spends the same training FLOPs, to within a step: a larger model sees fewer tokens. "
+        "Below: the optimum that a parabola finds, for each method and budget.",
+    ]
+    return Part(
+        "curves", "Loss against size at equal training FLOPs", notes,
+        there(*size_figures(results, "params_total"), normalised_figure(results)),
+        [optima_table(results, fits), seeds_table(results)],
+    )  # fmt: skip
+
+
+@styled
+def size_figures(results: Results, size: Size) -> list[Drawing]:
+    """Loss against a size, a figure a budget: runs, parabolas, and the minima that count."""
+    colours = method_colours(results.methods)
+    fitted = curves(results, size)
+    found = []
+    for budget in results.budgets:
+        figure, axes = canvas()
+        for method in results.methods:
+            own = results.cell(method, budget)
+            axes.scatter(own[size], own["loss"], s=10, color=colours[method], alpha=0.6, linewidths=0, label=method)
+            curve = fitted.get((method, budget))
+            if curve is not None:
+                _draw_curve(axes, curve, colours[method])
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlabel(_SIZES[size])
+        axes.set_ylabel("held-out loss, nats a token")
+        axes.legend(ncols=2)
+        found.append(
+            finish(
+                figure,
+                f"loss_{size}_{slug(f'{budget:.3g}')}",
+                f"{power(budget)} FLOPs a run",
+                f"Held-out loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
+                "A dot a run. Circles: minima inside the sizes that were run, with their 95 % interval.",
+            )
+        )
+    return found
+
+
+def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
+    sizes = np.linspace(curve.budget.log_params.min(), curve.budget.log_params.max(), 80)
+    z = sizes - curve.budget.centre
+    axes.plot(np.exp(sizes), np.polynomial.polynomial.polyval(z, curve.coefficients), color=colour, linewidth=1)
+    if curve.inside:
+        at, loss = curve.optimum
+        if len(at) > 1:
+            low, high = np.nanpercentile(loss[1:], [2.5, 97.5])
+            axes.plot([np.exp(at[0])] * 2, [low, high], color=colour, linewidth=2)
+        axes.plot(np.exp(at[0]), loss[0], "o", color=colour, markersize=6, markeredgecolor=MUTED, markeredgewidth=0.5)
+
+
+@styled
+def normalised_figure(results: Results) -> Drawing | None:
+    """Loss over dense's best at that budget, against forward FLOPs over those of dense's best."""
+    colours, fitted = method_colours(results.methods), curves(results, "forward_flops")
+    figure, axes = canvas(5.2, 3.4)
+    drawn = False
+    for marker, budget in zip(_MARKERS, results.budgets, strict=False):
+        dense = fitted.get((REFERENCE, budget))
+        if dense is None or not dense.inside:
+            continue
+        at, loss = (float(each[0]) for each in dense.optimum)
+        for method in results.methods:
+            own = results.cell(method, budget).groupby("forward_flops")["loss"].mean()
+            x, y = own.index.to_numpy(dtype=float) / np.exp(at), own.to_numpy() / loss
+            axes.plot(x, y, marker=marker, markersize=4, color=colours[method], linewidth=0.8, alpha=0.85)
+            drawn = True
+    if not drawn:
+        return None
+    for method in results.methods:
+        axes.plot([], [], color=colours[method], label=method)
+    for marker, budget in zip(_MARKERS, results.budgets, strict=False):
+        axes.plot([], [], marker, color=MUTED, markersize=4, label=f"{power(budget)} FLOPs")
+    axes.axhline(1, color=DENSE, linewidth=1)
+    axes.axvline(1, color=DENSE, linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.set_xlabel("forward FLOPs a token, over those of dense’s optimum")
+    axes.set_ylabel("loss over dense’s best")
+    axes.legend(ncols=2)
+    return finish(
+        figure, "normalised", "Normalised loss against normalised FLOPs",
+        "Held-out loss over dense's best at that budget, against forward FLOPs a token over those of dense's optimum.",
+        "Below 1 on the vertical axis a run is better than dense’s best of equal training FLOPs; left of 1 it is "
+        "cheaper to run.",
+    )  # fmt: skip
+
+
+def optima_table(results: Results, fits: Fits) -> Table:
+    """A row a method and budget; intervals are open where they go beyond the sizes that were run."""
+    rows, data = [], []
+    for method, own in fits.optima.items():
+        for optimum in own.optima:
+            runs = results.cell(method, min(results.budgets, key=lambda budget: abs(math.log(budget / optimum.flops))))
+            params, tokens = (
+                _open_beyond(value, runs[name])
+                for value, name in ((optimum.params, "params_total"), (optimum.tokens, "tokens"))
+            )
+            values = ((params, scaled), (tokens, scaled), (optimum.loss, decimal))
+            cells = [cell(value if optimum.status == "ok" else None, write) for value, write in values]
+            rows.append([f"{method}, {power(optimum.flops)} FLOPs", str(optimum.points), *cells, optimum.status])
+            data.append(
+                {"method": method, "flops": optimum.flops, "points": optimum.points, "status": optimum.status}
+                | interval_columns(optimum.params, "params") | interval_columns(optimum.tokens, "tokens")
+                | interval_columns(optimum.loss, "loss")
+            )  # fmt: skip
+    caption = (
+        "Minimum of the parabola through a budget’s runs, with 95 % bootstrap intervals; params: stored parameters. Or "
+        "more, or less: the interval goes beyond the sizes that were run, where a parabola knows nothing, and its loss "
+        "with it. A minimum outside the sizes that were run (edge), far below every run, or of a parabola that opens "
+        "downwards (concave), gives no optimum."
+    )
+    return Table("optima", caption, ["", "runs", "params", "tokens", "loss", "status"], rows, pd.DataFrame(data))
+
+
+def _open_beyond(value: Estimate | None, run: pd.Series) -> Estimate | None:
+    """`value` with infinite ends where its interval leaves what was run."""
+    if value is None or value.low is None or value.high is None:
+        return value
+    low = -math.inf if value.low < run.min() else value.low
+    return replace(value, low=low, high=math.inf if value.high > run.max() else value.high)
+
+
+def seeds_table(results: Results) -> Table:
+    """The best shapes run with several seeds, against dense's."""
+    rows, data = [], []
+    for budget in results.budgets:
+        for method in results.methods:
+            best = results.best(method, budget)
+            losses = best["loss"].to_numpy(dtype=float)
+            value = None if method == REFERENCE else best_difference(results, method, REFERENCE, budget)
+            detectable = value.detectable if value else None
+            spread = float(losses.std(ddof=1)) if len(losses) > 1 else None
+            fresh = value.fresh if value else None
+            shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
+            rows.append(
+                [
+                    f"{method}, {power(budget)} FLOPs", shape, str(len(losses)), decimal(float(losses.mean())),
+                    decimal(spread), difference_cell(value), signed(fresh), decimal(detectable),
+                ]
+            )  # fmt: skip
+            data.append(
+                {"method": method, "budget": budget, "shape": shape, "seeds": len(losses), "loss": losses.mean(),
+                 "sd": spread, "fresh": fresh, "detectable": detectable}
+                | interval_columns(value, "minus_dense")
+            )  # fmt: skip
+    caption = (
+        "The best shape of each method and budget (layers × width), with several seeds, minus dense’s best shape. The "
+        "interval is over seeds, whose spread is pooled over all shapes of the budget, and over held-out documents. "
+        "Shapes were chosen on seed 0; fresh: the difference without it. Detectable: the true difference that would be "
+        "found with 80 % power."
+    )
+    columns = ["", "shape", "seeds", "loss", "sd over seeds", "minus dense (95 %)", "fresh", "detectable"]
+    return Table("seeds", caption, columns, rows, pd.DataFrame(data))
