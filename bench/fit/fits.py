@@ -12,6 +12,7 @@ from tqdm import tqdm
 from bench.fit.parabolas import BELOW, Estimate, MethodFit, fit_method
 from bench.fit.parametric import Parametric, fit_parametric
 from bench.fit.points import Points
+from bench.report.formats import power
 
 SCHEMA_VERSION = 1
 _REFERENCE = "dense"
@@ -95,7 +96,7 @@ def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | No
         "too few sizes": "a parabola needs three sizes",
     }
     notes = [
-        f"{name}: the budget of {optimum.flops:.4g} FLOPs gives no optimum: {reasons[optimum.status]}."
+        f"{name}: the budget of {power(optimum.flops)} FLOPs gives no optimum: {reasons[optimum.status]}."
         for name, own in optima.items()
         for optimum in own.optima
         if optimum.status != "ok"

@@ -64,9 +64,10 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         write_atomically(target / "fit.md", fit_table(fits))
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}. Choose another folder for reports.") from error
+    left_out = [*results.problems, *(f"By stored parameters, {note}" for note in fits.notes)]
     shown = {
         "study": results.study, "environment": results.study.environment, "verdicts": verdicts, "claims": found,
-        "parts": parts, "problems": [*results.problems, *fits.notes], "settings": _settings(results),
+        "parts": parts, "problems": left_out, "settings": _settings(results),
         "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
         "terms": TERMS,
     }  # fmt: skip
