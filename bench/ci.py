@@ -55,5 +55,5 @@ def load_ci(path: Path) -> CiStudy:
         return CiStudy.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise UserError(f"{path} is not a ci study: {where}: {first['msg']}.") from error

@@ -35,7 +35,8 @@ def summary(verdict: Verdict) -> str:
     told = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     counted = f"{verdict.compared:,} figures of {verdict.current.study} compared"
     if verdict.broken:
-        return f"BROKEN: {len(verdict.broken)} records cannot be relied on; {counted}."
+        n = len(verdict.broken)
+        return f"BROKEN: {n} {'record' if n == 1 else 'records'} cannot be relied on; {counted}."
     outcome = "REGRESSED" if verdict.status else "fine"
     return f"{outcome}: {counted}; {', '.join(told) if told else 'nothing moved'}."
 
