@@ -1,0 +1,155 @@
+"""What a real browser makes of the dashboard: Chromium, driven over its own protocol, waiting for what it shows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gate_histories import history
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from bench.gate.dashboard import build
+
+HOSTILE = "<script>document.title='harmed'</script>\"'&../../x</script><img src=x onerror=\"document.title='harmed'\">"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A desktop page; a script that throws or a file that is missing fails the test."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("requestfailed", lambda request: faults.append(request.url))
+    yield opened
+    context.close()
+    assert not faults
+
+
+def charts(folder: Path, rows=None) -> str:
+    return build(rows or history(), folder / "dashboard").with_name("charts.html").as_uri()
+
+
+def test_charts_follow_the_address(page: Page, tmp_path: Path):
+    address = charts(tmp_path)
+    page.goto(address)
+    expect(page.locator("figure.chart")).to_have_count(3)
+    page.goto(f"{address}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
+    expect(page.locator("figure.chart")).to_have_count(1)
+    expect(page.locator("#count")).to_have_text("1 chart")
+    expect(page.locator(".step-label")).to_have_text("+0.50 %")
+    expect(page.locator(".readout")).to_have_text(
+        "2.01 (1.96 to 2.06), 2026-11-11 00:00, commit c0ffee10, CPU A, fine, the run"
+    )
+    expect(page.locator(".readout a")).to_have_attribute("href", "https://ci.example/10")
+    page.goto(f"{address}#method=nobody")
+    expect(page.locator("#count")).to_have_text("Nothing fits these filters.")
+
+
+def test_what_is_chosen_stands_in_the_address_and_survives_a_reload(page: Page, tmp_path: Path):
+    page.goto(charts(tmp_path))
+    page.get_by_label("Figure").select_option(label="held-out loss, nats a token")
+    page.get_by_label("mod", exact=True).check()
+    page.get_by_label("Machine").select_option("bbbb")
+    expect(page.locator("figure.chart")).to_have_count(1)
+    for part in ("figure=quality.val_loss_nats", "method=mod", "machine=bbbb"):
+        assert part in page.url
+    page.reload()
+    expect(page.get_by_label("mod", exact=True)).to_be_checked()
+    expect(page.get_by_label("Machine")).to_have_value("bbbb")
+    expect(page.locator(".readout")).to_contain_text("CPU B")
+    page.go_back()
+    expect(page.get_by_label("Machine")).to_have_value("")
+
+
+def test_points_are_read_by_pointer_and_by_keyboard(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
+    chart = page.locator(".chart svg").first
+    readout = page.locator(".readout")
+    expect(readout).to_contain_text("c0ffee10")
+    chart.hover(position={"x": 64, "y": 90})
+    expect(readout).to_contain_text("c0ffee00")
+    chart.focus()
+    for key, number in (("ArrowRight", "02"), ("End", "10"), ("ArrowLeft", "08"), ("Home", "00")):
+        page.keyboard.press(key)
+        expect(readout).to_contain_text(f"c0ffee{number}")
+
+
+def test_the_whole_site_is_reached_by_keyboard(page: Page, tmp_path: Path):
+    page.goto(build(history(), tmp_path / "dashboard").as_uri())
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.get_by_role("link", name="Charts").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("figure.chart")).to_have_count(3)
+
+
+def test_a_change_of_half_a_percent_fills_a_fair_part_of_the_axis(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
+    line = page.locator("polyline").first
+    expect(line).to_be_visible()
+    heights = [float(point.split(",")[1]) for point in (line.get_attribute("points") or "").split()]
+    assert max(heights) - min(heights) > 40
+
+
+def test_machines_are_never_joined_by_a_line(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod")
+    lines = page.locator("polyline")
+    expect(lines).to_have_count(2)
+    points = [lines.nth(number).get_attribute("points") or "" for number in range(2)]
+    assert [len(line.split()) for line in points] == [6, 6]
+
+
+@pytest.mark.parametrize("name", ["index.html", "charts.html"])
+def test_hostile_names_do_nothing(page: Page, tmp_path: Path, name: str):
+    rows = history(commit=HOSTILE, machine_name=HOSTILE, link="javascript:document.title='harmed'", findings=[HOSTILE])
+    for row in rows:
+        row.figures = {f"{HOSTILE.replace(' ', '_')} {HOSTILE}": [1.0], **row.figures}
+    site = build(rows, tmp_path / "dashboard").parent
+    page.goto((site / name).as_uri())
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("body")).to_contain_text("../../x")
+    if name == "charts.html":
+        expect(page.locator("figure.chart")).to_have_count(4)
+        expect(page.locator(".readout").first).to_contain_text("commit")
+    assert "harmed" not in page.title()
+    assert page.locator("main img, a[href^='javascript:']").count() == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"dashboard"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index.html", "charts.html"])
+def test_a_phone_needs_no_sideways_scrolling(browser: Browser, tmp_path: Path, name: str, scheme: str):
+    site = build(history(), tmp_path / "dashboard").parent
+    phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    phone.goto((site / name).as_uri())
+    if name == "charts.html":
+        expect(phone.locator(".readout").first).to_contain_text("commit")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.close()
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, tmp_path: Path):
+    address = build(history(), tmp_path / "dashboard").as_uri()
+    page = browser.new_page(color_scheme="dark")
+    page.goto(address)
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    page.get_by_role("button", name="Dark or light").click()
+    light = page.evaluate(background)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(background) == light
+    page.close()
