@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bench.config import ModelConfig
 from bench.model.block import Branch, StepCost, Visit
-from bench.model.cache import attention
+from bench.model.causal_attention import causal_attention
 from bench.model.kernels import RMSNorm, split_rotated
 from bench.model.stream import Stream
 
@@ -43,8 +43,7 @@ class Attention(Branch):
         if stream.arrivals is not None:
             mixed = stream.arrivals.attend(self, query[0], key[0], value[0])
         else:
-            heads = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-            mixed = attention(*heads, is_causal=True).transpose(1, 2)
+            mixed = causal_attention(query, key, value)
         return self.out(mixed.reshape(batch, length, -1))
 
     def flops(self, tokens: float) -> dict[str, float]:

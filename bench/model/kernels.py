@@ -34,9 +34,9 @@ class _SplitRotated(torch.autograd.Function):
     def forward(ctx, qkv: Tensor, rotary: Tensor, n_heads: int, n_kv_heads: int) -> tuple[Tensor, ...]:
         ctx.save_for_backward(rotary)
         ctx.sizes = (n_heads, n_kv_heads, n_kv_heads)
-        query_key, value = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=2)
-        query, key = rotate(query_key, rotary).split((n_heads, n_kv_heads), dim=2)
-        return query, key, value
+        query, key, value = qkv.split(ctx.sizes, dim=2)
+        turn = torch.view_as_complex(rotary)
+        return _turned(query, turn), _turned(key, turn), value
 
     @staticmethod
     def backward(ctx, grad_query: Tensor, grad_key: Tensor, grad_value: Tensor):
@@ -46,10 +46,21 @@ class _SplitRotated(torch.autograd.Function):
         query, key, value = grad.split(ctx.sizes, dim=2)
         back = torch.view_as_complex(rotary).conj()
         for part, given in ((query, grad_query), (key, grad_key)):
-            pairs = torch.view_as_complex(given.unflatten(-1, (-1, 2)))
-            torch.mul(pairs, back, out=torch.view_as_complex(part.unflatten(-1, (-1, 2))))
+            torch.mul(_in_pairs(given), back, out=_in_pairs(part))
         value.copy_(grad_value)
         return grad, None, None, None
+
+
+def _turned(heads: Tensor, turn: Tensor) -> Tensor:
+    """`heads` (B, T, H, head_dim) times `turn`, complex; laid out head by head, as attention reads them."""
+    batch, length, n_heads, head_dim = heads.shape
+    out = heads.new_empty(batch, n_heads, length, head_dim).transpose(1, 2)
+    torch.mul(_in_pairs(heads), turn, out=_in_pairs(out))
+    return out
+
+
+def _in_pairs(heads: Tensor) -> Tensor:
+    return torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
 
 
 def split_rotated(qkv: Tensor, rotary: Tensor, n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
