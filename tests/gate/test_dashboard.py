@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gate_histories import history
 from bench.errors import UserError
 from bench.gate.dashboard import build
 from bench.gate.dashboard.__main__ import main
+from bench.gate.dashboard.moved import moved_lately
 from bench.gate.dashboard.series import all_series
 from bench.gate.history import append
 
@@ -38,7 +40,33 @@ def test_the_front_page_has_the_verdict_of_each_machine_and_what_moved(tmp_path:
     page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
     assert page.count('class="card regressed"') == 1 and page.count('class="card fine"') == 1
     assert "mod, held-out loss, nats a token: regressed" in page
-    assert page.count('<td class="worse">worse</td>') == 2 and "+0.5 %" in page
+    assert page.count('<td class="worse" role="cell">worse</td>') == 1 and "+0.5 %" in page
+    assert ">CPU A; CPU B<" in page  # one entry for both
+
+
+def test_steps_up_and_down_of_a_machine_are_entries_of_their_own():
+    rows = history(60, created="2026-11-01T00:00:00+00:00")
+    for number, row in enumerate(rows):
+        row.figures = {"mod quality.val_loss_nats": [2.0 if number < 20 else 2.2 if number < 40 else 2.1]}
+    moved = moved_lately(rows, all_series(rows))
+    assert [(each.kind, each.size, [row.machine for row in each.rows]) for each in moved] == [
+        ("worse", "+10 %", ["aaaa", "bbbb"]),
+        ("better", "−4.5 %", ["aaaa", "bbbb"]),
+    ]
+
+
+def test_studies_do_not_mix():
+    rows = history()
+    for row in rows[6:]:
+        row.study, row.figures["dense quality.val_loss_nats"] = "nightly", [3.0]
+    found = {series.shown: series for series in all_series(rows) if series.figure == "quality.val_loss_nats"}
+    assert list(found) == ["ci dense", "ci mod", "nightly dense", "nightly mod"]
+    assert found["ci dense"].values == [2.1] * 6 and not found["ci dense"].steps
+
+
+def test_machines_of_one_name_are_told_apart(tmp_path: Path):
+    page = build(history(machine_name="CPU"), tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert "CPU (aaaa); CPU (bbbb)" in page
 
 
 def test_nothing_is_fetched_from_elsewhere(tmp_path: Path):
@@ -64,6 +92,41 @@ def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):
     with pytest.raises(UserError, match=r"notes\.txt"):
         build(history(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_build_that_fails_leaves_the_old_site_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    build(history(), tmp_path / "dashboard")
+    before = contents(tmp_path)
+    for figures in ({"mod loss": [float("nan")]}, {"mod loss": []}):
+        with pytest.raises(UserError, match="run0"):
+            build(history(figures=figures), tmp_path / "dashboard")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(UserError, match="No space left"):
+        build(history(6), tmp_path / "dashboard")
+    assert contents(tmp_path) == before
+
+
+def test_a_site_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    build(history(), tmp_path / "dashboard")
+    before, rename = contents(tmp_path), os.rename
+
+    def refused(source: Path, target: Path) -> None:
+        if source.suffix == ".new":
+            raise OSError(1, "Operation not permitted")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", refused)
+    with pytest.raises(UserError, match="not permitted"):
+        build(history(6), tmp_path / "dashboard")
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_command_says_what_it_cannot_do(tmp_path: Path, capsys):

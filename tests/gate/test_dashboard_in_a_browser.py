@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gate_histories import history
+from gate_histories import history, realistic
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bench.gate.dashboard import build
 
 HOSTILE = "<script>document.title='harmed'</script>\"'&../../x</script><img src=x onerror=\"document.title='harmed'\">"
+LOAD_MS = 1000  # of 5,000 rows
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
@@ -48,7 +50,7 @@ def test_charts_follow_the_address(page: Page, tmp_path: Path):
     expect(page.locator("figure.chart")).to_have_count(3)
     page.goto(f"{address}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
     expect(page.locator("figure.chart")).to_have_count(1)
-    expect(page.locator("#count")).to_have_text("1 chart")
+    expect(page.locator("#count")).to_have_text("1 of 3 charts")
     expect(page.locator(".step-label")).to_have_text("+0.50 %")
     expect(page.locator(".readout")).to_have_text(
         "2.01 (1.96 to 2.06), 2026-11-11 00:00, commit c0ffee10, CPU A, fine, the run"
@@ -112,6 +114,114 @@ def test_machines_are_never_joined_by_a_line(page: Page, tmp_path: Path):
     assert [len(line.split()) for line in points] == [6, 6]
 
 
+def test_what_moved_comes_first_and_can_be_had_alone(page: Page, tmp_path: Path):
+    address = charts(tmp_path)
+    page.goto(address)
+    expect(page.locator("#count")).to_have_text("3 charts")
+    expect(page.locator(".chart h3").first).to_have_text("mod: held-out loss, nats a token")
+    page.get_by_label("Moved only").check()
+    expect(page.locator("#count")).to_have_text("1 of 3 charts")
+    assert page.url == f"{address}#moved=1"
+    page.reload()
+    expect(page.get_by_label("Moved only")).to_be_checked()
+
+
+def test_a_search_stands_in_the_address_and_is_one_step_back(page: Page, tmp_path: Path):
+    page.goto(charts(tmp_path))
+    page.get_by_label("mod", exact=True).check()
+    page.get_by_label("Search").press_sequentially("Held-out LOSS")
+    expect(page.locator("#count")).to_have_text("1 of 3 charts")
+    assert "search=Held-out+LOSS" in page.url
+    page.reload()
+    expect(page.get_by_label("Search")).to_have_value("Held-out LOSS")
+    page.get_by_label("Search").fill("params_total")  # the name as recorded
+    expect(page.locator(".chart h3")).to_have_text("mod: parameters stored")
+    page.go_back()
+    expect(page.locator("#count")).to_have_text("3 charts")
+
+
+def test_an_interval_wider_than_the_chart_is_drawn_at_the_point_being_read_alone(page: Page, tmp_path: Path):
+    one = "#figure=quality.val_loss_nats&method=mod&machine=aaaa"
+    page.goto(charts(tmp_path) + one)
+    expect(page.locator(".whisker")).to_have_count(1)
+    expect(page.locator(".band")).to_have_count(0)
+    at = page.locator(".whisker").get_attribute("d")
+    page.locator(".chart svg").press("Home")
+    expect(page.locator(".readout")).to_contain_text("2 (1.95 to 2.05)")
+    assert page.locator(".whisker").get_attribute("d") != at
+    narrow = history()
+    for row in narrow:
+        value = row.figures["mod quality.val_loss_nats"][0]
+        row.figures["mod quality.val_loss_nats"] = [value, value - 0.002, value + 0.002]
+    page.goto(charts(tmp_path / "narrow", narrow) + one)
+    expect(page.locator(".band")).to_have_count(1)
+
+
+def test_a_resize_keeps_the_focus_and_the_point_being_read(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
+    chart = page.locator(".chart svg").first
+    chart.press("Home")
+    expect(page.locator(".readout")).to_contain_text("c0ffee00")
+    page.set_viewport_size({"width": 420, "height": 900})
+    expect(chart).to_have_attribute("viewBox", re.compile(r"0 0 3\d\d"))
+    expect(chart).to_be_focused()
+    expect(page.locator(".readout")).to_contain_text("c0ffee00")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".readout")).to_contain_text("c0ffee02")
+
+
+@pytest.mark.parametrize("name", ["Machine", "Figure"])
+def test_what_an_address_asks_for_in_vain_is_shown(page: Page, tmp_path: Path, name: str):
+    address = charts(tmp_path)
+    page.goto(f"{address}#{name.lower()}=gone&method=nobody")
+    expect(page.locator("#count")).to_have_text("Nothing fits these filters.")
+    expect(page.get_by_label(name).locator("option:checked")).to_have_text("unknown: gone")
+    expect(page.get_by_label("unknown: nobody")).to_be_checked()
+    page.goto(f"{address}#")
+    expect(page.locator("#count")).to_have_text("3 charts")
+    expect(page.locator(".unknown")).to_have_count(0)
+
+
+def test_studies_have_charts_of_their_own(page: Page, tmp_path: Path):
+    rows = history()
+    for row in rows[6:]:
+        row.study = "nightly"
+    page.goto(f"{charts(tmp_path, rows)}#figure=model.params_total")
+    expect(page.locator(".chart h3")).to_have_text(["ci mod: parameters stored", "nightly mod: parameters stored"])
+    expect(page.locator(".readout").first).to_contain_text("c0ffee05")
+
+
+def test_a_long_history_loads_and_filters_at_once_and_shows_its_levels(page: Page, tmp_path: Path):
+    address = charts(tmp_path, realistic(5000))
+    page.goto(address)
+    page.locator(".readout a").first.wait_for()
+    assert page.evaluate("performance.now()") < LOAD_MS
+    page.get_by_label("Search").fill("moe training step over dense")
+    expect(page.locator(".chart .level")).to_have_count(3)  # a machine each
+    expect(page.locator(".chart .band")).to_have_count(0)
+    svg = page.locator(".chart svg").first
+    expect(svg).to_have_attribute("aria-label", re.compile(r": 500 runs"))
+    page.evaluate("asked = performance.now()")
+    page.locator("#last").select_option("all")
+    expect(svg).to_have_attribute("aria-label", re.compile(r": 5000 runs"))
+    assert page.evaluate("performance.now() - asked") < LOAD_MS
+    assert page.url.endswith("&last=all")
+    expect(page.locator(".step-label").first).to_contain_text(re.compile(r"\+[78]"))
+    page.locator("#last").select_option("100")
+    expect(svg).to_have_attribute("aria-label", re.compile(r": 100 runs"))
+    expect(page.locator(".chart .level")).to_have_count(0)
+
+
+def test_findings_lead_to_their_charts(page: Page, tmp_path: Path):
+    rows = history(verdict="regressed", findings=["mod quality.val_loss_nats: regressed", "moe everything: vanished"])
+    page.goto(build(rows, tmp_path / "dashboard").as_uri())
+    expect(page.locator(".card").first).to_contain_text("Against its baseline")
+    expect(page.locator(".card li a")).to_have_count(2)  # of four findings: nothing is drawn of moe
+    page.locator(".card li a").first.click()
+    expect(page.locator(".chart h3")).to_have_text("mod: held-out loss, nats a token")
+    expect(page.get_by_label("Machine")).to_have_value("bbbb")
+
+
 @pytest.mark.parametrize("name", ["index.html", "charts.html"])
 def test_hostile_names_do_nothing(page: Page, tmp_path: Path, name: str):
     rows = history(commit=HOSTILE, machine_name=HOSTILE, link="javascript:document.title='harmed'", findings=[HOSTILE])
@@ -141,15 +251,28 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, tmp_path: Path, n
     phone.close()
 
 
+def test_what_moved_is_whole_on_a_phone(browser: Browser, tmp_path: Path):
+    phone = browser.new_page(viewport={"width": 390, "height": 844})
+    phone.goto(build(realistic(40), tmp_path / "dashboard").as_uri())
+    cells = phone.locator(".stacks tbody > tr > *")
+    expect(cells.first).to_be_visible()
+    edges = cells.evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
+    assert max(edges) < 390
+    table = phone.locator(".scroll", has=phone.locator(".stacks"))
+    assert table.evaluate("each => each.scrollWidth <= each.clientWidth")
+    phone.close()
+
+
 def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, tmp_path: Path):
     address = build(history(), tmp_path / "dashboard").as_uri()
     page = browser.new_page(color_scheme="dark")
     page.goto(address)
     background = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
-    page.get_by_role("button", name="Dark or light").click()
+    page.get_by_role("button", name="change to the light theme").click()
     light = page.evaluate(background)
     assert dark != light
     page.reload()
     assert page.evaluate(background) == light
+    expect(page.get_by_role("button", name="change to the dark theme")).to_have_text("Dark")
     page.close()

@@ -2,69 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from markupsafe import Markup
 
-from bench.gate.dashboard.series import Series, SeriesStep
+from bench.gate.dashboard.moved import LATELY, Moved
+from bench.gate.dashboard.series import Series, machine_names, shown_methods
 from bench.gate.history import Row
 from bench.gate.rules import words
 
-_LATELY = 30  # runs of a machine whose steps the front page tells
-_MOST = 40
+_MOST = 40  # entries of what moved
 _SPARK = (96, 22, 60)  # width, height, most points
 
 
-@dataclass(frozen=True)
-class Moved:
-    """A step, for the list of what moved."""
-
-    series: Series
-    step: SeriesStep
-    row: Row
-
-    @property
-    def kind(self) -> str:
-        """worse | better | changed."""
-        worse = self.series.worse(self.step)
-        return "changed" if worse is None else "worse" if worse else "better"
-
-    @property
-    def size(self) -> str:
-        share = self.step.share
-        if share is None:
-            return f"{self.step.before:.4g} to {self.step.after:.4g}"
-        return f"{100 * share:+.2g} %".replace("-", "−")
-
-
-def front_page(rows: Sequence[Row], series: Sequence[Series]) -> dict[str, Any]:
+def front_page(rows: Sequence[Row], series: Sequence[Series], moved: Sequence[Moved]) -> dict[str, Any]:
     """The values of the template `index.html`."""
-    latest = list({row.machine: row for row in rows}.values())[::-1]
-    moved = _moved(rows, series)
     return {
-        "latest": sorted(latest, key=lambda row: row.created, reverse=True),
-        "moved": moved[:_MOST],
+        "latest": _latest(rows, series),
+        "moved": [_entry(each, machine_names(rows)) for each in moved[:_MOST]],
         "more_moved": max(0, len(moved) - _MOST),
-        "lately": _LATELY,
+        "lately": LATELY,
         "groups": _groups(rows, series),
         "runs": len(rows),
         "first": rows[0].created,
         "last": rows[-1].created,
-        "told": told,
         "safe_link": safe_link,
         "charts": charts_link,
     }
 
 
-def told(finding: str) -> str:
-    """`METHOD FIGURE: KIND`, as a history has it, with the figure in words."""
+def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any]]:
+    """The last row of each machine, the latest first, with its findings in words and where they are drawn."""
+    last = {(row.study, row.machine): row for row in rows}.values()
+    names, shown = machine_names(rows), shown_methods(rows)
+    drawn = {(each.shown, each.figure) for each in series}
+    cards = []
+    for row in sorted(last, key=lambda row: row.created, reverse=True):
+        findings = []
+        for finding in row.findings:
+            method, figure, kind = _parts(finding)
+            method = shown(row.study, method)
+            link = charts_link(figure=figure, method=method, machine=row.machine) if (method, figure) in drawn else None
+            findings.append({"told": f"{method}, {words(figure)}: {kind}" if figure else finding, "link": link})
+        study = f"study {row.study}, " if shown(row.study, "") else ""
+        cards.append({"row": row, "machine": f"{study}{names[row.machine]}", "findings": findings})
+    return cards
+
+
+def _parts(finding: str) -> tuple[str, str, str]:
+    """Method, figure and kind of `METHOD FIGURE: KIND`, as a history has it."""
     name, _, kind = finding.rpartition(": ")
     method, _, figure = name.partition(" ")
-    return f"{method}, {words(figure)}: {kind}" if figure else finding
+    return method, figure, kind
+
+
+def _entry(moved: Moved, names: Mapping[str, str]) -> dict[str, Any]:
+    first = moved.rows[0]
+    return {
+        "method": moved.series.shown,
+        "figure": moved.series.figure,
+        "words": moved.series.words,
+        "size": moved.size,
+        "kind": moved.kind,
+        "machines": list(dict.fromkeys(names[row.machine] for row in moved.rows)),
+        "since": f"{first.created[:10]}, {(first.commit or 'unknown')[:12]}",
+    }
 
 
 def safe_link(link: str | None) -> str | None:
@@ -80,24 +85,14 @@ def charts_link(**chosen: str) -> str:
     return "charts.html#" + "&".join(f"{key}={quote(value, safe='')}" for key, value in chosen.items())
 
 
-def _moved(rows: Sequence[Row], series: Sequence[Series]) -> list[Moved]:
-    """Steps in the last runs of each machine: the worse first, then by size."""
-    recent = set()
-    for machine in {row.machine for row in rows}:
-        recent |= set([number for number, row in enumerate(rows) if row.machine == machine][-_LATELY:])
-    found = [Moved(each, step, rows[step.row]) for each in series for step in each.steps if step.row in recent]
-    order = {"worse": 0, "changed": 1, "better": 2}
-    return sorted(found, key=lambda m: (order[m.kind], -abs(m.step.share or 0.0), m.series.method, m.series.figure))
-
-
 def _groups(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any]]:
     """Groups of figures, each a table: a row a figure, a column a method."""
     found = []
     for title, group in groupby(series, key=lambda each: each.group):
         own = list(group)
-        methods = list(dict.fromkeys(each.method for each in own))
+        methods = list(dict.fromkeys(each.shown for each in own))
         figures = {each.figure: each.words for each in own}
-        cells = {(each.figure, each.method): _cell(each, rows) for each in own}
+        cells = {(each.figure, each.shown): _cell(each, rows) for each in own}
         found.append({"title": title, "methods": methods, "figures": figures, "cells": cells})
     return found
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from bench.errors import UserError
 from bench.gate.history import Row
 from bench.gate.rules import Better, rule_of, words
 from bench.gate.steps import find_steps
@@ -34,10 +36,14 @@ class SeriesStep:
 
 @dataclass
 class Series:
-    """Points in time order: row numbers, values, and ends of their intervals where they have any."""
+    """Points in time order: row numbers, values, and ends of their intervals where they have any.
+
+    shown: the method as pages name it.
+    """
 
     method: str
     figure: str
+    shown: str
     rows: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     lows: list[float | None] = field(default_factory=list)
@@ -68,17 +74,23 @@ class Series:
 
 
 def all_series(rows: Sequence[Row]) -> list[Series]:
-    """Every method's every figure: by group, then methods and figures in the order in which they first appear."""
-    found: dict[str, Series] = {}
+    """Every method's every figure, study by study: by group, then in the order in which they first appear.
+
+    Raises UserError where a row's figure is no number, or no number with an interval.
+    """
+    found: dict[tuple[str, str], Series] = {}
+    shown = shown_methods(rows)
     for number, row in enumerate(rows):
         for name, numbers in row.figures.items():
-            series = found.get(name)
+            if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
+                raise UserError(f"the row {row.id!r} of {row.created} holds {numbers} as {name!r}. Take that row out.")
+            series = found.get((row.study, name))
             if series is None:
                 method, _, figure = name.partition(" ")
-                series = found[name] = Series(method, figure)
+                series = found[row.study, name] = Series(method, figure, shown(row.study, method))
             series.rows.append(number)
             series.values.append(numbers[0])
-            low, high = numbers[1:3] if len(numbers) >= 3 else (None, None)
+            low, high = numbers[1:] if len(numbers) == 3 else (None, None)
             series.lows.append(low)
             series.highs.append(high)
     machines = [row.machine for row in rows]
@@ -86,6 +98,19 @@ def all_series(rows: Sequence[Row]) -> list[Series]:
         series.steps = _steps(series, machines)
     titles = list(dict.fromkeys([*_GROUPS.values(), *(series.group for series in found.values())]))
     return sorted(found.values(), key=lambda series: titles.index(series.group))
+
+
+def shown_methods(rows: Sequence[Row]) -> Callable[[str, str], str]:
+    """How (study, method) is named: with its study where the history holds more than one, for they do not compare."""
+    several = len({row.study for row in rows}) > 1
+    return lambda study, method: f"{study} {method}" if several else method
+
+
+def machine_names(rows: Sequence[Row]) -> dict[str, str]:
+    """Each machine's name, with the beginning of its fingerprint where others have the same name."""
+    names = {row.machine: row.machine_name for row in rows}
+    count = Counter(names.values())
+    return {key: name if count[name] == 1 else f"{name} ({key[:8]})" for key, name in names.items()}
 
 
 def _steps(series: Series, machines: Sequence[str]) -> list[SeriesStep]:

@@ -3,7 +3,7 @@
 | file | holds |
 | --- | --- |
 | `index.html` | the latest verdicts, what moved, every figure with its last value |
-| `charts.html` | charts, by `#method=...&figure=...&machine=...` |
+| `charts.html` | charts, by `#method=...&figure=...&machine=...&search=...&moved=1&last=...` |
 | `data/rows.js`, `data/<n>.js` | the runs; a series each, read by script tags, which work from a file too |
 """
 
@@ -20,51 +20,66 @@ from markupsafe import Markup
 
 from bench.errors import UserError
 from bench.gate.dashboard.front import front_page
-from bench.gate.dashboard.series import Series, all_series
+from bench.gate.dashboard.moved import LATELY, Moved, moved_lately
+from bench.gate.dashboard.replace import beside
+from bench.gate.dashboard.series import Series, all_series, machine_names
 from bench.gate.history import Row
-from bench.record import write_atomically
 
 _HERE = Path(__file__).parent
-_ASSETS = ("dashboard.css", "dashboard.js", "theme.js")
+_ASSETS = ("dashboard.css", "theme.js", "numbers.js", "data.js", "filters.js", "chart.js", "reading.js", "dashboard.js")
 
 
 def build(rows: Sequence[Row], folder: Path) -> Path:
     """Write the site into `folder`, in the place of the one before; returns its front page.
 
-    Raises UserError where it cannot be written, or `folder` holds what is not this site's.
+    Raises UserError where it cannot be written, or `folder` holds what is not this site's; what was there then stays.
     """
     series = all_series(rows)
+    place = folder.resolve()  # a link to a folder stays one
     try:
-        _clear(folder)
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "data" / "rows.js", f"benchRows({_script(_rows(rows))});\n")
-        for number, each in enumerate(series):
-            text = f"benchSeries({number}, {_script(_packed(each))});\n"
-            (folder / "data" / f"{number}.js").write_text(text, encoding="utf-8")
-        for name in _ASSETS:
-            shutil.copyfile(_HERE / "assets" / name, folder / name)
+        _check_ours(place)
+        with beside(place) as fresh:
+            _write(rows, series, fresh)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}. Choose another --reports folder.") from error
-    catalogue = [{"method": each.method, "figure": each.figure, "words": each.words} for each in series]
-    write_atomically(folder / "charts.html", _render("charts.html", catalogue=Markup(_script(catalogue))))
-    write_atomically(folder / "index.html", _render("index.html", **front_page(rows, series)))
     return folder / "index.html"
 
 
-def _clear(folder: Path) -> None:
-    """Take an earlier site away, and nothing else."""
-    if not folder.exists():
-        return
+def _check_ours(folder: Path) -> None:
+    """An earlier site may be taken away, and nothing else."""
     known = {"index.html", "charts.html", "data", *_ASSETS}
-    foreign = [path for path in folder.iterdir() if path.name not in known]
+    foreign = [path for path in folder.iterdir() if path.name not in known] if folder.exists() else []
     if foreign:
         raise UserError(f"{folder} is not replaced: it holds {foreign[0].name}, which is not of a dashboard.")
-    shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "rows.js").write_text(f"benchRows({_script(_rows(rows))});\n", encoding="utf-8")
+    for number, each in enumerate(series):
+        text = f"benchSeries({number}, {_script(_packed(each))});\n"
+        (folder / "data" / f"{number}.js").write_text(text, encoding="utf-8")
+    for name in _ASSETS:
+        shutil.copyfile(_HERE / "assets" / name, folder / name)
+    moved = moved_lately(rows, series)
+    pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, moved))), "lately": LATELY}}
+    pages["index.html"] = front_page(rows, series, moved)
+    for name, values in pages.items():
+        (folder / name).write_text(_render(name, **values), encoding="utf-8")
+
+
+def _catalogue(series: Sequence[Series], moved: Sequence[Moved]) -> list[dict[str, Any]]:
+    """What there is to draw; `moved`: the place among what moved lately."""
+    places = {id(each.series): place for place, each in reversed(list(enumerate(moved)))}
+    return [
+        {"method": each.shown, "figure": each.figure, "words": each.words, "moved": places.get(id(each))}
+        for each in series
+    ]
 
 
 def _rows(rows: Sequence[Row]) -> dict[str, Any]:
     """Column by column; machines, which repeat, by number."""
-    machines = {row.machine: row.machine_name for row in rows}
+    machines = machine_names(rows)
     order = list(machines)
     return {
         "machines": [{"id": key, "name": name} for key, name in machines.items()],

@@ -1,16 +1,25 @@
-// Dark or light: as the system has it, or as the reader last chose.
+// Dark or light: as the system has it, or as the reader last chose. The button says what it will do.
 "use strict";
 
 (function () {
   const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => { try { return localStorage.getItem("bench-theme"); } catch { return null; } };
-  const systemDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
-  if (stored()) root.dataset.theme = stored();
+  const other = () => ((root.dataset.theme || (system.matches ? "dark" : "light")) === "dark" ? "light" : "dark");
+  if (["dark", "light"].includes(stored())) root.dataset.theme = stored();
   document.addEventListener("DOMContentLoaded", () => {
-    document.getElementById("theme").addEventListener("click", () => {
-      const dark = (root.dataset.theme || (systemDark() ? "dark" : "light")) === "dark";
-      root.dataset.theme = dark ? "light" : "dark";
+    const button = document.getElementById("theme");
+    const name = () => {
+      button.textContent = other() === "dark" ? "Dark" : "Light";
+      button.setAttribute("aria-label", `${button.textContent}: change to the ${other()} theme`);
+    };
+    button.addEventListener("click", () => {
+      root.dataset.theme = other();
       try { localStorage.setItem("bench-theme", root.dataset.theme); } catch { /* not kept, then */ }
+      name();
     });
+    system.addEventListener("change", name);
+    name();
+    button.hidden = false;
   });
 })();

@@ -1,0 +1,45 @@
+// What there is to draw, and reading it: by script tags, which work from a file too.
+"use strict";
+
+const catalogue = JSON.parse(document.getElementById("catalogue").textContent);
+const loaded = new Map();   // number -> promise of a series
+const arrivals = new Map(); // number -> who waits for it
+let runs = null;
+
+// ---- what data files call ----
+
+function benchRows(rows) { runs = rows; }
+
+function benchSeries(number, series) { arrivals.get(number)(series); }
+
+// ---- reading them ----
+
+function load(number) {
+  if (!loaded.has(number)) {
+    loaded.set(number, new Promise((resolve, reject) => {
+      arrivals.set(number, resolve);
+      addScript(`data/${number}.js`, undefined, reject);
+    }));
+  }
+  return loaded.get(number);
+}
+
+function addScript(source, done, failed) {
+  const script = document.createElement("script");
+  script.src = source;
+  script.onload = done;
+  script.onerror = failed;
+  document.head.append(script);
+}
+
+// The points of a series on a machine, or on all; the last so many.
+function pointsOf(series, machine, last) {
+  const points = series.rows.map((row, place) => ({
+    row, value: series.values[place], machine: runs.machine[row],
+    low: series.lows ? series.lows[place] : null, high: series.highs ? series.highs[place] : null,
+  }));
+  const own = machine ? points.filter((point) => runs.machines[point.machine].id === machine) : points;
+  return last === "all" ? own : own.slice(-Number(last));
+}
+
+function unique(values) { return [...new Set(values)]; }

@@ -1,0 +1,88 @@
+// The filters, as they stand in the address and on the page, and what fits them.
+"use strict";
+
+const RANGES = ["100", "500", "all"], USUAL_RANGE = "500";
+
+function byId(id) { return document.getElementById(id); }
+
+function state() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  return {
+    search: given.get("search") || "", figure: given.get("figure") || "", machine: given.get("machine") || "",
+    methods: given.getAll("method"), moved: given.get("moved") === "1",
+    last: RANGES.includes(given.get("last")) ? given.get("last") : USUAL_RANGE,
+  };
+}
+
+function addressOf(now) {
+  const given = new URLSearchParams();
+  for (const key of ["search", "figure", "machine"]) if (now[key]) given.set(key, now[key]);
+  for (const method of now.methods) given.append("method", method);
+  if (now.moved) given.set("moved", "1");
+  if (now.last !== USUAL_RANGE) given.set("last", now.last);
+  return `#${given}`;
+}
+
+function readFilters() {
+  return {
+    search: byId("search").value.trim(), figure: byId("figure").value, machine: byId("machine").value,
+    methods: [...document.querySelectorAll("#methods input:checked")].map((box) => box.value),
+    moved: byId("moved").checked, last: byId("last").value,
+  };
+}
+
+function fillFilters() {
+  const figures = new Map(catalogue.map((each) => [each.figure, each.words]));
+  addOption("figure", "", "every figure");
+  for (const [figure, words] of figures) addOption("figure", figure, words);
+  addOption("machine", "", "every machine");
+  for (const machine of runs.machines) addOption("machine", machine.id, machine.name);
+  for (const method of unique(catalogue.map((each) => each.method))) addMethod(method, method);
+  const form = byId("filters");
+  form.addEventListener("change", () => { location.hash = addressOf(readFilters()); });
+  byId("search").addEventListener("input", () => location.replace(addressOf(readFilters())));  // one step back, not many
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+function addOption(id, value, words) {
+  const option = Object.assign(document.createElement("option"), { value, textContent: words });
+  byId(id).append(option);
+  return option;
+}
+
+function addMethod(value, words) {
+  const label = document.createElement("label");
+  label.append(Object.assign(document.createElement("input"), { type: "checkbox", value, name: "method" }), words);
+  byId("methods").append(label);
+  return label;
+}
+
+// What an address asks for that is not here stands among the choices for as long as it is asked for.
+function showFilters(now) {
+  for (const stale of document.querySelectorAll("#filters .unknown")) stale.remove();
+  for (const id of ["figure", "machine"]) {
+    const known = [...byId(id).options].some((option) => option.value === now[id]);
+    if (!known) addOption(id, now[id], `unknown: ${now[id]}`).className = "unknown";
+    byId(id).value = now[id];
+  }
+  const boxes = [...document.querySelectorAll("#methods input")];
+  for (const method of now.methods) {
+    if (!boxes.some((box) => box.value === method)) addMethod(method, `unknown: ${method}`).className = "unknown";
+  }
+  for (const box of document.querySelectorAll("#methods input")) box.checked = now.methods.includes(box.value);
+  if (byId("search").value.trim() !== now.search) byId("search").value = now.search;
+  byId("moved").checked = now.moved;
+  byId("last").value = now.last;
+}
+
+// What fits, by number: what moved lately first, in its order on the front page.
+function fitting(now) {
+  if (now.machine && !runs.machines.some((machine) => machine.id === now.machine)) return [];
+  const sought = now.search.toLowerCase().split(/\s+/);
+  const fits = (each) => (!now.figure || each.figure === now.figure)
+    && (!now.methods.length || now.methods.includes(each.method))
+    && (!now.moved || each.moved !== null)
+    && sought.every((word) => `${each.method} ${each.words} ${each.figure}`.toLowerCase().includes(word));
+  const found = [...catalogue.keys()].filter((number) => fits(catalogue[number]));
+  return found.sort((one, other) => (catalogue[one].moved ?? Infinity) - (catalogue[other].moved ?? Infinity) || one - other);
+}

@@ -1,0 +1,38 @@
+"""A folder that changes as a whole: written beside its place, and put there once it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def beside(place: Path) -> Iterator[Path]:
+    """An empty folder to write into, which then takes the place of `place`.
+
+    Whatever goes wrong before, what was there stays. Raises OSError.
+    """
+    fresh, old = (place.with_name(f".{place.name}.{os.getpid()}.{end}") for end in ("new", "old"))
+    shutil.rmtree(fresh, ignore_errors=True)  # of a killed process of this number
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        _swap(fresh, place, old)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _swap(fresh: Path, place: Path, old: Path) -> None:
+    there = place.exists()
+    if there:
+        os.rename(place, old)
+    try:
+        os.rename(fresh, place)
+    except OSError:
+        if there:
+            os.rename(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
