@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import UserError
-from bench.record import DecodePoint, Environment, Timing, write_atomically
+from bench.record import DecodePoint, Environment, Timing, load, write_atomically
 
 FILE = "bars.json"
 
@@ -78,9 +77,4 @@ def save_bars(bars: Bars, folder: Path) -> Path:
 
 def load_bars(path: Path) -> Bars:
     """Read `bars.json`; raises UserError where it is not one."""
-    try:
-        return Bars.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise UserError(
-            f"cannot read {path}: {str(error).splitlines()[0]}. Delete it and run the study again."
-        ) from error
+    return load(path, Bars, "a study of bars", "Delete it and run the study again.")

@@ -6,16 +6,22 @@ speed that a test can be made on.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bench.errors import UserError
-from bench.record import Environment, write_atomically
+from bench.record import Environment, load, write_atomically
 
 FILE = "ci.json"
 SCHEMA_VERSION = 1
+
+
+def _plain(run_id: str) -> str:
+    """Run ids are folders beside `ci.json`; nothing else is ever followed."""
+    if run_id in ("", ".", "..") or Path(run_id).name != run_id:
+        raise ValueError(f"{run_id!r} is not the name of a run's folder")
+    return run_id
 
 
 class CiStudy(BaseModel):
@@ -29,7 +35,9 @@ class CiStudy(BaseModel):
     git_commit: str | None = None
     command: str
     environment: Environment
-    runs: dict[str, str] = Field(description="method, as METHOD or METHOD/VARIANT -> run id")
+    runs: dict[str, Annotated[str, AfterValidator(_plain)]] = Field(
+        description="method, as METHOD or METHOD/VARIANT -> run id"
+    )
     speed: dict[str, dict[str, list[float]]] = Field(
         description="method -> figure -> a sample a process: the median over rounds of steps taken in turn"
     )
@@ -42,18 +50,4 @@ def save_ci(study: CiStudy, folder: Path) -> None:
 
 def load_ci(path: Path) -> CiStudy:
     """Read `ci.json`; raises UserError where it is missing, truncated, from a newer schema, or not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a whole JSON file ({error}). Run the study again.") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {version}; this bench reads up to {SCHEMA_VERSION}. Update bench.")
-    try:
-        return CiStudy.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise UserError(f"{path} is not a ci study: {where}: {first['msg']}.") from error
+    return load(path, CiStudy, "a ci study", "Run the study again.", SCHEMA_VERSION)

@@ -6,14 +6,12 @@ how the runs were packed, and what was timed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.errors import UserError
-from bench.record import Environment, Timing, write_atomically
+from bench.record import Environment, Timing, load, write_atomically
 
 FILE = "isoflop.json"
 
@@ -154,9 +152,4 @@ def save_study(study: Study, folder: Path) -> None:
 
 def load_study(path: Path) -> Study:
     """Read `isoflop.json`; raises UserError where it is not one."""
-    try:
-        return Study.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise UserError(
-            f"cannot read {path}: {str(error).splitlines()[0]}. Delete it and run the study again; finished runs stay."
-        ) from error
+    return load(path, Study, "an isoFLOP study", "Delete it and run the study again; finished runs stay.")

@@ -37,15 +37,30 @@ def environment(device: torch.device) -> Environment:
         platform=platform.platform(),
         threads=torch.get_num_threads(),
         packages={name: metadata.version(name) for name in _PACKAGES},
+        processor=_processor() if device.type == "cpu" else None,
     )
 
 
 def _cpu_name() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _processor() -> str | None:
+    """What tells processors of one name apart, as clouds have them; None where the system does not say."""
+    found = _cpuinfo()
+    if "cpu family" not in found:
+        return None
+    told = " ".join(f"{key.removeprefix('cpu ')} {found.get(key, '?')}" for key in ("cpu family", "model", "stepping"))
+    return f"{told}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
 def git_commit() -> str | None:

@@ -12,19 +12,32 @@ cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import from_json
 
 from bench.errors import UserError
 
 SCHEMA_VERSION = 1
+_LOADING = {"loading": True}  # pydantic's context while a file is read
+
+
+def _above_zero(value: float, info: ValidationInfo) -> float:
+    """Asked of files alone: a run keeps what it measured, whatever that is."""
+    if info.context is _LOADING and not value > 0:
+        raise ValueError("a loss is above 0")
+    return value
+
+
+Loss = Annotated[float, AfterValidator(_above_zero)]
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class _Part(BaseModel):
@@ -75,6 +88,7 @@ class Environment(_Part):
     platform: str
     threads: int
     packages: dict[str, str] = Field(description="versions of the packages the figures depend on")
+    processor: str | None = Field(None, description="CPU family, model, stepping and the vector instructions in use")
 
 
 class Model(_Part):
@@ -106,7 +120,7 @@ class Training(_Part):
     tokens: int
     steps: int
     seconds: float = Field(description="in training steps, checkpoints and compilation left out")
-    final_loss: float | None = Field(None, description="mean training loss over the last 20 steps, nats")
+    final_loss: Loss | None = Field(None, description="mean training loss over the last 20 steps, nats")
     lr: float
     lr_rule: str
     dtype: str
@@ -115,12 +129,12 @@ class Training(_Part):
 class Quality(_Part):
     """On held-out text. Everything but `*_noncausal` is measured with the causal router."""
 
-    val_loss_nats: float
+    val_loss_nats: Loss
     val_loss_nats_stderr: float | None = Field(None, description="over documents; absent where there is only one")
-    val_loss_nats_noncausal: float | None = Field(None, description="with the top-k router, which sees the future")
-    val_bpb: float = Field(description="bits per UTF-8 byte")
+    val_loss_nats_noncausal: Loss | None = Field(None, description="with the top-k router, which sees the future")
+    val_bpb: Loss = Field(description="bits per UTF-8 byte")
     val_bpb_stderr: float | None = None
-    val_bpb_noncausal: float | None = None
+    val_bpb_noncausal: Loss | None = None
     tokens_evaluated: int
     documents_evaluated: int
 
@@ -137,7 +151,7 @@ class CausalRouterStatistics(_Part):
     accuracy: float = Field(description="agreement with top-k, mean over routed blocks")
     fraction_processed: float = Field(description="of tokens, mean over routed blocks")
     fraction_by_position: list[float] = Field(description="the same in equal parts of the context, first to last")
-    val_loss_nats: float
+    val_loss_nats: Loss
     loss_over_topk: float = Field(description="val_loss_nats over the top-k loss, minus 1")
 
 
@@ -264,26 +278,49 @@ def save_record(record: Record, folder: Path) -> Path:
     return path
 
 
+def load(path: Path, kind: type[Kind], what: str, mend: str, newest: int = SCHEMA_VERSION) -> Kind:
+    """Read a JSON file as `kind`, as it stands there: no text is taken for a number, nor a number for a truth value.
+
+    what: the kind of file, in words. mend: what to do about one that is not whole. Raises UserError where it is
+    missing, truncated, of a schema newer than `newest`, or not of that kind.
+    """
+    try:
+        content = from_json(path.read_bytes(), allow_inf_nan=False)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a whole JSON file ({error}). {mend}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > newest:
+        raise UserError(f"{path} has schema version {version}; this bench reads up to {newest}. Update bench.")
+    if any(abs(number) > sys.float_info.max for number in _numbers(content)):
+        raise UserError(f"{path} is not {what}: it holds a number too large for any measurement.")
+    try:
+        return kind.model_validate(content, strict=True, context=_LOADING)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise UserError(f"{path} is not {what}: {where}: {first['msg']}.") from error
+
+
+def _numbers(part: Any) -> Iterator[int | float]:
+    if isinstance(part, dict):
+        part = part.values()
+    elif isinstance(part, int | float):
+        yield part
+        return
+    elif not isinstance(part, list):
+        return
+    for each in part:
+        yield from _numbers(each)
+
+
 def load_record(path: Path) -> Record:
     """Read one `record.json`.
 
     Raises UserError where it is missing, truncated, from a newer schema, or not a record.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a whole JSON file ({error}). Delete it and run again.") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {version}; this bench reads up to {SCHEMA_VERSION}. Update bench.")
-    try:
-        return Record.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is not a valid record: {where}: {first['msg']}.") from error
+    return load(path, Record, "a valid record", "Delete it and run again.")
 
 
 def find_records(folder: Path) -> list[Path]:

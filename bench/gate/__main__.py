@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.gate import history
 from bench.gate.accept import accept
 from bench.gate.compare import Verdict, compare
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
-from bench.gate.read import NoDataError, read_side
+from bench.gate.read import NoDataError, of_the_machine, read_side
 from bench.gate.terminal import terminal
 from bench.record import write_atomically
 
@@ -31,25 +32,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print, write what was asked for, and return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        verdict = compare(read_side(options.baseline), read_side(options.current))
-        print(terminal(verdict))
-        for name, (written, _) in _EXPORTS.items():
-            if getattr(options, name) is not None:
-                _write(getattr(options, name), written(verdict))
-        if options.github_action_benchmark is not None:
-            for name, text in github_action_benchmark(verdict).items():
-                _write(options.github_action_benchmark / name, text)
-        if options.history is not None:
-            history.append(history.row_of(verdict, options.link), options.history)
-        if options.accept:
-            _accept(verdict)
+        return _judge(options)
     except NoDataError as error:
         print(f"no data: {error}", file=sys.stderr)
         return 3
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0 if options.accept and verdict.status == 1 else verdict.status
+    except OSError as error:
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
+    except Exception:  # Python would exit with 1, which reads as regressed
+        traceback.print_exc()
+        return 4
+
+
+def _judge(options: argparse.Namespace) -> int:
+    baseline, current = read_side(options.baseline), read_side(options.current)
+    if options.speed_only:
+        baseline, current = of_the_machine(baseline), of_the_machine(current)
+    verdict = compare(baseline, current)
+    print(terminal(verdict))
+    for name, (written, _) in _EXPORTS.items():
+        if getattr(options, name) is not None:
+            _write(getattr(options, name), written(verdict))
+    if options.github_action_benchmark is not None:
+        for name, text in github_action_benchmark(verdict).items():
+            _write(options.github_action_benchmark / name, text)
+    if options.history is not None:
+        history.append(history.row_of(verdict, options.link), options.history)
+    if options.accept:
+        _accept(verdict)
+        return 0
+    return verdict.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--history", type=Path, metavar="DIR", help="append the run to DIR/history.jsonl")
     parser.add_argument("--link", metavar="URL", help="where the run can be looked at, for the history")
+    parser.add_argument(
+        "--speed-only", action="store_true",
+        help="judge only time and memory: for two studies of one machine, such as before and after a change",
+    )  # fmt: skip
     parser.add_argument("--accept", action="store_true", help="put CURRENT in the place of BASELINE, regressed or not")
     return parser
 

@@ -6,42 +6,65 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.ci import FILE
+from bench.ci import FILE, load_ci
 from bench.errors import UserError
 
-_KEPT = (FILE, "record.json", "steps.csv", "documents.csv", "routing.json")  # weights are not
+_KEPT = ("record.json", "steps.csv", "documents.csv", "routing.json")  # weights are not
 
 
 def accept(current: Path, baseline: Path) -> None:
-    """Put a copy of `current`, without weights, in the place of `baseline`: all of it, or nothing is changed.
+    """Put a copy of the ci study `current`, without weights, in the place of `baseline`: or nothing is changed.
 
-    Raises UserError where that cannot be written, or `baseline` holds what is not a study's.
+    Raises UserError where that cannot be written, either is no ci study, or `baseline` holds what is not a study's.
     """
-    foreign = [path for path in baseline.glob("**/*") if path.is_file() and not _known(path)]
-    if foreign:
-        raise UserError(
-            f"{baseline} is not replaced: it holds {foreign[0].relative_to(baseline)}, which no study wrote."
-        )
-    if baseline.resolve() in (current.resolve(), *current.resolve().parents):
-        raise UserError(f"{baseline} is not replaced: {current} is the same folder or inside it.")
+    current, baseline = current.resolve(), baseline.resolve()
+    if baseline in (current, *current.parents) or current in baseline.parents:
+        raise UserError(f"{baseline} is not replaced: it and {current} are one folder, or one is inside the other.")
+    _check_replaceable(baseline)
     try:
-        with tempfile.TemporaryDirectory(dir=baseline.parent, prefix=f".{baseline.name}.") as place:
-            new, old = Path(place) / "new", Path(place) / "old"
-            copy_study(current, new)
-            baseline.rename(old)
-            new.rename(baseline)
+        place = Path(tempfile.mkdtemp(dir=baseline.parent, prefix=f".{baseline.name}."))
+        try:
+            copy_study(current, place / "new")
+            _swap(place / "new", baseline, place / "old")
+        finally:
+            if baseline.exists():  # or `place` holds the only copy there is
+                shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot replace {baseline}: {error.strerror}.") from error
 
 
 def copy_study(current: Path, new: Path) -> None:
-    """Copy the files of a study that the gate and reports read to the folder `new`."""
-    for path in sorted(current.glob("**/*")):
-        if path.is_file() and path.name in _KEPT:
-            target = new / path.relative_to(current)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+    """Copy what the gate and reports read of a ci study to the folder `new`: `ci.json` and the runs that it names.
+
+    Raises UserError where `ci.json` cannot be read.
+    """
+    study = load_ci(current / FILE)
+    new.mkdir(parents=True)
+    shutil.copyfile(current / FILE, new / FILE)
+    for run_id in dict.fromkeys(study.runs.values()):
+        (new / run_id).mkdir()
+        for name in _KEPT:
+            if (current / run_id / name).is_file():
+                shutil.copyfile(current / run_id / name, new / run_id / name)
 
 
-def _known(path: Path) -> bool:
-    return path.name in _KEPT or path.suffix in (".safetensors", ".json")
+def _check_replaceable(baseline: Path) -> None:
+    """Raises UserError where `baseline` is no ci study, or holds anything that no run of it wrote."""
+    runs = {baseline / run_id for run_id in load_ci(baseline / FILE).runs.values()}
+    for path in sorted(baseline.rglob("*")):
+        of_a_run = path.parent in runs and path.is_file() and (path.name in _KEPT or path.suffix == ".safetensors")
+        if not (path in runs or of_a_run or path == baseline / FILE):
+            raise UserError(f"{baseline} is not replaced: it holds {path.relative_to(baseline)}, which no study wrote.")
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Move what is at `target` to `old` and `new` to `target`, or put the old one back."""
+    target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        try:
+            old.rename(target)
+        except OSError as error:
+            raise UserError(f"cannot put {target} back: {error.strerror}. It is whole, in {old}.") from error
+        raise

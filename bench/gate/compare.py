@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.gate.read import Figure, NoDataError, Side
-from bench.gate.rules import SAMPLES, P, Rule, rule_of, words
+from bench.gate.rules import LOSS_CURVE, SAMPLES, P, Rule, rule_of, words
 
 Kind = Literal["regressed", "changed", "vanished", "improved", "new"]
 FAILING: tuple[Kind, ...] = ("regressed", "changed", "vanished")
@@ -46,12 +46,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome. `findings`: the worst first; `notes`: what was not compared, and why."""
+    """The outcome.
+
+    findings: the worst first. compared: how many figures were. skipped: (method, figure) of both sides that were not
+    compared -> why. notes: the same for people, in fewer lines.
+    """
 
     baseline: Side
     current: Side
     findings: list[Finding]
     compared: int
+    skipped: dict[tuple[str, str], str]
     notes: list[str]
 
     @property
@@ -76,40 +81,62 @@ class Verdict:
 def compare(baseline: Side, current: Side) -> Verdict:
     """Every figure of both sides under its rule.
 
-    Raises NoDataError where the sides are different studies or have no figure in common.
+    Raises NoDataError where the sides are different studies or have no figure that can be compared.
     """
     whole = not (baseline.broken or current.broken)
     if whole:
         _check_comparable(baseline, current)
-    same_machine = baseline.machine == current.machine
-    notes, moved = [], 0
-    if not same_machine:
-        notes.append(
-            f"The baseline is of another machine ({baseline.machine_name}; now {current.machine_name}): speed and "
-            "memory are not compared."
-        )
     findings = [*_config_findings(baseline, current), *(_missing(baseline, current) if whole else ())]
     common = [key for key in baseline.figures if key in current.figures]
-    for method, name in common:
+    skipped = {key: why for key in common if (why := _not_compared(*key, baseline, current)) is not None}
+    repeated = {method for method in dict(common) if _repeated(method, baseline, current)}
+    moved = 0
+    for method, name in (key for key in common if key not in skipped):
         was, now = baseline.figures[method, name], current.figures[method, name]
         rule = rule_of(name, method)
         assert rule is not None
-        if rule.here and not same_machine:
-            continue
-        if rule.sampled and min(len(was.samples), len(now.samples)) < SAMPLES:
-            notes.append(f"{method}, {rule.words}: not compared, for a test needs {SAMPLES} samples a side.")
-            continue
-        finding = _finding(method, name, rule, was, now)
+        finding = _finding(method, name, rule.after_same_training() if method in repeated else rule, was, now)
         if finding is not None:
             findings.append(finding)
         elif not rule.sampled and was.value != now.value:
             moved += 1
-    if moved:
-        notes.append(
-            f"{moved:,} figures are not the same to the bit, but moved no farther than rounding may take them."
-        )
+    notes = _notes(skipped, moved)
+    if whole and len(skipped) == len(common):
+        raise NoDataError(f"{baseline.folder} and {current.folder}: nothing can be compared. {' '.join(notes)}")
     findings.sort(key=lambda f: (not f.fails, f.kind == "new", -f.severity, f.method, f.figure))
-    return Verdict(baseline, current, findings, len(common), notes)
+    return Verdict(baseline, current, findings, len(common) - len(skipped), skipped, notes)
+
+
+def _not_compared(method: str, name: str, baseline: Side, current: Side) -> str | None:
+    """Why a figure of both sides is not compared; None where it is."""
+    rule = rule_of(name, method)
+    if rule is None:
+        return f"{method}, {name}: has no rule, not compared."
+    if rule.here and baseline.machine != current.machine:
+        return (
+            f"The baseline is of another machine ({baseline.machine_name}; now {current.machine_name}): speed and "
+            "memory are not compared."
+        )
+    if rule.sampled and min(len(side.figures[method, name].samples) for side in (baseline, current)) < SAMPLES:
+        return f"{method}, {rule.words}: not compared, for a test needs {SAMPLES} samples a side."
+    return None
+
+
+def _repeated(method: str, baseline: Side, current: Side) -> bool:
+    """Whether training gave the same losses to the bit, so that what it left is the same."""
+    names = ["training.final_loss", *(f"loss_curve.{step}" for step in LOSS_CURVE)]
+    was, now = ([side.figures.get((method, name)) for name in names] for side in (baseline, current))
+    return was == now and was[0] is not None and any(was[1:])
+
+
+def _notes(skipped: dict[tuple[str, str], str], moved: int) -> list[str]:
+    notes = list(dict.fromkeys(skipped.values()))
+    if moved:
+        figures, them = ("figure is", "it") if moved == 1 else ("figures are", "them")
+        notes.append(
+            f"{moved:,} {figures} not the same to the bit, but moved no farther than rounding may take {them}."
+        )
+    return notes
 
 
 def _check_comparable(baseline: Side, current: Side) -> None:
@@ -138,6 +165,8 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
     else:
         kind = "regressed" if (move > 0) == (rule.better == "lower") else "improved"
     share = move / abs(was.value) if was.value else None
+    if share is not None and not math.isfinite(share):
+        share = None
     severity = size / rule.tolerance if rule.tolerance else math.inf
     return Finding(kind, method, name, words(name), _written(was, now), _written(now, was), share, certainty, severity)
 

@@ -12,8 +12,9 @@ import json
 import os
 import uuid
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
 from bench.gate.compare import Verdict
@@ -21,6 +22,10 @@ from bench.gate.read import Figure
 
 FILE = "history.jsonl"
 SCHEMA_VERSION = 1
+_DIGITS = 9  # significant ones that are kept: more than a chart shows, in about half of the file
+
+_Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
+_WithEnds = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 
 
 class Row(BaseModel):
@@ -38,7 +43,7 @@ class Row(BaseModel):
     machine_name: str
     verdict: str = Field(description="fine | regressed | broken")
     findings: list[str] = Field([], description="`METHOD FIGURE: KIND` of what regressed, changed, vanished, improved")
-    figures: dict[str, list[float]] = Field(
+    figures: dict[str, _Value | _WithEnds] = Field(
         description="`METHOD FIGURE` -> [value], or [value, low, high] with a 95 % interval"
     )
 
@@ -74,9 +79,8 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
 
 
 def _numbers(figure: Figure) -> list[float]:
-    if figure.low is None or figure.high is None:
-        return [figure.value]
-    return [figure.value, figure.low, figure.high]
+    ends = [] if figure.low is None or figure.high is None else [figure.low, figure.high]
+    return [float(f"{number:.{_DIGITS}g}") for number in (figure.value, *ends)]
 
 
 def append(row: Row, folder: Path) -> None:
@@ -122,7 +126,7 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         if not line.strip():
             continue
         try:
-            row = Row.model_validate_json(line)
+            row = Row.model_validate_json(line, strict=True)
         except ValidationError:
             problems.append(f"{path}, line {number}: {_fault(line)}; skipped.")
             continue

@@ -5,13 +5,11 @@ Regressions planted in copies of the source, and unchanged reruns, each judged b
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.errors import UserError
-from bench.record import Environment, write_atomically
+from bench.record import Environment, load, write_atomically
 
 FILE = "proof.json"
 
@@ -33,6 +31,11 @@ class Trial(BaseModel):
     def alarm(self) -> bool:
         """Whether CI would have failed."""
         return self.status != 0
+
+    @property
+    def caught(self) -> bool:
+        """Whether the gate told: a study that broke down never came before it."""
+        return self.status in (1, 4)
 
 
 class Proof(BaseModel):
@@ -61,7 +64,4 @@ def save_proof(proof: Proof, folder: Path) -> None:
 
 def load_proof(path: Path) -> Proof:
     """Read `proof.json`; raises UserError where it is not one."""
-    try:
-        return Proof.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}.") from error
+    return load(path, Proof, "a proof of the gate", "Delete it and run the study again.")

@@ -8,17 +8,18 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from bench.ci import FILE, CiStudy, load_ci
 from bench.errors import UserError
-from bench.gate.rules import LOSS_CURVE, rule_of
+from bench.gate.rules import LOSS_CURVE, LR_CURVE, rule_of
 from bench.record import Environment, Record, Timing, load_record
 
 _NORMAL = 1.959964  # standard errors in half a 95 % interval
+_OF_THE_MODEL = ("quality.", "lm_eval.", "routing.")
 
 
 class NoDataError(UserError):
@@ -53,7 +54,8 @@ class Side:
         """Equal for studies whose speed may be compared: the same processor and as many threads."""
         if self.environment is None:
             return "unknown"
-        parts = (self.environment.device, self.environment.device_name, str(self.environment.threads))
+        place = self.environment
+        parts = [place.device, place.device_name, str(place.threads), *([place.processor] if place.processor else [])]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
     @property
@@ -63,6 +65,13 @@ class Side:
             return "unknown"
         threads = self.environment.threads
         return f"{self.environment.device_name}, {threads} thread{'s' * (threads != 1)}"
+
+
+def of_the_machine(side: Side) -> Side:
+    """A side with its figures of time and memory alone, which a change of the model need not be asked about."""
+    rules = {(method, name): rule_of(name, method) for method, name in side.figures}
+    here = {key: side.figures[key] for key, rule in rules.items() if rule is not None and rule.here}
+    return replace(side, figures=here, configs={})
 
 
 def read_side(folder: Path) -> Side:
@@ -77,16 +86,20 @@ def read_side(folder: Path) -> Side:
     study = _study(folder, broken)
     records: dict[str, Record] = {}
     figures: dict[tuple[str, str], Figure] = {}
-    for name, path in _named(folder, study, broken):
+    for name, path in _named(folder, study):
         try:
             record = load_record(path)
         except UserError as error:
             broken.append(str(error))
             continue
-        method = name or _label(record, records)
+        own = f"{record.method}/{record.variant}" if record.variant else record.method
+        if name is not None and name not in (record.method, own):
+            broken.append(f"{name}: {path} is the record of {own}.")
+            continue
+        method = name or _label(record, own, records)
         records[method] = record
         broken += [f"{method}: {fault}" for fault in _faults(record)]
-        for figure, value in (*_figures(record), *_curve(path.with_name("steps.csv"), broken)):
+        for figure, value in (*_figures(record), *_curves(path.with_name("steps.csv"), broken)):
             figures[method, figure] = value
     if not records and not broken:
         raise NoDataError(f"{folder} holds no record.json.")
@@ -94,7 +107,7 @@ def read_side(folder: Path) -> Side:
         for name, samples in speeds.items():
             if samples:
                 figures[method, f"speed.{name}"] = _sampled(samples)
-    for method, name in [key for key, figure in figures.items() if not isfinite(figure.value)]:
+    for method, name in [key for key, figure in figures.items() if not _finite(figure)]:
         broken.append(f"{method}, {name}: not a number.")
         del figures[method, name]
     first = next(iter(records.values()), None)
@@ -120,21 +133,19 @@ def _study(folder: Path, broken: list[str]) -> CiStudy | None:
         return None
 
 
-def _named(folder: Path, study: CiStudy | None, broken: list[str]) -> Iterator[tuple[str | None, Path]]:
-    """Methods and their records' paths; without `ci.json` the records themselves tell the method."""
-    if study is None:
+def _named(folder: Path, study: CiStudy | None) -> Iterator[tuple[str | None, Path]]:
+    """Methods and their records' paths; without `ci.json` the records themselves tell the method.
+
+    Where `ci.json` is broken nothing tells which run stands for what, and none is read.
+    """
+    if study is not None:
+        yield from ((method, folder / run_id / "record.json") for method, run_id in study.runs.items())
+    elif not (folder / FILE).exists():
         yield from ((None, path) for path in sorted(folder.glob("**/record.json")))
-        return
-    for method, run_id in study.runs.items():
-        if Path(run_id).name != run_id:  # a name is never followed elsewhere
-            broken.append(f"{folder / FILE}: {run_id!r} is not the name of a run's folder.")
-        else:
-            yield method, folder / run_id / "record.json"
 
 
-def _label(record: Record, taken: Container[str]) -> str:
+def _label(record: Record, method: str, taken: Container[str]) -> str:
     """METHOD or METHOD/VARIANT, with the seed; with the run's id where that is not enough."""
-    method = f"{record.method}/{record.variant}" if record.variant else record.method
     label = f"{method},seed{record.run.seed}"
     return label if label not in taken else f"{label},{record.run.id}"
 
@@ -150,11 +161,14 @@ def _faults(record: Record) -> Iterator[str]:
 
 
 def _figures(record: Record) -> Iterator[tuple[str, Figure]]:
-    """Every figure that has a rule, with its interval where the record has one."""
+    """Every figure that has a rule, with its interval where the record has one.
+
+    What was measured of the model is left out where the run went wrong or its causality is not vouched for.
+    """
     flat = dict(_flat(record.model_dump(exclude_none=True, exclude={"config"})))
     for name, value in flat.items():
         rule = rule_of(name)
-        if rule is None or rule.sampled:
+        if rule is None or rule.sampled or (name.startswith(_OF_THE_MODEL) and not record.comparable):
             continue
         stderr = flat.get(f"{name}_stderr")
         half = _NORMAL * stderr if stderr is not None else None
@@ -174,21 +188,29 @@ def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
         yield prefix, float(part)
 
 
-def _curve(path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
-    """The training loss at a few steps, early ones most: there, a change has not yet been amplified."""
+def _curves(path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
+    """The training loss at a few steps, early ones most: there, a change has not yet been amplified; and the rate."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            losses = {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+            rows = {int(row["step"]): row for row in csv.DictReader(file)}
+        losses = {step: float(row["loss"]) for step, row in rows.items()}
+        rates = {step: float(rows[step]["lr"]) for step in LR_CURVE if "lr" in rows.get(step, ())}
     except OSError:
         return  # a figure that is missing on one side is a finding of its own
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, csv.Error):
         broken.append(f"{path} is not a whole log of steps.")
         return
-    for step in LOSS_CURVE:
-        if step in losses:
-            yield f"loss_curve.{step}", Figure(losses[step])
+    if any(loss <= 0 for loss in losses.values()):
+        broken.append(f"{path} is not a log of steps: a loss is above 0.")
+        return
+    yield from ((f"loss_curve.{step}", Figure(losses[step])) for step in LOSS_CURVE if step in losses)
+    yield from ((f"lr_curve.{step}", Figure(rate)) for step, rate in rates.items())
 
 
 def _sampled(samples: list[float]) -> Figure:
     middle = Timing.of(samples)
     return Figure(middle.median, middle.low, middle.high, tuple(samples))
+
+
+def _finite(figure: Figure) -> bool:
+    return all(isfinite(number) for number in (figure.value, figure.low, figure.high) if number is not None)

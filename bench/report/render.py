@@ -28,9 +28,12 @@ def render(template: str, **values: Any) -> str:
 
 
 def _markdown_cell(text: str) -> Markup:
-    """`text` as inert Markdown on one line: HTML, tables, links, emphasis and code in it stay plain characters."""
-    escaped = str(Markup.escape(" ".join(str(text).split())))
-    return Markup(re.sub(r"([\\`*_\[\]|~])", r"\\\1", escaped))
+    """`text` as inert Markdown on one line: HTML, tables, links, emphasis, quotes and code in it stay plain characters.
+
+    No tag and no entity begins without `<` or `&`; a `>` means something at the beginning of a line alone.
+    """
+    escaped = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return Markup(re.sub(r"([\\`*_\[\]|~]|^>)", r"\\\1", escaped))
 
 
 def _fence(text: str) -> Markup:

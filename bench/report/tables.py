@@ -160,7 +160,7 @@ def versions_table(group: Group) -> Table:
     keys: dict[str, list[str]] = {}
     for run in group.runs:
         environment = run.record.environment
-        values = flatten(environment.model_dump(exclude={"packages"})) | environment.packages
+        values = flatten(environment.model_dump(exclude={"packages"}, exclude_none=True)) | environment.packages
         for key, value in (values | {"git commit": run.record.run.git_commit or DASH}).items():
             keys.setdefault(key, [])
             if str(value) not in keys[key]:

@@ -33,9 +33,10 @@ _SIDE, _PRODUCTS = 512, 8  # the matrix products that dense is held to: about as
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Train and measure every method anew, time their steps, write `ci.json`; status 1 where a run went wrong.
+    """Train and measure every method anew, time their steps, write `ci.json`; returns 0, for the gate is the judge.
 
-    Raises UserError where the folder holds a study already, which would be what this one is compared with.
+    What went wrong with a run is printed, and stands in its record. Raises UserError where the folder holds a study
+    already, which would be what this one is compared with.
     """
     assert config.study is not None
     folder = Path(config.results_dir) / config.study.name
@@ -59,7 +60,7 @@ def run(config: RunConfig, command: str) -> int:
     save_ci(study, folder)
     wrong = [f"{name}: {record.run.message}" for name, record in records.items() if record.run.status != "finished"]
     print("\n".join([*wrong, f"{folder}: {len(records)} runs. Compare: python -m bench.gate BASELINE {folder}"]))
-    return 1 if wrong else 0
+    return 0
 
 
 def _configured(config: RunConfig, name: str) -> RunConfig:

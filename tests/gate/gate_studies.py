@@ -31,12 +31,14 @@ def write_study(folder: Path, record: Record, seed: int = 0, name: str = "ci", p
         own.method, own.run.id, own.environment = method, f"{method}-seed0", machine(place)
         own.lm_eval = {"bench_copy": {"acc": 0.4, "acc_stderr": 0.05, "chance": 0.25}}
         if method == "mod":
-            own.routing = RoutingStatistics(predictor_accuracy=0.93, fraction_processed=0.13)
+            own.routing = RoutingStatistics(
+                predictor_accuracy=0.93, fraction_processed=0.13, fraction_processed_by_layer={"1": 0.12, "3": 0.14}
+            )
         runs[method] = own.run.id
         (folder / own.run.id).mkdir(parents=True)
         save_record(own, folder / own.run.id)
-        steps = "\n".join(f"{step},{6.0 / step:.6f}" for step in range(1, 61))
-        (folder / own.run.id / "steps.csv").write_text(f"step,loss\n{steps}\n", encoding="utf-8")
+        steps = "\n".join(f"{step},{6.0 / step:.6f},{0.002 * (1 - step / 100):.4e}" for step in range(1, 100))
+        (folder / own.run.id / "steps.csv").write_text(f"step,loss,lr\n{steps}\n", encoding="utf-8")
         speed[method] = {figure: (level * (1 + 0.02 * noise.standard_normal(PROCESSES))).tolist()}
     study = CiStudy(
         name=name, created=f"2026-11-{1 + seed % 28:02}T00:00:00+00:00", git_commit="abc1234", command="a command",
@@ -60,6 +62,20 @@ def change(folder: Path, run: str, **parts: Any) -> None:
         else:
             part[last] = value
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def change_ci(folder: Path, **parts: Any) -> None:
+    """Set fields of `ci.json`."""
+    path = folder / "ci.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | parts), encoding="utf-8")
+
+
+def change_steps(folder: Path, run: str, old: str, new: str) -> None:
+    """Change a run's log of steps in one place."""
+    path = folder / run / "steps.csv"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def change_speed(folder: Path, method: str, factor: float) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_studies import change, change_speed, write_study
+from gate_studies import change, change_ci, change_speed, write_study
 from junitparser import Error, Failure, JUnitXml
 from markdown_it import MarkdownIt
 from report_records import make_record
@@ -37,6 +37,7 @@ def verdict(studies):
 
 def named(folder: Path, name: str) -> None:
     """Give the method mod another name."""
+    change(folder, "mod-seed0", method=name)
     content = json.loads((folder / "ci.json").read_text(encoding="utf-8"))
     for part in ("runs", "speed"):
         content[part][name] = content[part].pop("mod")
@@ -62,6 +63,15 @@ def test_junit_is_read_by_a_junit_parser(verdict):
         counted = (suite.tests, suite.failures, suite.errors, suite.skipped)
         suite.update_statistics()
         assert counted == (suite.tests, suite.failures, suite.errors, suite.skipped)
+
+
+def test_what_was_not_compared_is_skipped_in_junit_with_the_reason(tmp_path):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, place="another CPU")
+    suites = JUnitXml.fromstring(junit(compare(read_side(base), read_side(now))).encode())
+    skipped = {case.name: case.result[0].message for suite in suites for case in suite if case.result}
+    assert {"peak memory of a training step", "training step over dense’s"} <= set(skipped)
+    assert all("another machine" in reason for reason in skipped.values())
 
 
 def test_broken_records_are_junit_errors(studies):
@@ -92,8 +102,18 @@ def test_github_action_benchmark_gets_a_file_a_direction(verdict):
             assert isinstance(entry["name"], str) and isinstance(entry["unit"], str)
             assert isinstance(entry["value"], int | float) and not isinstance(entry["value"], bool)
             assert set(entry) <= {"name", "unit", "value", "range", "extra"}
-    bigger = {entry["extra"] for entry in files["customBiggerIsBetter.json"]}
-    assert bigger and all("acc" in name for name in bigger)
+    units = {entry["extra"]: entry["unit"] for entries in files.values() for entry in entries}
+    assert units["flops.forward_per_token"] == "FLOPs a token" and units["flops.forward_torch"] == "FLOPs"
+    assert units["flops.moved_bytes_per_token"] == "bytes a token" and units["memory.peak_bytes"] == "bytes"
+
+
+def test_a_figure_that_should_stay_alerts_in_either_file(verdict):
+    smaller, bigger = (
+        {entry["extra"] for entry in json.loads(github_action_benchmark(verdict)[f"custom{way}IsBetter.json"])}
+        for way in ("Smaller", "Bigger")
+    )
+    assert "model.params_total" in smaller & bigger and "loss_curve.10" in smaller & bigger
+    assert "quality.val_loss_nats" in smaller - bigger and "lm_eval.bench_copy.acc" in bigger - smaller
 
 
 def test_markdown_shows_what_fails_and_folds_the_rest(verdict):
@@ -125,14 +145,21 @@ def test_hostile_names_stay_plain_text(studies):
         assert json.dumps(HOSTILE, ensure_ascii=False)[1:-1] in text
 
 
-def test_markdown_fits_into_a_comment_and_says_what_it_left_out(studies):
+def test_two_markdowns_fit_into_a_comment_and_each_says_what_it_left_out(studies):
     for folder, value in zip(studies, (1.0, 2.0), strict=True):
         tasks = {f"task_{n}_{'x' * 60}": {"bits_per_byte": value} for n in range(900)}
         change(folder, "mod-seed0", lm_eval=tasks)
     text = markdown(compare(*(read_side(folder) for folder in studies)))
-    assert len(text) < 65_536
+    assert len(text) < 30_000
     shown = text.count("\n| regressed |")
     assert f"… and {900 - shown} more." in text and shown > 100
+
+
+def test_markdown_of_many_broken_records_fits_too(studies):
+    runs = {f"{n}{'&' * 250}": f"run{n}" for n in range(300)}
+    change_ci(studies[1], runs=runs)
+    text = markdown(compare(*(read_side(folder) for folder in studies)))
+    assert len(text) < 30_000 and "… and 290 more." in text
 
 
 def test_the_command_writes_every_file(studies, tmp_path, capsys):

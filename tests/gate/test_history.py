@@ -98,6 +98,25 @@ def test_rows_of_a_newer_schema_and_nonsense_are_named_and_skipped(tmp_path: Pat
     assert [problem.split("line ")[1][0] for problem in problems] == ["2", "3", "4", "6"]
 
 
+@pytest.mark.parametrize("numbers", ["[]", "[1.0, 2.0]", "[1, 2, 3, 4]", '["1.5"]', "[NaN]", "[1e999]", "null", "1.5"])
+def test_a_row_with_impossible_figures_is_named_and_skipped(tmp_path: Path, numbers: str):
+    append(row(1), tmp_path)
+    bad = json.dumps(row(2).model_dump(exclude_none=True)).replace("[3.5]", numbers)
+    with open(tmp_path / FILE, "a", encoding="utf-8") as file:
+        file.write(bad + "\n")
+    found, problems = read(tmp_path)
+    assert len(found) == 1 and len(problems) == 1 and "line 2" in problems[0]
+
+
+def test_figures_are_kept_to_nine_digits(tmp_path: Path, capsys):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record)
+    for folder in (base, now):
+        change(folder, "mod-seed0", quality__val_loss_nats=2.5223276794757825, quality__val_loss_nats_stderr=None)
+    assert main([str(base), str(now), "--history", str(tmp_path / "history")]) == 0
+    assert read(tmp_path / "history")[0][0].figures["mod quality.val_loss_nats"] == [2.52232768]
+
+
 def test_no_history_is_said(tmp_path: Path):
     with pytest.raises(UserError, match="cannot read"):
         read(tmp_path)

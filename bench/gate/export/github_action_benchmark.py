@@ -17,12 +17,15 @@ _UNITS = {"nats": "nats", "noncausal": "nats", "loss": "nats", "bytes": "bytes",
 
 
 def github_action_benchmark(verdict: Verdict) -> dict[str, str]:
-    """File name -> text. A figure that should stay the same counts as better where it is smaller."""
+    """File name -> text. A figure that should stay the same is in both, so that a move either way raises an alert."""
     smaller: list[dict[str, Any]] = []
     bigger: list[dict[str, Any]] = []
     for (method, name), figure in verdict.current.figures.items():
         rule = rule_of(name, method)
-        (bigger if rule is not None and rule.better == "higher" else smaller).append(_entry(method, name, figure))
+        better = rule.better if rule is not None else "same"
+        for entries, other in ((smaller, "higher"), (bigger, "lower")):
+            if better != other:
+                entries.append(_entry(method, name, figure))
     files = {"customSmallerIsBetter.json": smaller, "customBiggerIsBetter.json": bigger}
     return {name: json.dumps(entries, indent=2, ensure_ascii=False) + "\n" for name, entries in files.items()}
 
@@ -36,6 +39,7 @@ def _entry(method: str, name: str, figure: Figure) -> dict[str, Any]:
 
 def _unit(name: str) -> str:
     part, last = name.split(".", 1)[0], name.rsplit(".", 1)[-1]
-    if part == "flops":
-        return "bytes" if "bytes" in last else "FLOPs"
+    if part == "flops" or last.endswith("_per_token"):
+        unit = "bytes" if "bytes" in last else "FLOPs"
+        return f"{unit} a token" if last.endswith("_per_token") else unit
     return next((unit for ending, unit in _UNITS.items() if last.endswith(ending)), "")

@@ -17,14 +17,15 @@ _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def junit(verdict: Verdict) -> str:
-    """Failing findings are failures, broken records errors, figures that are new or were not there skipped."""
+    """Failing findings are failures, broken records errors; figures that are new or were not compared are skipped."""
     root = Xml.Element("testsuites", name="bench.gate")
     found = {(finding.method, finding.figure): finding for finding in verdict.findings}
     keys = dict.fromkeys([*verdict.baseline.figures, *verdict.current.figures, *found])
     for method in dict.fromkeys(method for method, _ in keys):
         suite = Xml.SubElement(root, "testsuite", name=_legal(method))
         for figure in (figure for own, figure in keys if own == method):
-            _case(suite, method, words(figure) if figure else "everything", found.get((method, figure)))
+            name, key = words(figure) if figure else "everything", (method, figure)
+            _case(suite, method, name, found.get(key), verdict.skipped.get(key))
         _count(suite)
     if verdict.broken:
         suite = Xml.SubElement(root, "testsuite", name="records")
@@ -36,8 +37,10 @@ def junit(verdict: Verdict) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(suite: Xml.Element, method: str, name: str, finding: Finding | None) -> None:
+def _case(suite: Xml.Element, method: str, name: str, finding: Finding | None, skipped: str | None) -> None:
     case = Xml.SubElement(suite, "testcase", classname=_legal(method), name=_legal(name), time="0")
+    if skipped is not None:
+        Xml.SubElement(case, "skipped", message=_legal(skipped))
     if finding is None or finding.kind == "improved":
         return
     told = _legal(f"{finding.kind}: {finding.was} -> {finding.now} {finding.change} ({finding.certainty})")

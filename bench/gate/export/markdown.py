@@ -10,8 +10,9 @@ from bench.gate.read import Side
 from bench.gate.terminal import COLUMNS, cells, summary
 
 MARKER = "<!-- bench-gate -->"  # by which a workflow finds its own comment again
-_LONGEST = 60_000  # of 65,536 characters that a comment may have
-_CELL = 200
+_LONGEST = 30_000  # so that two fit into a comment, which may have 65,536 characters
+_CELL = 200  # of a name, before characters are escaped, by five each at most
+_LINES = 10
 
 
 def markdown(verdict: Verdict) -> str:
@@ -19,10 +20,11 @@ def markdown(verdict: Verdict) -> str:
     heading = {"fine": "✅ fine", "regressed": "❌ regressed", "broken": "⛔ broken"}[verdict.word]
     parts = [f"{MARKER}\n## bench: {heading}", _inert(summary(verdict)), _sides(verdict)]
     if verdict.broken:
-        parts.append("\n".join(f"- {_inert(line)}" for line in verdict.broken[:20]))
+        parts.append(_list(verdict.broken))
+    notes = _list(verdict.notes)
     failing = [finding for finding in verdict.findings if finding.fails]
     others = [finding for finding in verdict.findings if not finding.fails]
-    room = _LONGEST - sum(map(len, parts)) - 2_000
+    room = _LONGEST - sum(map(len, parts)) - len(notes) - 2_000
     if failing:
         text, room = _table(failing, room)
         hint = f"On purpose? `python -m bench.gate {_code(verdict.baseline)} {_code(verdict.current)} --accept`"
@@ -30,9 +32,7 @@ def markdown(verdict: Verdict) -> str:
     if others:
         text, room = _table(others, room)
         parts.append(f"<details><summary>{len(others):,} improved or new</summary>\n\n{text}\n\n</details>")
-    if verdict.notes:
-        parts.append("\n".join(f"- {_inert(note)}" for note in verdict.notes[:20]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *([notes] if notes else [])]) + "\n"
 
 
 def _sides(verdict: Verdict) -> str:
@@ -41,6 +41,11 @@ def _sides(verdict: Verdict) -> str:
         for name, side in (("baseline", verdict.baseline), ("now", verdict.current))
     ]
     return _inert("; ".join(told))
+
+
+def _list(lines: Sequence[str]) -> str:
+    more = [f"- … and {len(lines) - _LINES:,} more."] if len(lines) > _LINES else []
+    return "\n".join([*(f"- {_inert(line)}" for line in lines[:_LINES]), *more])
 
 
 def _table(findings: Sequence[Finding], room: int) -> tuple[str, int]:
@@ -64,4 +69,4 @@ def _inert(text: str) -> str:
 
 
 def _code(side: Side) -> str:
-    return re.sub(r"[^\w./-]", "_", str(side.folder))
+    return re.sub(r"[^\w./-]", "_", str(side.folder))[:_CELL]
