@@ -97,9 +97,6 @@ def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):
 def test_a_build_that_fails_leaves_the_old_site_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     build(history(), tmp_path / "dashboard")
     before = contents(tmp_path)
-    for figures in ({"mod loss": [float("nan")]}, {"mod loss": []}):
-        with pytest.raises(UserError, match="run0"):
-            build(history(figures=figures), tmp_path / "dashboard")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

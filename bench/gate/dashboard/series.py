@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.errors import UserError
 from bench.gate.history import Row
 from bench.gate.rules import Better, rule_of, words
 from bench.gate.steps import find_steps
@@ -16,7 +14,7 @@ from bench.gate.steps import find_steps
 _GROUPS = {
     "quality": "Quality", "lm_eval": "Tasks", "speed": "Speed and decoding", "routing": "Routing",
     "flops": "FLOPs", "model": "Parameters", "training": "Training", "memory": "Memory",
-    "loss_curve": "Training loss, early steps", "causality": "Causality",
+    "loss_curve": "Training loss, early steps", "lr_curve": "Learning rate", "causality": "Causality",
 }  # fmt: skip
 
 
@@ -74,16 +72,11 @@ class Series:
 
 
 def all_series(rows: Sequence[Row]) -> list[Series]:
-    """Every method's every figure, study by study: by group, then in the order in which they first appear.
-
-    Raises UserError where a row's figure is no number, or no number with an interval.
-    """
+    """Every method's every figure, study by study: by group, then in the order in which they first appear."""
     found: dict[tuple[str, str], Series] = {}
     shown = shown_methods(rows)
     for number, row in enumerate(rows):
         for name, numbers in row.figures.items():
-            if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
-                raise UserError(f"the row {row.id!r} of {row.created} holds {numbers} as {name!r}. Take that row out.")
             series = found.get((row.study, name))
             if series is None:
                 method, _, figure = name.partition(" ")
