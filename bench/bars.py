@@ -18,7 +18,8 @@ class Bar(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     figure: str
-    value: Timing = Field(description="ratio, with the 95 % interval of its median over rounds")
+    value: Timing = Field(description="with the 95 % interval of its median over rounds")
+    unit: str | None = Field(None, description="of value and limit; absent: a ratio")
     at_most: float | None = None
     at_least: float | None = None
     step_seconds: Timing | None = None
@@ -33,7 +34,8 @@ class Bar(BaseModel):
     @property
     def limit(self) -> str:
         """The bar in words."""
-        return f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
+        limit = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
+        return f"{limit} {self.unit}" if self.unit else limit
 
 
 class Bars(BaseModel):
@@ -46,7 +48,7 @@ class Bars(BaseModel):
     git_commit: str | None = None
     command: str
     environment: Environment
-    shape: dict[str, int]
+    shape: dict[str, int] = Field(description="of the model, or of what else was measured")
     rounds: int
     bars: list[Bar]
     decode: dict[str, list[DecodePoint]] | None = Field(None, description="method -> its points, the dense twin's too")
@@ -54,6 +56,14 @@ class Bars(BaseModel):
     @property
     def met(self) -> bool:
         return all(bar.met for bar in self.bars)
+
+    @property
+    def subject(self) -> str:
+        """What was measured, in words."""
+        shape = self.shape
+        if "n_layers" in shape:
+            return f"{shape['n_layers']} layers × {shape['d_model']} wide, {shape['n_heads']} heads"
+        return ", ".join(f"{size:,} {name}" for name, size in shape.items())
 
     def told(self) -> str:
         """A line a bar, for the terminal."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.bars import Bars
+from bench.bars import Bar, Bars
 from bench.record import write_atomically
 from bench.report.decode import decode_figures, decode_table
 from bench.report.formats import DASH, decimal, duration
@@ -37,7 +37,7 @@ def _bars_table(bars: Bars) -> Table:
     rows = [
         [
             bar.figure,
-            f"{decimal(bar.value.median)} ({decimal(bar.value.low)} to {decimal(bar.value.high)})",
+            _measured(bar),
             bar.limit,
             "met" if bar.met else "missed",
             duration(bar.step_seconds.median if bar.step_seconds else None),
@@ -46,5 +46,10 @@ def _bars_table(bars: Bars) -> Table:
         for bar in bars.bars
     ]
     columns = ["figure", "measured", "bar", "", "step", "FLOPs of a step, over dense"]
-    caption = "Ratios of what was timed in turn, in one process: medians, with the 95 % interval of the median."
+    caption = "Medians over rounds, with the 95 % interval of the median; ratios are of what was timed in turn."
     return Table("bars", caption, columns, rows, pd.json_normalize([bar.model_dump() for bar in bars.bars]))
+
+
+def _measured(bar: Bar) -> str:
+    told = f"{decimal(bar.value.median)} ({decimal(bar.value.low)} to {decimal(bar.value.high)})"
+    return f"{told} {bar.unit}" if bar.unit else told

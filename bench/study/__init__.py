@@ -7,7 +7,7 @@ from importlib import import_module
 from bench.config import RunConfig
 from bench.errors import UserError
 
-_STUDIES = ("ci", "decode", "gate_proof", "step_time")
+_STUDIES = ("ci", "decode", "gate_proof", "gate_time", "step_time")
 
 
 def run_study(config: RunConfig, command: str) -> int:
