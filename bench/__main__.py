@@ -1,11 +1,12 @@
 """`python -m bench +method=mod`: train a method and its dense twin at matched FLOPs, compare, report.
 
 Exit status: 0 done, 1 a run diverged or failed its audit, 2 a mistake (one line says which),
-130 interrupted (the same command resumes).
+130 interrupted (the same command resumes), 141 whoever read the output closed it.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -50,13 +51,18 @@ def main(arguments: list[str]) -> int:
     words = [word for word in arguments if word not in ("-m", "--multirun")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both mean: stop
     try:
-        return _execute(words, multirun)
+        status = _execute(words, multirun)
+        sys.stdout.flush()  # here, where a reader that has gone away is expected
+        return status
     except Interrupted:
         return _interrupted(words, multirun, "stopped; a checkpoint is saved.")
     except KeyboardInterrupt:
         return _interrupted(words, multirun, "stopped.")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # whoever read the output has closed it, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return 128 + signal.SIGPIPE
     except OSError as error:  # a disk that fills up, a folder that vanishes: whatever else was being written
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
     return 2

@@ -48,7 +48,9 @@ _NOT_NEGATIVE = ("train.weight_decay", "method.experts.n_shared", "method.expert
                  "method.experts.balance_loss", "method.depth.causal_loss", "seed", "evaluate.timing_steps",
                  "train.snapshots")  # fmt: skip
 
-_SHARES = ("train.warmup", "train.lr_final", "train.beta1", "train.beta2")
+_SHARES = ("train.warmup", "train.beta1", "train.beta2")
+
+_LONGEST_NAME = 200  # bytes; file systems take 255, and files are written beside it under longer names
 
 
 def check(config: RunConfig) -> None:
@@ -71,6 +73,7 @@ def check(config: RunConfig) -> None:
         _require(config, key, lambda value: value >= 0, "0 or more")
     for key in _SHARES:
         _require(config, key, lambda value: 0 <= value < 1, "at least 0 and less than 1")
+    _require(config, "train.lr_final", lambda value: 0 <= value <= 1, "at least 0 and at most 1")
     _require(config, "method.depth.capacity", lambda value: 0 < value <= 1, "more than 0 and at most 1")
     _check_shape(config)
 
@@ -108,6 +111,17 @@ def _check_shape(config: RunConfig) -> None:
         raise UserError("method.experts.n_noop needs method.experts.routing=token_choice: no-ops are chosen by tokens.")
     if experts is not None and model.d_model % 8:
         raise UserError(f"model.d_model={model.d_model}: experts need a multiple of 8 (for whole 16 bytes a row).")
+    if experts is not None and experts.hidden is not None and experts.hidden % 8:
+        raise UserError(
+            f"method.experts.hidden={experts.hidden} is not allowed: it must be a multiple of 8 (for whole 16 bytes a "
+            f"row), such as {8 * -(-experts.hidden // 8)}."
+        )
+    if config.method.layers != 1 and config.contract.name in ("forward_flops", "active_params", "total_params"):
+        raise UserError(
+            f"contract={config.contract.name} solves for the depth that method.layers={config.method.layers:g} "
+            f"({config.method.name}) sets, which would make it the dense twin again; use contract=train_flops, tokens "
+            "or wall_clock."
+        )
     if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
         raise UserError(
             f"train.micro_batch_size={train.micro_batch_size} does not divide train.batch_size={train.batch_size}; "
@@ -116,6 +130,8 @@ def _check_shape(config: RunConfig) -> None:
     for key, name in (("name", config.name), ("study.name", config.study.name if config.study else None)):
         if name is not None and (not name or set(name) & set('/\\:*?"<>|') or name[0] == "."):
             raise UserError(f'{key}={name!r} must be a plain folder name, without / \\ : * ? " < > | or a leading dot.')
+        if name is not None and len(name.encode()) > _LONGEST_NAME:
+            raise UserError(f"{key} is {len(name.encode())} bytes long: a folder's name may have {_LONGEST_NAME}.")
 
 
 def _require(config: RunConfig, key: str, holds, allowed: str) -> None:

@@ -11,7 +11,7 @@ from bench.config import RunConfig
 from bench.data import Corpus, prepare
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
-from bench.evaluate import check_tasks
+from bench.evaluate import check_tasks, load_tasks
 from bench.flops.match import dense_twin, plan
 from bench.machine import Machine, make_machine
 from bench.record import Record
@@ -23,11 +23,13 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
 
     What is finished already is not run again. Returns whether every run came to its end.
     """
-    for config in configs:  # a budget or a shape that cannot work is told before any text is read
+    for config in configs:  # what cannot work is told before anything is trained
         plan(config, vocabulary_size(config.data.tokenizer))
         check_tasks(config.evaluate.tasks)
         _check_writable(Path(config.results_dir), "results_dir")
         _check_writable(Path(config.reports_dir), "reports_dir")
+        if None in (finished(dense_twin(config)), finished(config)):
+            load_tasks(config.evaluate.tasks)
     records: dict[Path, Record] = {}
     corpus: Corpus | None = None
     machine: Machine | None = None

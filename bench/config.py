@@ -64,7 +64,7 @@ class MethodConfig:
 
     name: str = MISSING
     variant: str | None = None  # one of `variants`, where a method has several (mode: staged | integrated)
-    layers: float = 1.0  # depth as a share of the dense twin's (shallow: less than 1)
+    layers: float = 1.0  # depth as a share of the dense twin's, rounded to whole layers (shallow: less than 1)
     depth: DepthConfig | None = None
     experts: ExpertsConfig | None = None
     options: dict[str, Any] = field(default_factory=dict)  # values of a method with a module of its own

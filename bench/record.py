@@ -12,6 +12,7 @@ cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
@@ -74,7 +75,10 @@ class Run(_Part):
     created: str = Field(description="ISO 8601, UTC")
     git_commit: str | None = None
     config_hash: str
-    comparison_hash: str = Field(description="equal for runs that may stand in one table")
+    comparison_hash: str = Field(description="equal for runs that may stand in one table, if their text is equal too")
+    corpus_fingerprint: str | None = Field(
+        None, description="equal for equal tokens, training and held out; absent from records before it was kept"
+    )
     seed: int
     status: str = Field(description="finished | diverged (the loss became NaN) | audit_failed (causality)")
     message: str | None = Field(None, description="what happened, where status is not finished")
@@ -244,13 +248,17 @@ class Passage(_Part):
     tokens: list[str] = Field(description="readable pieces, one a position")
     layers: list[int]
     processed: list[list[bool]] = Field(description="[layer][position], causal router")
-    weights: list[list[float]] = Field(description="[layer][position], router weight r")
+    weights: list[list[float]] = Field(
+        description="[layer][position], router weight r; of a gaussian router the noise it ranks by"
+    )
 
 
 class RoutingDetail(_Part):
     passage: Passage | None = Field(None, description="depth-routed methods only")
-    weight_edges: list[float] | None = Field(None, description="histogram bin edges of router weights")
-    weight_counts: dict[str, list[int]] | None = Field(None, description="`selected` and `skipped` -> counts")
+    weight_edges: list[float] | None = Field(None, description="bin edges of the same over held-out text")
+    weight_counts: dict[str, list[int]] | None = Field(
+        None, description="`selected` and `skipped` -> counts, by top-k as in training, not by the causal router"
+    )
     expert_load: dict[str, list[float]] | None = Field(
         None, description="layer -> share of choices per expert, real ones first, then no-ops"
     )
@@ -261,14 +269,16 @@ def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader, a crash or a full disk never meets half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}. Free some space or choose another folder.") from error
+    finally:
+        with contextlib.suppress(OSError):  # gone where it has become `path`
+            temporary.unlink()
 
 
 def save_record(record: Record, folder: Path) -> Path:

@@ -12,10 +12,11 @@ import torch
 from bench.assess import assess, assess_speed, held_out_rows
 from bench.config import RunConfig, comparison_hash, config_hash
 from bench.data import Batches, Corpus
+from bench.data.corpus import corpus_fingerprint
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
 from bench.flops.match import Plan, dense_twin, plan
-from bench.flops.trace import Traced, trace
+from bench.flops.trace import COUNTS_AGREE_TO, Traced, trace
 from bench.machine import Machine, environment, git_commit
 from bench.measure.energy import joules
 from bench.methods import build_model
@@ -54,12 +55,22 @@ def comparison_name(config: RunConfig) -> str:
 
 
 def finished(config: RunConfig) -> Record | None:
-    """The record of this very configuration, where it has been run to its end."""
-    path = run_folder(config) / "record.json"
-    if not path.exists():
+    """The record of this very configuration, where it has been run to its end.
+
+    Raises UserError where its text has changed since; a record from before that was kept is taken as it is.
+    """
+    folder = run_folder(config)
+    if not (folder / "record.json").exists():
         return None
-    record = load_record(path)
-    return record if record.run.config_hash == config_hash(config) else None
+    record = load_record(folder / "record.json")
+    if record.run.config_hash != config_hash(config):
+        return None
+    if record.run.corpus_fingerprint not in (None, corpus_fingerprint(config.data)):
+        raise UserError(
+            f"{folder} was trained on other text: what data={config.data.name} reads has changed since. "
+            f"Set name= to write elsewhere, or delete {folder} to train it again."
+        )
+    return record
 
 
 def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show: Show | None = None) -> Record:
@@ -71,17 +82,20 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show:
     and where it has been, the method's steps are timed against the twin's.
     Raises Interrupted after a signal, and UserError for what the user can mend.
     """
+    _check_twin(config)
     solved = plan(config, corpus.tokenizer.vocab_size)
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
-    folder = _make_folder(run_folder(config))
     trainee = _trainee(config, solved, corpus, machine)
     inputs, targets = batches.at(0)
     counted = trace(trainee.model, inputs.to(machine.device))
+    _check_counts(config, counted)
+    folder = _make_folder(run_folder(config))
+    owner = checkpoint.Owner(config_hash(config), corpus.fingerprint)
     started_joules = joules(machine.device)
     with terminal_bar(label(config), machine.matmul_flops) if show is None else nullcontext(show) as watcher:
-        trained = train(trainee, batches, solved, _budget(config, solved), folder, config_hash(config), watcher)
+        trained = train(trainee, batches, solved, _budget(config, solved), folder, owner, watcher)
     used_joules = _used(started_joules, joules(machine.device))
-    record = _record(config, solved, counted, trained, trainee, machine, command)
+    record = _record(config, solved, counted, trained, trainee, corpus, machine, command)
     if trained.diverged is None:
         calibrate(trainee.model, held_out_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
@@ -95,6 +109,29 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show:
     save_record(record, folder)
     checkpoint.remove(folder)
     return record
+
+
+def _check_twin(config: RunConfig) -> None:
+    """Before anything is trained: refuse a twin of other text, and say where one has no weights to be timed."""
+    twin = dense_twin(config)
+    if config.method.name == "dense" or finished(twin) is None:
+        return
+    folder = run_folder(twin)
+    if config.evaluate.timing_steps and not (folder / WEIGHTS).exists():
+        print(
+            f"{folder} holds no {WEIGHTS}, so {label(config)} will have no speed-up over it. "
+            f"For one, stop here, delete {folder} and give the same command again."
+        )
+
+
+def _check_counts(config: RunConfig, counted: Traced) -> None:
+    """Nothing is trained to a budget of FLOPs that three counters do not agree on."""
+    if counted.disagreement > COUNTS_AGREE_TO:
+        raise UserError(
+            f"the FLOP counts of {label(config)} disagree by {counted.disagreement:.2%} (analytic "
+            f"{counted.analytic:.6g}, fvcore {counted.fvcore:.6g}, torch {counted.torch:.6g}; {COUNTS_AGREE_TO:.1%} is "
+            "allowed), so nothing was trained. This is a fault of bench, not of your values: please report this line."
+        )
 
 
 def _twin(config: RunConfig, corpus: Corpus, machine: Machine) -> tuple[Plan, Trainee] | None:
@@ -144,7 +181,14 @@ def _used(before: float | None, after: float | None) -> float | None:
 
 
 def _record(
-    config: RunConfig, solved: Plan, counted: Traced, trained: Trained, trainee: Trainee, machine: Machine, command: str
+    config: RunConfig,
+    solved: Plan,
+    counted: Traced,
+    trained: Trained,
+    trainee: Trainee,
+    corpus: Corpus,
+    machine: Machine,
+    command: str,
 ) -> Record:
     """The record as far as training goes."""
     shape, counts = solved.model, solved.count
@@ -157,6 +201,7 @@ def _record(
             git_commit=git_commit(),
             config_hash=config_hash(config),
             comparison_hash=comparison_hash(config),
+            corpus_fingerprint=corpus.fingerprint,
             seed=config.seed,
             status="diverged" if diverged else "finished",
             message=f"the loss became NaN at step {trained.diverged}" if diverged else None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.config import DataConfig, digest
 from bench.data.cache import cached_folder
-from bench.data.sources import open_source
+from bench.data.sources import Source, open_source
 from bench.data.split import Split
 from bench.data.tokenizer import SubwordTokenizer, Tokenizer, load_tokenizer, make_tokenizer, tokenizer_identity
 from bench.errors import UserError
@@ -50,9 +50,8 @@ def prepare(config: DataConfig) -> Corpus:
     The cache is keyed by the content of the text and by the tokenizer, not by paths. Prints a line if it
     had to build. Raises UserError for any value, file, network or disk that stands in the way.
     """
-    identity = tokenizer_identity(config.tokenizer)
     source = open_source(config)
-    fingerprint = digest([_FORMAT, source.identity, identity], 12)
+    fingerprint = _fingerprint(config, source)
     folder = Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}"
     built = cached_folder(folder, lambda temporary: _build(config, source.split(), temporary))
     corpus = _load(config, folder, fingerprint)
@@ -62,6 +61,15 @@ def prepare(config: DataConfig) -> Corpus:
             f"{len(corpus.validation):,} validation documents, in {folder}."
         )
     return corpus
+
+
+def corpus_fingerprint(config: DataConfig) -> str:
+    """That of the corpus which `prepare` would give now; nothing is tokenised. Raises UserError like `prepare`."""
+    return _fingerprint(config, open_source(config))
+
+
+def _fingerprint(config: DataConfig, source: Source) -> str:
+    return digest([_FORMAT, source.identity, tokenizer_identity(config.tokenizer)], 12)
 
 
 def _build(config: DataConfig, split: Split, folder: Path) -> None:

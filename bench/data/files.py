@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,10 +57,17 @@ def _check(path: Path, key: str) -> None:
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises UserError where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+        return _hash(path, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
+
+
+@lru_cache(maxsize=4096)
+def _hash(path: Path, size: int, changed: int) -> str:
+    """A study asks for every run whether its text is still the same; a file is read again only where it was written."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_documents(path: Path, text_key: str) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +13,8 @@ Doc = dict[str, Any]
 
 _WORD = re.compile(r"[A-Za-z]{3,10}")
 _CONTEXT_CHARACTERS = 128  # of a passage before the word to be guessed
-_COPY_LENGTHS = (2, 3, 4, 6, 8, 12)
+_NEIGHBOURS = 12  # words next to the answer in frequency, on either side, that others are drawn from
+_COPY_LENGTHS = (5, 6, 7, 8, 10, 12)
 
 
 def heldout(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
@@ -20,47 +23,55 @@ def heldout(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
 
 
 def last_word(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
-    """A passage up to the last word of a sentence; that word, and three of the same text and length.
+    """A passage up to the last word of a sentence; that word, and three others of its length and about its frequency.
 
-    The distractors end other sentences, so that being a word that ends sentences gives nothing away.
+    The others end sentences of the same text about as often, in turn none, one, two or all of them more often than
+    the answer: so neither length, nor ending sentences, nor being frequent gives anything away.
     """
     endings = []
     for text in texts:
         for match in re.finditer(r"([A-Za-z]{3,})[.?!]", text):
             if match.start() >= _CONTEXT_CHARACTERS:
                 endings.append((text[match.start() - _CONTEXT_CHARACTERS : match.start()], match[1]))
-    by_length: dict[int, list[str]] = {}
-    for _, word in endings:
-        by_length.setdefault(len(word), [])
-        if word not in by_length[len(word)]:
-            by_length[len(word)].append(word)
     rng.shuffle(endings)
-    documents = []
+    ends = Counter(word for _, word in endings)  # as often as a word ends sentences; the shuffle settles ties
+    words = Counter(word for text in texts for word in _WORD.findall(text))
+    by_frequency = sorted(ends, key=lambda word: (-ends[word], -words[word]))
+    place = {word: number for number, word in enumerate(by_frequency)}
+    documents: list[Doc] = []
     for passage, word in endings:
-        near = sorted({w for n in (len(word), len(word) - 1, len(word) + 1) for w in by_length.get(n, [])} - {word})
-        if len(near) >= 3 and passage[-1].isspace():
+        alike = [other for other in by_frequency if other != word and len(other) == len(word)]
+        split = bisect_left(alike, place[word], key=place.__getitem__)
+        more = len(documents) % 4  # of the three are more frequent
+        above, below = alike[max(0, split - _NEIGHBOURS) : split], alike[split : split + _NEIGHBOURS]
+        if len(above) >= more and len(below) >= 3 - more and passage[-1].isspace():
+            wrong = rng.sample(above, more) + rng.sample(below, 3 - more)
             start = passage.find(" ") + 1  # begin with a whole word
-            documents.append(_choice(passage[start:].rstrip(), word, rng.sample(near, 3), rng))
+            documents.append(_choice(passage[start:].rstrip(), word, wrong, rng))
         if len(documents) == count:
             break
     return documents
 
 
 def copy(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
-    """Induction: a list of words, the list again up to some word; what comes next is what came next before.
+    """Induction: a list of words, a piece of it again; what comes next is what came next before.
 
-    The words are drawn at random from the held-out text, and the wrong answers are words of the list
-    that stand equally often in the prompt; so only the order, kept in memory, tells.
+    The words are drawn at random from the held-out text. The wrong answers are words of the list, in turn none, one,
+    two or all of them from before the answer; like it they stand in the prompt once. So only the order tells.
     """
     words = sorted({word.lower() for text in texts for word in _WORD.findall(text)})
+    if len(words) < max(_COPY_LENGTHS):
+        return []
     documents = []
     for number in range(count):
-        length = _COPY_LENGTHS[number % len(_COPY_LENGTHS)]
-        listed = rng.sample(words, length + 4)
-        shown = rng.randrange(1, length + 1)  # how much of the second round is there
-        answer, wrong = listed[shown], [w for w in listed[shown + 1 :]]
-        prompt = " ".join([*listed, *listed[:shown]])
-        documents.append(_choice(prompt, answer, rng.sample(wrong, 3), rng) | {"distance": len(listed)})
+        before, length = number % 4, _COPY_LENGTHS[number // 4 % len(_COPY_LENGTHS)]
+        listed = rng.sample(words, length)
+        shown = rng.randrange(1, length - 3)  # words of the piece; with the answer and three others at most all
+        start = rng.randrange(before, length - shown - 3 + before)
+        answer = start + shown
+        wrong = rng.sample(listed[:start], before) + rng.sample(listed[answer + 1 :], 3 - before)
+        document = _choice(" ".join([*listed, *listed[start:answer]]), listed[answer], wrong, rng)
+        documents.append(document | {"distance": length - start})  # words back to where the answer stands
     return documents
 
 

@@ -84,6 +84,28 @@ def check_tasks(names: Sequence[str]) -> None:
         )
 
 
+def load_tasks(names: Sequence[str]) -> None:
+    """Fetch what lm-eval's own tasks need, so that a network that is not there is told before any training."""
+    theirs = [name for name in names if name not in PROBES]
+    if not theirs:
+        return
+    from lm_eval.tasks import TaskManager
+
+    try:
+        with _quiet():
+            TaskManager().load(theirs)
+    except Exception as error:  # the hub's libraries raise dozens of kinds
+        raise _unavailable(theirs, error) from error
+
+
+def _unavailable(names: Sequence[str], error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return UserError(
+        f"evaluate.tasks: {', '.join(names)} could not be loaded ({reason}). They come from the Hugging Face hub and "
+        f"need a network; without one choose from {', '.join(PROBES)}."
+    )
+
+
 def _run(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -108,10 +130,7 @@ def _run(
     except (OSError, ValueError, RuntimeError) as error:
         if offline:
             raise
-        raise UserError(
-            f"evaluate.tasks: {', '.join(tasks)} could not be loaded ({str(error).splitlines()[0][:120]}). They come "
-            f"from the Hugging Face hub and need a network; without one choose from {', '.join(PROBES)}."
-        ) from error
+        raise _unavailable(tasks, error) from error
     assert results is not None
     scores = {name: _plain(metrics) for name, metrics in results["results"].items()}
     for name in scores:

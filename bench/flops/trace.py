@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.model import Transformer
 
+COUNTS_AGREE_TO = 0.001
+
 # fvcore's names for what it counts as matrix products; it also counts norms, which are left out here.
 _PRODUCTS = {"linear", "matmul", "bmm", "addmm", "mm", "einsum", "conv", "scaled_dot_product_attention", "_grouped_mm"}
 

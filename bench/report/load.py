@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,9 @@ class Method:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that may stand in one table: they share a comparison hash. The dense twin comes first."""
+    """Runs that may stand in one table: they share a comparison hash and a text. The dense twin comes first."""
 
-    comparison_hash: str
+    comparison_hash: str  # and, where several texts share it, the text's fingerprint
     methods: list[Method]
     notes: list[str] = field(default_factory=list)
 
@@ -147,11 +147,29 @@ def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path,
 
 
 def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
-    """Runs by comparison hash, then by method and its settings; seeds of one method are pooled."""
+    """Runs by comparison hash and text, then by method and its settings; seeds of one method are pooled."""
     by_hash: dict[str, list[RunFiles]] = defaultdict(list)
     for run in runs:
         by_hash[run.record.run.comparison_hash].append(run)
-    return [_group(comparison_hash, by_hash[comparison_hash]) for comparison_hash in sorted(by_hash)]
+    return [group for each in sorted(by_hash) for group in _by_text(each, by_hash[each])]
+
+
+def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:
+    """A group for each text that the runs were trained on.
+
+    A record from before the text was kept stands with the others where they share one text, and apart where not.
+    """
+    texts = {run.record.run.corpus_fingerprint for run in runs}
+    if len(texts - {None}) < 2:
+        return [_group(comparison_hash, runs)]
+    groups = []
+    for text in sorted(texts, key=str):
+        own = [run for run in runs if run.record.run.corpus_fingerprint == text]
+        group = _group(f"{comparison_hash}-{text or 'unknown'}", own)
+        words = f"on the text {text}" if text else "that do not say which text they were trained on"
+        note = f"Only runs {words} stand here: the others with these settings had other text, and do not compare."
+        groups.append(replace(group, notes=[*group.notes, note]))
+    return groups
 
 
 def _group(comparison_hash: str, runs: list[RunFiles]) -> Group:

@@ -41,6 +41,7 @@ class HeatMap:
     shown: int
     total: int
     processed: str
+    ranks: str  # what a cell's number is
 
 
 def heat_maps(group: Group) -> list[HeatMap]:
@@ -49,7 +50,7 @@ def heat_maps(group: Group) -> list[HeatMap]:
     maps = []
     for method, seed, detail in _details(group):
         if detail.passage:
-            maps.append(_heat_map(method.label, colours[method.label], seed, detail.passage))
+            maps.append(_heat_map(method, colours[method.label], seed, detail.passage))
     return maps
 
 
@@ -80,14 +81,22 @@ def weight_figures(group: Group) -> list[Drawing]:
                 axes.stairs(
                     counts, detail.weight_edges, fill=hatch is None, label=f"{name} ({counts.sum():,.0f})", **style
                 )
-        axes.set_xlabel("router weight")
+        ranks = _ranked_by(method)
+        axes.set_xlabel(ranks)
         axes.set_ylabel("tokens")
         axes.legend()
-        title = f"Router weights, {method.label}"
-        alt = f"Histogram of router weights of selected and skipped tokens for {method.label}, seed {seed}."
+        title = f"{ranks[0].upper()}{ranks[1:]}s, {method.label}"
+        alt = f"Histogram of the {ranks}s of selected and skipped tokens for {method.label}, seed {seed}."
         name = f"router_weights_{slug(method.label)}"
-        drawings.append(finish(figure, name, title, alt, f"Held-out text, causal router, seed {seed}."))
+        caption = f"Held-out text; selected by top-k as in training, which sees the whole passage. Seed {seed}."
+        drawings.append(finish(figure, name, title, alt, caption))
     return drawings
+
+
+def _ranked_by(method: Method) -> str:
+    """What the numbers of a method's tokens are: the router's r, or the noise that stands in for its ranking."""
+    depth = (method.first.config.get("method") or {}).get("depth") or {}
+    return "noise rank" if depth.get("router") == "gaussian" else "router weight"
 
 
 @styled
@@ -156,7 +165,7 @@ def _details(group: Group) -> list[tuple[Method, int, RoutingDetail]]:
     return found
 
 
-def _heat_map(method: str, colour: str, seed: int, passage: Passage) -> HeatMap:
+def _heat_map(method: Method, colour: str, seed: int, passage: Passage) -> HeatMap:
     words: list[list[Column]] = [[]]
     before = ""
     for position, token in enumerate(passage.tokens[:SHOWN_TOKENS]):
@@ -170,7 +179,8 @@ def _heat_map(method: str, colour: str, seed: int, passage: Passage) -> HeatMap:
         words[-1].append(Column(token.replace("\n", "⏎"), cells))
     processed = percent(float(np.mean(passage.processed)))
     shown = min(SHOWN_TOKENS, len(passage.tokens))
-    return HeatMap(method, colour, seed, passage.layers, words, shown, len(passage.tokens), processed)
+    ranks = _ranked_by(method)
+    return HeatMap(method.label, colour, seed, passage.layers, words, shown, len(passage.tokens), processed, ranks)
 
 
 def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> Drawing:

@@ -27,6 +27,7 @@ from bench.methods import build_model
 from bench.model.transformer import next_token_loss
 from bench.record import Timing
 from bench.study.peer import llama
+from bench.train.checkpoint import Owner
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
 from bench.train.progress import terminal_bar
@@ -134,7 +135,7 @@ def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machi
             started = time.perf_counter()
             budget = Budget(_OVERHEAD_STEPS * dense.step_flops)
             with terminal_bar("loop", machine.matmul_flops) as show:
-                train(trainee, batches, dense, budget, Path(folder), "overhead", show)
+                train(trainee, batches, dense, budget, Path(folder), Owner("overhead", corpus.fingerprint), show)
             whole = time.perf_counter() - started
         shares.append((whole - trainee.working) / trainee.working)
     return Bar(figure="loop beside forward, backward and update", value=Timing.of(shares), at_most=_OVERHEAD_AT_MOST)

@@ -7,6 +7,8 @@ previous checkpoint or the new one, never half of either.
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,14 @@ from bench.errors import UserError
 from bench.record import write_atomically
 
 _INDEX = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose checkpoint it is: nothing else may go on from it."""
+
+    config_hash: str
+    corpus_fingerprint: str
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -45,10 +55,12 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         ) from error
 
 
-def save(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, counters: dict[str, Any]) -> None:
+def save(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, counters: dict[str, Any], owner: Owner
+) -> None:
     """Write a checkpoint of `model` and `optimiser` into `folder`, replacing the previous one.
 
-    counters: plain values: `step`, `config_hash` and whatever else the loop needs back.
+    counters: what the loop needs back: `step`, `flops` and `seconds` so far, the last `losses`.
     """
     tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
     for name, parameter in model.named_parameters():
@@ -59,33 +71,34 @@ def save(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, count
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     path = folder / f"checkpoint-{counters['step']}.safetensors"
     save_tensors(tensors, path)
-    write_atomically(folder / _INDEX, json.dumps({**counters, "tensors": path.name}, indent=2) + "\n")
+    write_atomically(folder / _INDEX, json.dumps({**counters, **asdict(owner), "tensors": path.name}, indent=2) + "\n")
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != path:
             old.unlink()
 
 
-def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, config_hash: str) -> dict[str, Any] | None:
+def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: Owner) -> dict[str, Any] | None:
     """Restore what `save` wrote; returns its counters, or None where there is no checkpoint.
 
-    Raises UserError for a truncated file or a checkpoint of another configuration.
+    Raises UserError for a damaged file, or a checkpoint of another configuration or another text.
     """
     index = folder / _INDEX
     if not index.exists():
         return None
     try:
-        counters = json.loads(index.read_text(encoding="utf-8"))
-        tensors = load_file(folder / counters["tensors"])
-        step, found_hash, random_state = int(counters["step"]), counters["config_hash"], tensors["random.cpu"]
+        stored = json.loads(index.read_text(encoding="utf-8"))
+        counters, found_hash, text = _counters(stored), stored["config_hash"], stored.get("corpus_fingerprint")
+        tensors = load_file(folder / stored["tensors"])
+        random_state = tensors["random.cpu"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"{index} or its tensors are damaged ({error!r}). Delete {folder} to train from the start."
         ) from error
-    if found_hash != config_hash:
-        raise UserError(
-            f"{index} belongs to another configuration ({found_hash}, not {config_hash}). "
-            f"Delete {folder} to train from the start, or set name= to write elsewhere."
-        )
+    remedy = f"Delete {folder} to train from the start, or set name= to write elsewhere."
+    if found_hash != owner.config_hash:
+        raise UserError(f"{index} belongs to another configuration ({found_hash}, not {owner.config_hash}). {remedy}")
+    if text not in (None, owner.corpus_fingerprint):  # None: written before it was kept
+        raise UserError(f"{index} was trained on other text: it has changed since. {remedy}")
     load_weights(model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, index)
     for name, parameter in model.named_parameters():
         state = {}
@@ -97,7 +110,16 @@ def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, confi
     torch.set_rng_state(random_state)
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return {**counters, "step": step}
+    return counters
+
+
+def _counters(stored: dict[str, Any]) -> dict[str, Any]:
+    """What the loop needs back, as plain finite numbers; raises KeyError, TypeError or ValueError for anything else."""
+    numbers = {"step": int(stored["step"]), "flops": float(stored["flops"]), "seconds": float(stored["seconds"])}
+    losses = [float(loss) for loss in stored["losses"]]
+    if not all(math.isfinite(value) and value >= 0 for value in (*numbers.values(), *losses)):
+        raise ValueError("a counter is negative or no finite number")
+    return {**numbers, "losses": losses}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

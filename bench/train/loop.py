@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import signal
 import time
@@ -15,6 +16,7 @@ from typing import Any
 from bench.data import Batches
 from bench.errors import Interrupted, UserError
 from bench.flops.match import Plan
+from bench.record import write_atomically
 from bench.train import checkpoint
 from bench.train.optimiser import schedule
 from bench.train.progress import Progress, Show
@@ -54,7 +56,7 @@ def train(
     plan: Plan,
     budget: Budget,
     folder: Path,
-    config_hash: str,
+    owner: checkpoint.Owner,
     show: Show,
 ) -> Trained:
     """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
@@ -64,7 +66,7 @@ def train(
     Raises Interrupted after a signal, with a checkpoint written.
     """
     config = trainee.config
-    state = checkpoint.load(folder, trainee.model, trainee.optimiser, config_hash)
+    state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
     with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
         saved_at = time.monotonic()
@@ -87,11 +89,12 @@ def train(
             show(Progress(min(1.0, share), report.loss, _tokens(state, plan), state["flops"], state["seconds"]))
             if stop.requested or time.monotonic() - saved_at > config.checkpoint_every_seconds:
                 log.flush()
-                checkpoint.save(folder, trainee.model, trainee.optimiser, {**state, "config_hash": config_hash})
+                checkpoint.save(folder, trainee.model, trainee.optimiser, state, owner)
                 saved_at = time.monotonic()
             if stop.requested:
                 raise Interrupted
-        checkpoint.save(folder, trainee.model, trainee.optimiser, {**state, "config_hash": config_hash})
+        log.flush()
+        checkpoint.save(folder, trainee.model, trainee.optimiser, state, owner)
     return _finish(state, plan)  # whatever happens to the record, the training need not be done again
 
 
@@ -137,35 +140,26 @@ def _finish(state: dict[str, Any], plan: Plan, diverged: int | None = None) -> T
 
 
 class _StepLog:
-    """`steps.csv`; on resuming, rows after the checkpoint are dropped, for they will be made again."""
+    """`steps.csv`; on resuming, rows after the checkpoint are dropped, for they will be made again.
+
+    What is kept is on the disk before the first new row, so a kill at any moment loses no row of a checkpoint.
+    Raises UserError, naming the file, where it cannot be read or written.
+    """
 
     def __init__(self, path: Path, resume_at: int):
-        kept: list[dict[str, str]] = []
-        if resume_at and path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if _step_of(row, path) <= resume_at]
-        try:
-            self.file = open(  # noqa: SIM115  # closed in __exit__
-                path, "w", newline="", encoding="utf-8"
-            )
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}. Set results_dir to another folder.") from error
-        self.kept = kept
-        self.writer: csv.DictWriter[str] | None = None
+        self.path = path
+        kept = _rows_until(resume_at, path) if resume_at and path.exists() else []
+        write_atomically(path, _as_csv(kept))
+        with self._told():
+            self.file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
+        self.writer = csv.DictWriter(self.file, list(kept[0])) if kept else None
 
     def __enter__(self) -> _StepLog:
-        if self.kept:
-            self._start(list(self.kept[0]))
-            assert self.writer is not None
-            self.writer.writerows(self.kept)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def _start(self, columns: list[str]) -> None:
-        self.writer = csv.DictWriter(self.file, columns)
-        self.writer.writeheader()
+        with self._told():
+            self.file.close()
 
     def write(self, state: dict[str, Any], report: StepReport, lr: float, plan: Plan) -> None:
         row = {
@@ -177,20 +171,44 @@ class _StepLog:
             "lr": f"{lr:.4e}",
             "grad_norm": f"{report.grad_norm:.4f}",
         } | {name: f"{value:.5f}" for name, value in report.metrics.items()}
-        if self.writer is None:
-            self._start([*_COLUMNS, *report.metrics])
-        assert self.writer is not None
-        self.writer.writerow(row)
+        with self._told():
+            if self.writer is None:
+                self.writer = csv.DictWriter(self.file, [*_COLUMNS, *report.metrics])
+                self.writer.writeheader()
+            self.writer.writerow(row)
 
     def flush(self) -> None:
-        self.file.flush()
+        with self._told():
+            self.file.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A disk's refusal as one line that names the file; a row may reach the disk in any of these calls."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}. Free some space or set results_dir to another folder."
+            ) from error
 
 
-def _step_of(row: dict[str, str], path: Path) -> int:
+def _rows_until(step: int, path: Path) -> list[dict[str, str]]:
+    """The rows of a log up to `step`, without one that a kill has cut short."""
     try:
-        return int(row["step"])
-    except (KeyError, ValueError, TypeError) as error:
+        with open(path, newline="", encoding="utf-8") as file:
+            whole = [row for row in csv.DictReader(file) if None not in row.values()]
+        return [row for row in whole if int(row["step"]) <= step]
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged. Delete {path.parent} to train from the start.") from error
+
+
+def _as_csv(rows: list[dict[str, str]]) -> str:
+    text = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
 
 
 class _Stop:

@@ -1,16 +1,24 @@
 """`python -m bench` as a person meets it: one line for a mistake, a record and a report for a run."""
 
 import csv
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.compose import configure, expand, options
 from bench.config import comparison_hash, config_hash
+from bench.dry_run import describe, training_memory
 from bench.errors import UserError
+from bench.flops.match import plan
+from bench.measure.memory import peak_bytes
+from bench.methods import build_model
 from bench.record import load_record, write_atomically
+from bench.train.step import Trainee
 
 TINY = [
     "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=64", "train.batch_size=4",
@@ -76,6 +84,13 @@ MISTAKES = {
         "need 257",
     ),
     "heads of one": (["+method=mod", "model.n_heads=3"], "one of 1, 2, 4, 8, 16, 32, 64 would"),
+    "hidden": (
+        ["+method=moe", "method.experts.hidden=5"],
+        "method.experts.hidden=5 is not allowed: it must be a multiple",
+    ),
+    "long name": (["+method=mod", f"name={'x' * 300}"], "name is 300 bytes long"),
+    "final rate": (["+method=mod", "train.lr_final=1.5"], "train.lr_final=1.5 is not allowed"),
+    "shallow solved": (["+method=shallow", "contract=forward_flops"], "method.layers=0.5625 (shallow) sets"),
     "results": (["+method=mod", "results_dir=/proc/none", *TINY], "cannot write to /proc/none"),
 }
 
@@ -135,6 +150,46 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(tmp_path):
     for figure in ("parameters", "forward FLOPs a token", "steps", "tokens", "time", "memory"):
         assert figure in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def _dry_run(*words):
+    """The dry run's table: figure -> cells of twin and method."""
+    lines = describe(configure([*words, "train.device=cpu", "dry_run=true"])).splitlines()
+    return {cells[0]: cells[1:] for line in lines if len(cells := re.split(r"  +", line)) == 3}
+
+
+def test_a_dry_run_prints_the_method_s_own_layers_and_how_near_its_flops_are():
+    said = _dry_run("+method=shallow")
+    assert said["layers"] == ["8", "4"]
+    dense, own = (float(cell.replace(",", "")) for cell in said["forward FLOPs a token"])
+    assert [float(cell) for cell in said["forward FLOPs over dense's"]] == [1.0, pytest.approx(own / dense, abs=1e-4)]
+    whole, fewer = (float(cell.split()[0]) for cell in said["training memory (at most)"])
+    assert fewer < 0.6 * whole
+
+
+@pytest.mark.parametrize("method", ["dense", "moe", "shallow"])
+@pytest.mark.parametrize("vocab_size", [512, 16_384])
+def test_the_planned_memory_is_little_above_the_measured_one(method, vocab_size):
+    """Measured on a step of a model of that vocabulary, whose logits are most of it at the larger one."""
+    words = ["data.tokenizer.kind=bpe", f"data.tokenizer.vocab_size={vocab_size}"]
+    shape = ["model.d_model=64", "model.n_layers=4", "model.context=64", "train.batch_size=8"]
+    config = configure([f"+method={method}", *words, *shape])
+    solved = plan(config, vocab_size)
+    trainee = Trainee(build_model(solved.model, config.method, vocab_size), config.train, 64, torch.device("cpu"))
+    tokens = torch.randint(vocab_size, (8, 64))
+    trainee.step(tokens, tokens, 0.0)
+    measured = peak_bytes(lambda: trainee.step(tokens, tokens, 0.0), trainee.model, trainee.optimiser)
+    assert measured <= training_memory(solved, config) < 1.2 * measured
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path):
+    """As in `python -m bench ... | true`: the pipe's other end is closed before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "bench", "+method=mod", "dry_run=true"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.fixture(scope="module")
@@ -212,16 +267,36 @@ def test_what_is_finished_is_not_run_again(finished):
     assert {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")} == before
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+FAILURES = {
+    "full disk": ("resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))", "'x' * 10_000", "cannot write"),
+    "not text": ("", "'new \\ud800'", "surrogates not allowed"),
+}
+
+
+@pytest.mark.parametrize("before,text,told", FAILURES.values(), ids=FAILURES)
+def test_a_write_that_fails_leaves_the_old_file_alone(before, text, told, tmp_path):
+    """In a process of its own, whose files may not grow past a limit, which stops root as well."""
     path = tmp_path / "file"
     write_atomically(path, "old")
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises((UserError, UnicodeEncodeError)):
-            write_atomically(path, "new \ud800")
-    finally:
-        tmp_path.chmod(0o700)
+    script = f"""
+import resource, signal
+from pathlib import Path
+from bench.record import write_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+{before}
+write_atomically(Path({str(path)!r}), {text})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and told in done.stderr
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_cannot_take_its_place_leaves_nothing(tmp_path):
+    (tmp_path / "file" / "inside").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot write"):
+        write_atomically(tmp_path / "file", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("text,told", [

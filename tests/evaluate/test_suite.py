@@ -1,16 +1,20 @@
 """The offline suite in the real harness: oracles score 1, know-nothings score chance."""
 
 import random
+import re
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from bench.config import EvaluateConfig
-from bench.data import Document
+from bench.data import Document, kjv
 from bench.data.tokenizer import ByteTokenizer
 from bench.errors import UserError
-from bench.evaluate import evaluate
+from bench.evaluate import evaluate, load_tasks, suite
 from bench.evaluate.probes import PROBES, agreement, copy, last_word
 
 TEXT = ByteTokenizer()
@@ -18,11 +22,20 @@ CHOICES = ["bench_last_word", "bench_copy", "bench_agreement"]
 
 
 @pytest.fixture(scope="module")
-def documents():
+def validation():
     from bench.config import DataConfig
     from bench.data import prepare
 
-    return list(prepare(DataConfig(name="kjv")).validation[:12])
+    return list(prepare(DataConfig(name="kjv")).validation)
+
+
+@pytest.fixture(scope="module")
+def documents(validation):
+    return validation[:12]
+
+
+def _training_texts():
+    return [text for (book, _), text in kjv.chapters().items() if book not in kjv.HELD_OUT]
 
 
 class _Said:
@@ -125,13 +138,58 @@ def test_documents_depend_on_the_seed_alone(name, documents):
 
 
 def test_copying_needs_order_not_frequency(documents):
-    """Every choice stands exactly once in the first round, and none in the second: counts tell nothing."""
+    """Every choice stands exactly once in the list, and none in the piece that comes again: counts tell nothing."""
     for item in copy([d.text for d in documents], 60, random.Random(1)):
         words = item["prompt"].split()
         assert [words.count(choice) for choice in item["choices"]] == [1, 1, 1, 1]
-        repeated = words[item["distance"] :]
-        assert item["choices"][item["answer"]] == words[len(repeated)]
-        assert repeated == words[: len(repeated)]
+        answer = words.index(item["choices"][item["answer"]])
+        assert len(words) - answer == item["distance"]
+        shown = [number for number, word in enumerate(words) if word in words[:number]]
+        assert shown and words[answer - len(shown) : answer] == [words[number] for number in shown] == words[shown[0] :]
+
+
+def test_copying_cannot_be_answered_by_place(documents):
+    """Whoever always takes the first, second, third or last of the choices in the prompt is right one time in four."""
+    items = copy([d.text for d in documents], 160, random.Random(1))
+    for place in range(4):
+        right = 0
+        for item in items:
+            words = item["prompt"].split()
+            right += sorted(item["choices"], key=words.index)[place] == item["choices"][item["answer"]]
+        assert right / len(items) == 0.25
+
+
+def test_copying_from_a_text_of_few_words_has_no_items():
+    assert copy(["In the beginning God created the heaven."], 10, random.Random(1)) == []
+
+
+@pytest.mark.parametrize("counted", ["all words, held out", "last words, held out", "all words, trained on"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_last_words_cannot_be_answered_by_frequency_alone(validation, counted, sign):
+    """On all of the real held-out text, over seeds: always the most frequent choice, or the rarest, is near chance."""
+    held_out, trained = [d.text for d in validation], _training_texts()
+    pattern = r"([A-Za-z]{3,})[.?!]" if counted.startswith("last") else r"[A-Za-z]{3,}"
+    texts = trained if counted.endswith("on") else held_out
+    frequency = Counter(word for text in texts for word in re.findall(pattern, text))
+    right, items = 0.0, 0
+    for seed in range(5):
+        for item in last_word(held_out, 160, random.Random(seed)):
+            scores = [sign * frequency[choice] for choice in item["choices"]]
+            best = [number for number, score in enumerate(scores) if score == max(scores)]
+            right, items = right + (item["answer"] in best) / len(best), items + 1
+    assert items == 800
+    assert abs(right / items - 0.25) < 0.06
+
+
+def test_last_words_cannot_be_answered_by_length(documents):
+    for item in last_word([d.text for d in documents], 60, random.Random(1)):
+        assert len({len(choice) for choice in item["choices"]}) == 1
+
+
+@pytest.mark.parametrize("name", ["bench_last_word", "bench_copy"])
+def test_tasks_whose_items_have_changed_have_a_new_version(name):
+    task = yaml.safe_load((Path(suite.__file__).parent / "tasks" / f"{name}.yaml").read_text())
+    assert task["metadata"]["version"] == 2.0
 
 
 def test_agreement_pairs_differ_in_the_verb_alone():
@@ -146,3 +204,17 @@ def test_last_words_are_the_text_s_own(documents):
     for item in last_word([d.text for d in documents], 60, random.Random(1)):
         prompt = " ".join(item["prompt"].split())
         assert any(f"{prompt} {item['choices'][item['answer']]}{mark}" in text for mark in ".?!")
+
+
+def test_a_hub_task_without_a_network_is_told_before_anything_is_trained(monkeypatch):
+    """lm-eval knows the name, so only loading the task shows that its data cannot be had."""
+    from lm_eval.tasks import TaskManager
+
+    def offline(self, names):
+        raise ConnectionError("no route to the hub\nand a page of reasons")
+
+    monkeypatch.setattr(TaskManager, "load", offline)
+    with pytest.raises(UserError, match=r"piqa could not be loaded \(no route to the hub\).*need a network") as caught:
+        load_tasks(["bench_copy", "piqa"])
+    assert "\n" not in str(caught.value)
+    load_tasks(["bench_copy"])

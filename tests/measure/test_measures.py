@@ -1,13 +1,18 @@
 """What is measured: against direct computation, and where a measure must fail."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+import bench.measure.speed as speed_of_steps
+from bench.assess import compare_steps, step_speed
 from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.data import Document
+from bench.flops.match import Plan
 from bench.measure.causality import audit
 from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
@@ -181,3 +186,33 @@ def test_peak_memory_is_repeatable_and_grows_with_the_batch():
     kept = 12 * sum(p.numel() for p in trainee.model.parameters())
     assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
     assert kept < peaks[0] < peaks[2]
+
+
+def _plan(forward, batch_tokens):
+    return Plan(SHAPE, SimpleNamespace(forward=forward, train=3 * forward), batch_tokens, 10, 1e9)
+
+
+def test_a_step_of_half_the_seconds_is_a_speed_up_of_two():
+    """Known seconds through the arithmetic of speed: which way round each ratio is, and in which units."""
+    method, dense = _plan(forward=100.0, batch_tokens=50), _plan(forward=160.0, batch_tokens=50)
+    seconds, twin_seconds = [0.5, 0.4, 0.6], [1.0, 0.8, 1.2]
+    speed = step_speed(method, seconds, matmul_flops=60_000.0)
+    assert speed.train_step_seconds.median == 0.5 and speed.train_tokens_per_second == 100.0
+    assert speed.flop_utilisation == pytest.approx(3 * 100.0 * 50 / 0.5 / 60_000.0) == 0.5
+    compare_steps(speed, method, seconds, dense, twin_seconds)
+    assert speed.train_speedup_realised.median == 2.0
+    assert speed.train_speedup_ideal == speed.forward_speedup_ideal == 1.6
+
+
+def test_the_matmul_rate_is_its_product_s_flops_over_its_best_seconds(monkeypatch):
+    """The FLOPs are counted by torch's dispatcher as the product is taken; the seconds are given."""
+
+    def timed(actions, rounds, device):
+        for action in actions:
+            action()
+        return [[0.5, 0.25, 1.0] for _ in actions]
+
+    monkeypatch.setattr(speed_of_steps, "interleave", timed)
+    with FlopCounterMode(display=False) as counter:
+        rate = speed_of_steps.matmul_rate(torch.device("cpu"), torch.float32)
+    assert rate == counter.get_total_flops() / 0.25 > 0

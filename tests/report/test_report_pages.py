@@ -15,6 +15,8 @@ from report_records import make_record, save
 from bench.errors import UserError
 from bench.record import Causality
 from bench.report import build, summary_table, verdicts
+from bench.report.load import read_results
+from bench.report.routing import heat_maps, weight_figures
 from bench.report.write import folder_name
 
 
@@ -130,6 +132,49 @@ def test_different_settings_never_share_a_table(results, tmp_path):
     assert "1.111" not in first and "1.111" in second
     assert "There is nothing to compare" in second
     assert (page.parent / "tables" / "decade" / "comparison.csv").exists()
+
+
+def test_different_texts_never_share_a_table(tmp_path):
+    """Equal settings and seeds, but the files that they name were rewritten in between."""
+    for text, loss in (("aaaa", 2.0), ("bbbb", 3.0)):
+        for method in ("dense", "mod"):
+            record = make_record(method, 0, loss, run_id=f"{method}-{text}")
+            record.run.corpus_fingerprint = text
+            save(tmp_path / "results", record)
+    (comparison,), problems = read_results(tmp_path / "results")
+    assert not problems
+    assert [group.comparison_hash for group in comparison.groups] == ["c0ffee-aaaa", "c0ffee-bbbb"]
+    for group, text in zip(comparison.groups, ("aaaa", "bbbb"), strict=True):
+        assert [run.record.run.id for run in group.runs] == [f"dense-{text}", f"mod-{text}"]
+        assert f"Only runs on the text {text} stand here" in group.notes[0]
+    pages = build(tmp_path / "results", tmp_path / "reports")
+    assert "c0ffee-bbbb" in pages[0].read_text()
+
+
+def test_a_record_from_before_texts_were_kept_stands_with_those_of_one_text(tmp_path):
+    save(tmp_path / "results", make_record("dense", 0, 2.0))
+    record = make_record("mod", 0, 2.0)
+    record.run.corpus_fingerprint = "aaaa"
+    save(tmp_path / "results", record)
+    (comparison,), _ = read_results(tmp_path / "results")
+    (group,) = comparison.groups
+    assert group.comparison_hash == "c0ffee" and len(group.runs) == 2
+
+
+def test_router_numbers_are_called_what_they_are(tmp_path):
+    """The histogram is of top-k passes; a Gaussian router ranks by noise, which is no router weight."""
+    save(tmp_path / "results", make_record("mod", 0, 2.0))
+    noisy = make_record("mod_random", 0, 2.0)
+    noisy.config["method"]["depth"]["router"] = "gaussian"
+    save(tmp_path / "results", noisy)
+    (comparison,), _ = read_results(tmp_path / "results")
+    learned, random = weight_figures(comparison.groups[0])
+    assert (learned.title, random.title) == ("Router weights, mod", "Noise ranks, mod_random")
+    for drawing in (learned, random):
+        assert "by top-k as in training" in drawing.caption and "causal router" not in drawing.caption
+    assert [found.ranks for found in heat_maps(comparison.groups[0])] == ["router weight", "noise rank"]
+    page = build(tmp_path / "results", tmp_path / "reports")[0].read_text()
+    assert "layer 1, noise rank 0.10" in page and "which decides who is processed" in page
 
 
 def test_one_method_with_two_settings_is_two_methods(tmp_path):

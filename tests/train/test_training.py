@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bench.compose import configure
 from bench.config import TrainConfig
 from bench.data import Batches, prepare
-from bench.errors import UserError
+from bench.errors import Interrupted, UserError
 from bench.flops.match import plan
 from bench.methods import build_model
 from bench.record import load_record
@@ -37,6 +37,8 @@ TINY = [
     "evaluate.timing_steps=2",
     "evaluate.tasks=[]",
 ]
+COUNTERS = {"step": 3, "flops": 1e6, "seconds": 0.5, "losses": [5.5, 5.4, 5.3]}
+OWNER = checkpoint.Owner("own", "text")
 METHODS = {
     "dense": [],
     "mod": [],
@@ -63,9 +65,8 @@ def _train(config, folder, stop_after=None):
     if stop_after is not None:
         _interrupt_after(trainee, stop_after)
     try:
-        trained = train(trainee, batches, solved, budget, folder, "hash", lambda progress: None)
-    except Exception as error:
-        assert type(error).__name__ == "Interrupted"
+        trained = train(trainee, batches, solved, budget, folder, OWNER, lambda progress: None)
+    except Interrupted:
         trained = None
     with open(folder / "steps.csv", newline="") as file:
         return trained, trainee, [row["loss"] for row in csv.DictReader(file)], solved
@@ -101,7 +102,7 @@ def test_a_budget_of_seconds_stops_in_time(tmp_path):
     corpus, solved = prepare(config.data), plan(config, 256)
     trainee = Trainee(build_model(solved.model, config.method, 256), config.train, 32, torch.device("cpu"))
     budget = Budget(solved.budget_flops, seconds=0.3)
-    trained = train(trainee, Batches(corpus.train, 32, 4, 0), solved, budget, tmp_path, "h", lambda progress: None)
+    trained = train(trainee, Batches(corpus.train, 32, 4, 0), solved, budget, tmp_path, OWNER, lambda progress: None)
     assert trained.steps > 1
     assert abs(trained.seconds - 0.3) < max(0.3, 5 * trained.seconds / trained.steps)
 
@@ -124,7 +125,7 @@ def _checkpoint(folder):
     config = _config("dense")
     model = build_model(config.model, config.method, 256)
     optimiser = make_optimiser(model, config.train, 1e-3)
-    checkpoint.save(folder, model, optimiser, {"step": 3, "config_hash": "own"})
+    checkpoint.save(folder, model, optimiser, COUNTERS, OWNER)
     return model, optimiser
 
 
@@ -133,14 +134,79 @@ def test_a_truncated_checkpoint_is_one_line(tmp_path):
     path = tmp_path / "checkpoint-3.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged.*Delete") as caught:
-        checkpoint.load(tmp_path, model, optimiser, "own")
+        checkpoint.load(tmp_path, model, optimiser, OWNER)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [
+    {"losses": None}, {"losses": 3}, {"losses": ["x"]}, {"flops": "many"}, {"flops": float("nan")}, {"step": -1},
+    {"seconds": None}, {"tensors": None}, {"tensors": 7}, {"config_hash": None},
+])  # fmt: skip
+def test_a_checkpoint_damaged_by_hand_is_one_line(damage, tmp_path):
+    model, optimiser = _checkpoint(tmp_path)
+    path = tmp_path / "checkpoint.json"
+    damaged = json.loads(path.read_text()) | damage
+    path.write_text(json.dumps({key: value for key, value in damaged.items() if value is not None}))
+    with pytest.raises(UserError, match="damaged.*Delete") as caught:
+        checkpoint.load(tmp_path, model, optimiser, OWNER)
     assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     model, optimiser = _checkpoint(tmp_path)
     with pytest.raises(UserError, match="belongs to another configuration"):
-        checkpoint.load(tmp_path, model, optimiser, "other")
+        checkpoint.load(tmp_path, model, optimiser, checkpoint.Owner("other", "text"))
+
+
+def test_a_checkpoint_of_other_text_is_refused_and_one_that_names_none_is_taken(tmp_path):
+    model, optimiser = _checkpoint(tmp_path)
+    with pytest.raises(UserError, match="other text: it has changed since. Delete"):
+        checkpoint.load(tmp_path, model, optimiser, checkpoint.Owner("own", "rewritten"))
+    path = tmp_path / "checkpoint.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "corpus_fingerprint"}))
+    assert checkpoint.load(tmp_path, model, optimiser, OWNER) == COUNTERS
+
+
+def test_rows_of_a_checkpoint_outlive_a_kill_right_after_resuming(tmp_path):
+    """The kill is a step that never returns: nothing is closed or flushed, as after SIGKILL."""
+    whole, _, losses, _ = _train(_config("dense"), tmp_path / "whole")
+    half = whole.steps // 2
+    _train(_config("dense"), tmp_path / "broken", stop_after=half)
+    log = tmp_path / "broken" / "steps.csv"
+    before = log.read_bytes()
+    script = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+import test_training as t
+t.Trainee.step = lambda *_: os._exit(9)
+t._train(t._config("dense"), Path({str(log.parent)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    assert log.read_bytes() == before and before.count(b"\n") == half + 1
+    log.write_bytes(before + b"999")  # a row that the kill cut short
+    _, _, again, _ = _train(_config("dense"), log.parent)
+    assert again == losses
+
+
+def test_a_full_disk_under_the_log_is_one_line_that_names_the_file(tmp_path):
+    script = f"""
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+import test_training as t
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+try:
+    t._train(t._config("dense"), Path({str(tmp_path)!r}))
+except t.UserError as error:
+    print("refused:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = [line for line in done.stdout.splitlines() if line.startswith("refused")]
+    assert len(told) == 1, done.stderr
+    assert f"cannot write {tmp_path / 'steps.csv'}: File too large. Free some space" in told[0]
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
@@ -148,13 +214,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {os.path.dirname(__file__)!r})
-from test_training import _checkpoint, checkpoint, UserError
+from test_training import COUNTERS, OWNER, UserError, _checkpoint, checkpoint
 folder = Path({str(tmp_path)!r})
 model, optimiser = _checkpoint(folder)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    checkpoint.save(folder, model, optimiser, {{"step": 4, "config_hash": "own"}})
+    checkpoint.save(folder, model, optimiser, COUNTERS | {{"step": 4}}, OWNER)
 except UserError as error:
     print("refused:", error)
 """
@@ -172,6 +238,11 @@ def test_the_schedule_warms_up_and_ends_where_it_should():
     assert schedule(0.55, config) == pytest.approx(0.6)
     assert schedule(1.0, config) == pytest.approx(0.2)
     assert schedule(1.3, config) == pytest.approx(0.2)
+
+
+def test_a_constant_rate_stays():
+    config = TrainConfig(budget_flops=1.0, warmup=0.1, lr_final=1.0)
+    assert [schedule(share, config) for share in (0.1, 0.5, 1.0)] == [1.0, 1.0, 1.0]
 
 
 def test_the_learning_rate_rule():
