@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from bench.config import MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.model import Attention, Stream
+from bench.model import causal_attention as attention_module
 from bench.model.attention import rotary_table
+from bench.model.causal_attention import causal_attention
 from bench.model.kernels import RMSNorm, rotate, split_rotated, swiglu
 
 torch.set_num_threads(1)
@@ -36,6 +38,33 @@ def test_rms_norm_and_its_gradient():
     )
     with torch.no_grad():
         torch.testing.assert_close(norm(x), plain)
+
+
+@pytest.mark.parametrize("scores", [1 << 20, 1])
+@pytest.mark.parametrize("length", [1, 7, 64, 150])
+def test_attention_in_blocks_equals_sdpa_and_so_does_its_gradient(length, scores, monkeypatch):
+    """Rows of less than a block, of just one, and of several, all at once or one row after the other."""
+    monkeypatch.setattr(attention_module, "_SCORES", scores)
+    query, key, value = torch.randn(3, 3, length, 2, 8, dtype=torch.float64).requires_grad_().unbind(0)
+    blocks = causal_attention(query, key, value)
+    plain = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)), is_causal=True)
+    assert type(blocks.grad_fn).__name__ == "_InBlocksBackward"
+    torch.testing.assert_close(blocks, plain.transpose(1, 2))
+    along = torch.randn_like(blocks)
+    own, wanted = (
+        torch.autograd.grad(y, (query, key, value), g) for y, g in ((blocks, along), (plain, along.transpose(1, 2)))
+    )
+    for gradient, reference in zip(own, wanted, strict=True):
+        torch.testing.assert_close(gradient, reference)
+
+
+@pytest.mark.parametrize(("length", "kv_heads"), [(513, 2), (8, 1)])
+def test_long_rows_and_grouped_queries_are_left_to_sdpa(length, kv_heads):
+    query, key = torch.randn(1, length, 2, 8, requires_grad=True), torch.randn(1, length, kv_heads, 8)
+    out = causal_attention(query, key, key)
+    assert type(out.grad_fn).__name__ == "TransposeBackward0"
+    with torch.no_grad():
+        torch.testing.assert_close(out[:, :8], causal_attention(query[:, :8], key[:, :8], key[:, :8]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
