@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from bench.fit.points import Points
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, power, significant
 
-REJECTED = {"linestyle": "--", "alpha": 0.45}  # a parabola whose minimum does not count
+REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola whose minimum does not count
 
 
 @styled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
 def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
     sizes = np.linspace(curve.budget.log_params.min(), curve.budget.log_params.max(), 80)
     z = sizes - curve.budget.centre
-    style = {} if curve.inside else REJECTED
+    style: dict[str, Any] = {} if curve.inside else REJECTED
     axes.plot(
         np.exp(sizes), np.polynomial.polynomial.polyval(z, curve.coefficients), color=colour, linewidth=1, **style
     )

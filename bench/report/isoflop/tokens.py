@@ -100,7 +100,7 @@ def _by_kind(study: TokenStudy, colours: dict[str, str]) -> Drawing:
             if part is not None:
                 y = row + (place - (len(study.depth) - 1) / 2) * height
                 axes.barh(y, part.share, height=0.9 * height, color=colours[method], alpha=0.8)
-                if part.low is not None:
+                if part.low is not None and part.high is not None:
                     axes.plot([part.low, part.high], [y, y], color=INK, linewidth=1)
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
