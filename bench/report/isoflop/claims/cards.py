@@ -122,7 +122,7 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
         Claim(
             "Hard tokens get more depth.", POPULAR,
             "by rank correlations over held-out tokens of one model, one seed; both as it is and among tokens of equal "
-            "position, frequency and kind",
+            "position, frequency and kind, all of which must agree, or all contradict",
             *unanimous(difficulty(results)),
             "several seeds and larger models, other text; and an intervention, for this is a correlation",
         ),
