@@ -138,6 +138,16 @@ class EvaluateConfig:
 
 
 @dataclass
+class PlannedDevice:
+    """What a study is planned for, where that is not the machine that plans it; all of it is given or none."""
+
+    name: str | None = None
+    matmul_flops: float | None = None  # FLOP/s of matrix products in the training dtype, by its data sheet
+    utilisation: float | None = None  # share of that which training is taken to reach
+    memory_bytes: float | None = None
+
+
+@dataclass
 class GridConfig:
     """An isoFLOP study: budgets x methods x sizes, more seeds at each optimum, and controls."""
 
@@ -154,6 +164,7 @@ class GridConfig:
     timing_rounds: int = 8
     workers: int | None = None  # runs trained at once; None: as many as measure best
     minutes: float | None = None  # stop, to be resumed, after so long
+    planned_for: PlannedDevice = field(default_factory=PlannedDevice)  # whose time and memory the plan is in
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Packing(_Part):
 
 
 class Timed(_Part):
-    """A training step of one method and shape, all of the study's timed in turn in one process, nothing beside it."""
+    """A training step of one method and shape, with nothing beside it but dense of that shape, in turn."""
 
     method: str
     n_layers: int
@@ -66,9 +66,9 @@ class Covariate(_Part):
     covariate: str
     given: str = Field(description="none, or what was taken out of both sides first")
     rho: float
-    low: float = Field(description="lower end of the 95 % interval over resampled documents")
-    high: float
-    p: float = Field(description="two-sided, by the spread over resampled documents; Holm-adjusted over the model's")
+    low: float | None = Field(None, description="lower end of the 95 % interval over documents; absent below 5 of them")
+    high: float | None = None
+    p: float | None = Field(None, description="two-sided, by the same spread; Holm-adjusted over the model's")
 
 
 class Profile(_Part):
@@ -76,8 +76,8 @@ class Profile(_Part):
 
     at: float | None = Field(None, description="mean of the property over those tokens")
     share: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
     tokens: int
 
 
@@ -108,6 +108,7 @@ class TokenStudy(_Part):
 
     tokens: int
     documents: int
+    statistic: str = Field("resampled documents", description="behind intervals and p: that, or `t over documents`")
     twin: str = Field(description="run id of the dense model")
     runs: dict[str, str] = Field(description="method -> run id")
     kinds: list[str]
@@ -126,6 +127,8 @@ class Stages(_Part):
 
 
 class Study(_Part):
+    """`training_seconds` over `worker_seconds` is the pool's share; over workers times `study_seconds`, the study's."""
+
     schema_version: int = 1
     name: str
     created: str
@@ -140,9 +143,25 @@ class Study(_Part):
     learning_rates: dict[str, LearningRate] = {}
     packings: list[Packing] = Field([], description="measured, the chosen one first")
     training_seconds: float = Field(0.0, description="in training steps, summed over workers")
-    worker_seconds: float = Field(0.0, description="wall time of all sessions times workers")
+    worker_seconds: float = Field(0.0, description="wall time of the training pools of all sessions times workers")
+    study_seconds: float | None = Field(
+        None,
+        description="wall time of all sessions, whole: planning, packing, training, step times, tokens; all but the "
+        "start of Python and the report. Absent where a session did not record it",
+    )
     timings: list[Timed] = []
     tokens: TokenStudy | None = None
+
+    @property
+    def shares(self) -> str:
+        """In words: how much of the workers' time went into training steps, in the pool and of the whole study."""
+        if not self.worker_seconds:
+            return ""
+        text = f"{self.training_seconds / self.worker_seconds:.0%} of the training pool’s time went into training steps"
+        if self.study_seconds is None or not self.packings:
+            return f"{text}; of the whole study’s time (packing, step times, tokens) it was not recorded"
+        whole = self.training_seconds / (self.study_seconds * self.packings[0].workers)
+        return f"{text}, {whole:.0%} of the whole study’s, with packing, step times and tokens"
 
 
 def save_study(study: Study, folder: Path) -> None:

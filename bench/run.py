@@ -73,10 +73,14 @@ def finished(config: RunConfig) -> Record | None:
     return record
 
 
-def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show: Show | None = None) -> Record:
+def run(
+    config: RunConfig, corpus: Corpus, machine: Machine, command: str, show: Show | None = None, alone: bool = True
+) -> Record:
     """Train and measure `config`; leaves a record in its folder and returns it.
 
-    `show` is told of every step; without it a bar in the terminal is.
+    `show` is told of every step; without it a bar in the terminal is. `alone`: no other run uses the device beside
+    it; energy is recorded of such runs only, for the device's counter knows nothing of runs, and only where one session
+    trained it from its first step to its last.
 
     The contract may refer to the dense twin: under `wall_clock` the twin must have been run before,
     and where it has been, the method's steps are timed against the twin's.
@@ -91,10 +95,11 @@ def run(config: RunConfig, corpus: Corpus, machine: Machine, command: str, show:
     _check_counts(config, counted)
     folder = _make_folder(run_folder(config))
     owner = checkpoint.Owner(config_hash(config), corpus.fingerprint)
-    started_joules = joules(machine.device)
+    metered = alone and not any(folder.glob("checkpoint*"))
+    started_joules = joules(machine.device) if metered else None
     with terminal_bar(label(config), machine.matmul_flops) if show is None else nullcontext(show) as watcher:
         trained = train(trainee, batches, solved, _budget(config, solved), folder, owner, watcher)
-    used_joules = _used(started_joules, joules(machine.device))
+    used_joules = _used(started_joules, joules(machine.device)) if metered else None
     record = _record(config, solved, counted, trained, trainee, corpus, machine, command)
     if trained.diverged is None:
         calibrate(trainee.model, held_out_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))

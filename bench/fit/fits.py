@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from tqdm import tqdm
 
-from bench.fit.parabolas import BELOW, Estimate, MethodFit, fit_method
+from bench.fit.parabolas import Estimate, MethodFit, fit_method
 from bench.fit.parametric import Parametric, fit_parametric
 from bench.fit.points import Points
 from bench.report.formats import power
@@ -35,6 +35,7 @@ class Fits:
     parametric: dict[str, Parametric | None]
     equivalents: dict[str, list[Equivalent]]
     notes: list[str]
+    bootstraps: int = 0  # resamples behind the intervals
 
     def plain(self) -> dict[str, Any]:
         """As JSON: every number as {value, low, high}, None where it could not be estimated."""
@@ -50,6 +51,7 @@ class Fits:
         optima = [
             {
                 "flops": optimum.flops, "status": optimum.status, "points": optimum.points,
+                "near_edge": optimum.near_edge,
                 **{key: _plain(getattr(optimum, key)) for key in ("params", "tokens", "loss")},
             }
             for optimum in fit.optima
@@ -85,14 +87,14 @@ def fit(points: Points, bootstraps: int = 1000, seed: int = 0) -> Fits:
         for name, own in optima.items()
         if reference is not None and name != reference
     }
-    return Fits(optima, parametric, equivalents, [*points.notes, *_remarks(optima, parametric)])
+    return Fits(optima, parametric, equivalents, [*points.notes, *_remarks(optima, parametric)], bootstraps)
 
 
 def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | None]) -> list[str]:
     reasons = {
         "concave": "its parabola opens downwards",
         "edge": "its minimum lies outside the sizes that were run; add sizes there",
-        "below every run": f"its minimum is {100 * BELOW:.0f} % and more below every run: the losses are no parabola",
+        "poor fit": "its minimum is below what any size reached, by more than noise: the losses are no parabola",
         "too few sizes": "a parabola needs three sizes",
     }
     notes = [

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from bench.fit.fits import Fits
-from bench.fit.parabolas import Estimate
+from bench.fit.parabolas import OPEN_INTERVAL, Estimate
 from bench.fit.points import Points
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, power, significant
 
+REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola whose minimum does not count
+
 
 @styled
 def figure(points: Points, fits: Fits) -> Drawing:
-    """Loss against params: points, a parabola a budget, minima that count filled and those that do not hollow."""
+    """Loss against params: points, a parabola a budget and the minima that count; the others are dashed."""
     colours = method_colours(points.methods)
     drawing, axes = canvas(6.4, 4.2)
     for name, own in fits.optima.items():
@@ -24,7 +31,8 @@ def figure(points: Points, fits: Fits) -> Drawing:
             if optimum.curve is not None:
                 z = np.linspace(np.log(sizes.min()), np.log(sizes.max()), 80) - np.log(optimum.centre)
                 x, y = optimum.centre * np.exp(z), np.polynomial.polynomial.polyval(z, optimum.curve)
-                axes.plot(x, y, color=colours[name], linewidth=1)
+                counts = optimum.status == "ok"
+                axes.plot(x, y, color=colours[name], linewidth=1, **({} if counts else REJECTED))
             if optimum.params and optimum.loss and optimum.status == "ok":
                 axes.plot(optimum.params.value, optimum.loss.value, "o", color=colours[name], markersize=6)
             elif len(sizes):
@@ -42,43 +50,64 @@ def figure(points: Points, fits: Fits) -> Drawing:
         "fit",
         "Loss against parameters, a parabola a budget",
         f"Loss against parameters for {', '.join(points.methods)}, with fitted parabolas and their minima.",
-        "Filled circles: minima that count. Others are named with the reason.",
+        "Circles: minima that count. Dashed, pale parabolas give none, for the reason beside them.",
     )
 
 
 def table(fits: Fits) -> str:
-    """Markdown: optima, exponents, parametric fits and dense-equivalent compute."""
+    """Markdown: optima, dense-equivalent compute, laws and parametric fits."""
     lines = ["# isoFLOP fits", ""]
-    lines += [f"- {note}" for note in fits.notes] + [""] * bool(fits.notes)
+    lines += [f"- {_safe(note)}" for note in fits.notes] + [""] * bool(fits.notes)
     lines += ["| method | FLOPs | params at the optimum | tokens | loss | dense needs, times the FLOPs | status |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
     for name, own in fits.optima.items():
         equivalent = {each.flops: each for each in fits.equivalents.get(name, [])}
         for optimum in own.optima:
             times = next((e for flops, e in equivalent.items() if np.isclose(flops, optimum.flops)), None)
-            cells = [_cell(optimum.params), _cell(optimum.tokens), _cell(optimum.loss, 4)]
-            cells.append(_cell(times.times) + (" (extrapolated)" if times.extrapolated else "") if times else DASH)
-            lines.append(f"| {_safe(name)} | {power(optimum.flops)} | {' | '.join(cells)} | {optimum.status} |")
-    lines += ["", "| method | params ∝ FLOPs^ | tokens ∝ FLOPs^ | E | A | B | alpha | beta |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name, own in fits.optima.items():
-        law = fits.parametric[name]
-        parts = [getattr(law, key) if law else None for key in ("E", "A", "B", "alpha", "beta")]
-        cells = [_cell(own.params_exponent), _cell(own.tokens_exponent), *map(_cell, parts)]
-        lines.append(f"| {_safe(name)} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "Values with their 95 % bootstrap interval.", ""])
+            counts = optimum.status == "ok"  # or its values stand for nothing
+            cells = [
+                _cell(value if counts else None, fits.bootstraps, digits)
+                for value, digits in ((optimum.params, 3), (optimum.tokens, 3), (optimum.loss, 4))
+            ]
+            far = " (extrapolated)" if times and times.extrapolated else ""
+            cells.append(_cell(times.times if times else None, fits.bootstraps) + far)
+            status = optimum.status + (", near the edge" if optimum.near_edge else "")
+            lines.append(f"| {_safe(name)} | {power(optimum.flops)} | {' | '.join(cells)} | {status} |")
+    lines += ["", "Laws of the optima (approach 2): value = coefficient x FLOPs^exponent.", ""]
+    lines += _rows(fits, fits.optima, _LAWS)
+    lines += ["", "L = E + A / N^alpha + B / D^beta (approach 3), and the exponent of params that follows from it.", ""]
+    lines += _rows(fits, fits.parametric, _PARAMETERS)
+    told = "Values with their 95 % bootstrap interval." if fits.bootstraps else "No intervals: none were asked for."
+    return "\n".join([*lines, "", told, ""])
 
 
-def _cell(estimate: Estimate | None, digits: int = 3) -> str:
+_LAWS = {
+    "params exponent": "params_exponent", "params coefficient": "params_coefficient",
+    "tokens exponent": "tokens_exponent", "tokens coefficient": "tokens_coefficient",
+}  # fmt: skip
+_PARAMETERS = {name: name for name in ("E", "A", "B", "alpha", "beta")} | {"params exponent": "params_exponent"}
+
+
+def _rows(fits: Fits, of: Mapping[str, object], columns: dict[str, str]) -> list[str]:
+    """A table with a row a method; `columns`: heading -> attribute of what `of` holds for it."""
+    rows = [["method", *columns], ["---"] * (1 + len(columns))]
+    for name, own in of.items():
+        rows.append([_safe(name), *(_cell(getattr(own, key, None), fits.bootstraps) for key in columns.values())])
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _cell(estimate: Estimate | None, bootstraps: int, digits: int = 3) -> str:
+    """A value with its interval; where resamples left none, that is said, for such a value is the least sure."""
     if estimate is None:
         return DASH
     if estimate.low is None or estimate.high is None:
-        return significant(estimate.value, digits)
+        return significant(estimate.value, digits) + (f" {OPEN_INTERVAL}" if bootstraps else "")
     return (
         f"{significant(estimate.value, digits)} "
         f"({significant(estimate.low, digits)} to {significant(estimate.high, digits)})"
     )
 
 
-def _safe(name: str) -> str:
-    return name.replace("|", "\\|").replace("<", "&lt;")
+def _safe(text: str) -> str:
+    """Plain characters in a Markdown table: no HTML, no links, no emphasis."""
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(text, quote=False))

@@ -1,10 +1,10 @@
 """Approach 2 (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2): a parabola a budget, a power law of the minima.
 
 Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards, its minimum
-lies between the smallest and the largest size, and is not far below every run; the others are kept, with the
-reason. Minima over
-budgets follow params = coefficient x flops^exponent. Intervals: residual bootstrap, the residuals of all
-budgets of a method taken together, relative to the loss and corrected for leverage.
+lies between the smallest and the largest size, and is not below what any size reached by more than noise; the
+others are kept, with the reason. Minima over budgets follow params = coefficient x flops^exponent. Intervals:
+residual bootstrap, the residuals of all budgets of a method taken together, relative to the loss and corrected for
+leverage.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 COVERAGE = 0.95
-BELOW = 0.02  # share of the loss by which a minimum may be below every run; farther, the losses are no parabola
+OPEN_INTERVAL = "(interval open)"  # resamples were drawn, and too many of them had no such value
+# A minimum may be below the best size's mean loss by the noise of that mean, one-sided 95 %; in shares of the loss not
+# held to less than the first, for no loss is quite a parabola, nor allowed more than the second.
+_LEAST_BELOW, _MOST_BELOW = 0.001, 0.02
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,35 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best size at one budget. `status`: ok, or why its minimum does not count."""
+    """The best size at one budget. `status`: ok, or why its minimum does not count.
+
+    near_edge: it counts, but lies no farther than one size from an end, so that one side of it is hardly known.
+    """
 
     flops: float
-    status: str  # ok | concave | edge | below every run | too few sizes
+    status: str  # ok | concave | edge | poor fit | too few sizes
     points: int
+    near_edge: bool = False
     params: Estimate | None = None
     tokens: Estimate | None = None
     loss: Estimate | None = None
     curve: tuple[float, float, float] | None = None  # c0 + c1 z + c2 z^2, z = log(params / centre)
     centre: float = 1.0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of one run's loss, relative to the loss, and its degrees of freedom; 0: nothing is known."""
+
+    sd: float
+    degrees: int
+
+    def allowed(self, runs: int) -> float:
+        """By how much, relative to the loss, a fitted minimum may be below the mean of `runs` runs of the best size."""
+        if not self.degrees:
+            return _MOST_BELOW
+        wide = float(stats.t.ppf(0.95, self.degrees)) * self.sd / np.sqrt(runs)
+        return float(np.clip(wide, _LEAST_BELOW, _MOST_BELOW))
 
 
 @dataclass(frozen=True)
@@ -88,14 +111,29 @@ class Budget:
             z = np.where(c2 > 0, -c1 / (2 * c2), np.nan)
         return z + self.centre, c0 + c1 * z + c2 * z * z
 
-    def fault(self, coefficients: np.ndarray) -> str:
+    def fault(self, coefficients: np.ndarray, noise: Noise) -> str:
         """Why the minimum of the fitted parabola (3,) does not count: a status of `Optimum`; empty where it does."""
         if coefficients[2] <= 0:
             return "concave"
-        at, loss = self.minima(coefficients)
+        at, _ = self.minima(coefficients)
         if not self.log_params.min() < at < self.log_params.max():
             return "edge"
-        return "below every run" if loss < (1 - BELOW) * self.loss.min() else ""
+        sizes, means, runs = self.by_size
+        best = int(means.argmin())
+        nearest = sizes[np.abs(sizes - at).argmin()] - self.centre
+        there = np.polynomial.polynomial.polyval(nearest, coefficients)  # the lowest that the sizes could show
+        return "poor fit" if there < means[best] * (1 - noise.allowed(int(runs[best]))) else ""
+
+    def near_edge(self, log_params: float) -> bool:
+        """Whether it is no farther from the first or the last size that was run than the size next to that."""
+        sizes = self.by_size[0]
+        return not sizes[1] < log_params < sizes[-2]
+
+    @property
+    def by_size(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Log sizes (S,), the mean loss of each, and how many runs it had."""
+        sizes, place, runs = np.unique(self.log_params, return_inverse=True, return_counts=True)
+        return sizes, np.bincount(place, self.loss) / runs, runs
 
     def tokens_at(self, log_params: np.ndarray) -> np.ndarray:
         """log tokens, on the straight line through the points; exact where flops = 6 params tokens."""
@@ -127,13 +165,13 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
         params, tokens, loss = (own[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
         budgets.append(Budget(float(flops), np.log(params), np.log(tokens), loss))
     fitted = [budget for budget in budgets if len(np.unique(budget.log_params)) >= 3]
-    left = residuals(fitted)
+    left, spread = residuals(fitted), noise(fitted)
     optima, kept = [], []
     for budget in budgets:
         if len(np.unique(budget.log_params)) < 3:
             optima.append(Optimum(budget.flops, "too few sizes", len(budget.loss)))
             continue
-        optimum, draws = _optimum(budget, left, bootstraps, rng)
+        optimum, draws = _optimum(budget, left, spread, bootstraps, rng)
         optima.append(optimum)
         if optimum.status == "ok":
             kept.append((budget.flops, optimum, draws))
@@ -167,8 +205,22 @@ def residuals(budgets: list[Budget]) -> np.ndarray:
     return pooled - pooled.mean() if len(pooled) else pooled
 
 
+def noise(budgets: list[Budget]) -> Noise:
+    """Of one run, by the runs that repeat a size of their budget; where none do, by the residuals of the parabolas."""
+    squares, degrees = 0.0, 0
+    for budget in budgets:
+        sizes, means, runs = budget.by_size
+        own = means[np.searchsorted(sizes, budget.log_params)]
+        squares += float(np.sum((budget.loss / own - 1) ** 2))
+        degrees += int(np.sum(runs - 1))
+    if degrees:
+        return Noise(float(np.sqrt(squares / degrees)), degrees)
+    left = residuals(budgets)
+    return Noise(float(left.std()) if len(left) else 0.0, max(0, sum(len(b.loss) - 3 for b in budgets)))
+
+
 def _optimum(
-    budget: Budget, left: np.ndarray, bootstraps: int, rng: np.random.Generator
+    budget: Budget, left: np.ndarray, spread: Noise, bootstraps: int, rng: np.random.Generator
 ) -> tuple[Optimum, dict[str, np.ndarray]]:
     coefficients = budget.coefficients(budget.loss)
     log_params, loss = (float(value) for value in budget.minima(coefficients))
@@ -177,7 +229,7 @@ def _optimum(
         "curve": tuple(coefficients.tolist()),
         "centre": float(np.exp(budget.centre)),
     }
-    fault = budget.fault(coefficients)
+    fault = budget.fault(coefficients, spread)
     if fault == "concave":
         return Optimum(budget.flops, fault, **shared), {}
     draws: dict[str, np.ndarray] = {}
@@ -187,6 +239,7 @@ def _optimum(
     optimum = Optimum(
         budget.flops,
         fault or "ok",
+        near_edge=not fault and budget.near_edge(log_params),
         params=Estimate.of(np.exp(log_params), _exp(draws.get("params"))),
         tokens=Estimate.of(np.exp(budget.tokens_at(np.array(log_params))), _exp(draws.get("tokens"))),
         loss=Estimate.of(loss, draws.get("loss")),

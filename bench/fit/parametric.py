@@ -54,7 +54,10 @@ def fit_parametric(
         chosen = rng.integers(0, len(loss), len(loss))
         row[:] = _refine(best, log_n[chosen], log_d[chosen], log_loss[chosen])[0]
         done()
-    named = {name: Estimate.of(float(own(best)), own(draws.T) if bootstraps else None) for name, own in _NAMED.items()}
+    with np.errstate(over="ignore"):  # a drawn exponent so large that its coefficient is infinite
+        named = {
+            name: Estimate.of(float(own(best)), own(draws.T) if bootstraps else None) for name, own in _NAMED.items()
+        }
     return Parametric(**named)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from bench.errors import UserError
 
 _SAME_BUDGET = 0.01  # runs end within a step of their budget; what is closer than this belongs together
 _LEAST_LOSS, _MOST = 1e-6, 1e60  # what is beyond is a mistake, and would not survive being squared
+_LINE = "line of the file"
+_NAMED = 12  # rows that a note names
 _NUMBERS = ("flops", "loss", "params", "tokens")
 
 
@@ -37,18 +40,60 @@ def read_points(path: Path) -> Points:
 
     Rows that cannot be used are named in `notes`. Raises UserError where the file, a column or every row is of no use.
     """
-    try:
-        frame = pd.read_csv(path, skipinitialspace=True, dtype=str, keep_default_na=False)  # a method may be called NA
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}.") from error
+    frame = _read(path)
     missing = [name for name in ("method", "flops", "loss") if name not in frame]
     if missing or not {"params", "tokens"} & set(frame):
         needed = ", ".join(missing) or "params or tokens"
-        hint = " Columns are separated by commas." if len(frame.columns) == 1 else ""
-        raise UserError(f"{path} has no column {needed}; it needs method, flops, loss and one of params, tokens.{hint}")
+        there = ", ".join(name for name in frame if name != _LINE)
+        hint = " Columns are separated by commas." if len(frame.columns) == 2 else ""
+        raise UserError(
+            f"{path} has no column {needed}; it needs method, flops, loss and one of params, tokens, and has {there}."
+            f"{hint}"
+        )
     if frame.empty:
         raise UserError(f"{path} holds column names and no row.")
     return check_points(frame, str(path))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The file as text, with the number of the line that each row begins on; blank lines are no rows.
+
+    A method may be called NA or None, and may have a line break in its name.
+    """
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            begun = 1
+            for row in reader:
+                if any(value.strip() for value in row):
+                    rows.append(row)
+                    lines.append(begun)
+                begun = reader.line_num + 1
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}.") from error
+    if not rows:
+        raise UserError(f"cannot read {path}: it is empty.")
+    names = _names(rows[0], path)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) > len(names) and any(row[len(names) :]):
+            raise UserError(f"cannot read {path}: line {line} has {len(row)} values for {len(names)} columns.")
+    whole = [(row + [""] * len(names))[: len(names)] for row in rows[1:]]
+    frame = pd.DataFrame(whole, columns=names, dtype=str)
+    frame[_LINE] = lines[1:]
+    return frame
+
+
+def _names(header: list[str], path: Path) -> list[str]:
+    """Column names; `Loss` and ` FLOPs` are taken for what is needed where nothing else is called so."""
+    names = [name.strip() for name in header]
+    known = [name.lower() if name.lower() in ("method", *_NUMBERS) else name for name in names]
+    twice = sorted({name for name in known if name in ("method", *_NUMBERS) and known.count(name) > 1})
+    if twice:
+        given = ", ".join(name for name, own in zip(names, known, strict=True) if own == twice[0])
+        raise UserError(f"{path} has more than one column for {twice[0]}: {given}. Rename all but one.")
+    return known
 
 
 def check_points(frame: pd.DataFrame, source: str) -> Points:
@@ -64,12 +109,17 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     bad = ~usable.all(axis=1) | frame["method"].isna() | (frame["method"] == "")
     notes = []
     if bad.any():
-        lines = ", ".join(str(row + 2) for row in np.flatnonzero(bad)[:12])
         notes.append(
             f"{bad.sum()} of {len(frame)} rows are left out, for a value is missing, not a positive number, or beyond "
-            f"reason: line {lines}{' and more' if bad.sum() > 12 else ''}."
+            f"reason: {_lines(frame, bad)}."
         )
-    frame = frame[~bad].reset_index(drop=True)
+    repeated = frame.drop(columns=_LINE, errors="ignore").duplicated() & ~bad
+    if repeated.any():  # counted twice, a run would look like two that agree, and intervals would narrow
+        notes.append(
+            f"{repeated.sum()} rows repeat an earlier one in every column and are counted once: "
+            f"{_lines(frame, repeated)}. Runs that do differ, in their seed, can say so in a column of their own."
+        )
+    frame = frame[~bad & ~repeated].reset_index(drop=True)
     if frame.empty:
         raise UserError(f"{source} holds no point that can be used: every row lacks a positive number.")
     if "tokens" not in frame:
@@ -81,12 +131,16 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     ratio = float((frame["flops"] / (6 * frame["params"] * frame["tokens"])).median())
     if not 0.1 < ratio < 10:
         notes.append(f"flops are {ratio:.3g} times 6 x params x tokens: is a column in another unit?")
-    repeated = frame.duplicated(["method", "flops", "loss", "params", "tokens"])
-    if repeated.any():
-        notes.append(f"{repeated.sum()} rows repeat another one exactly; each of them counts.")
     frame["method"] = frame["method"].astype(str)
     frame["budget"] = _budgets(frame["flops"].to_numpy(dtype=float))
     return Points(frame, notes)
+
+
+def _lines(frame: pd.DataFrame, chosen: pd.Series) -> str:
+    """Where the chosen rows are: lines of the file, or, of rows from elsewhere, as if they were one under a header."""
+    places = np.flatnonzero(chosen)
+    lines = frame[_LINE].iloc[places] if _LINE in frame else places + 2
+    return f"line {', '.join(str(line) for line in lines[:_NAMED])}{' and more' if len(places) > _NAMED else ''}"
 
 
 def _budgets(flops: np.ndarray) -> np.ndarray:

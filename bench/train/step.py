@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +14,8 @@ from bench.methods.experts import TokenChoice
 from bench.model import Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
+
+_RECOMPILES = 8  # torch's own limit: another batch size, another context, training or not
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Trainee:
         self.peak_lr, self.lr_rule = peak_lr(config, d_model)
         self.optimiser = make_optimiser(self.model, config, self.peak_lr)
         compiled = config.compile if config.compile is not None else device.type == "cuda"
-        self.forward = torch.compile(self.model) if compiled else self.model
+        self.forward = _compiled(self.model) if compiled else self.model
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float) -> StepReport:
         """inputs, targets (B, T) int64; updates the model with learning rate `lr`."""
@@ -93,6 +96,19 @@ class Trainee:
             if isinstance(module, TokenChoice) and module.config.balance == "bias":
                 counts = [r.expert_counts for routings in passes for r in routings if r.layer == module.layer]
                 module.adjust_bias(torch.stack([c for c in counts if c is not None]).sum(dim=0))
+
+
+def _compiled(model: Transformer) -> Callable[[Tensor], tuple[Tensor, list[Routing]]]:
+    """`model`, compiled.
+
+    torch counts recompilations by the code of `forward`, which every model shares, and past its limit goes on without
+    compiling and without an error. So each model brings along what torch allows one.
+    """
+    from torch._dynamo import config as limits  # a second to import, and of no use where nothing is compiled
+
+    limits.recompile_limit += _RECOMPILES
+    limits.accumulated_recompile_limit += _RECOMPILES
+    return torch.compile(model)
 
 
 def _extra_flops(passes: list[list[Routing]]) -> float:

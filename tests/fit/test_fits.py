@@ -9,6 +9,7 @@ import pytest
 from bench.errors import UserError
 from bench.fit.__main__ import main
 from bench.fit.fits import fit
+from bench.fit.page import table
 from bench.fit.parabolas import fit_method
 from bench.fit.points import check_points, read_points
 
@@ -114,9 +115,103 @@ def test_rows_that_cannot_be_used_are_named():
     frame.loc[3, "loss"], frame.loc[5, "loss"], frame.loc[8, "method"] = np.nan, -1.0, None
     frame = pd.concat([frame, frame.iloc[[0]]])
     points = check_points(frame, "x")
-    assert len(points.frame) == len(frame) - 3
+    assert len(points.frame) == len(frame) - 4
     assert "3 of 36 rows are left out" in points.notes[0] and "line 5, 7, 10" in points.notes[0]
-    assert any("repeat another one" in note for note in points.notes)
+    assert any("1 rows repeat an earlier one" in note and "line 37" in note for note in points.notes)
+
+
+def test_rows_given_twice_do_not_make_intervals_narrower():
+    frame = _points(noise=0.003, seeds=2)
+    once, twice = (fit(check_points(each, "x"), 100) for each in (frame, pd.concat([frame, frame, frame])))
+    assert once.optima["dense"].params_exponent == twice.optima["dense"].params_exponent
+    assert any("counted once" in note for note in twice.notes)
+    frame["loss"] = frame["loss"].round(2)  # two seeds may well end on the same two decimals
+    seeds = frame.assign(seed=np.arange(len(frame)) % 2)
+    assert len(check_points(seeds, "x").frame) == len(frame)
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    text = 'method,flops,loss,params\n\n\ndense,1e18,3,1e8\n"a\nb",1e18,-1,1e8\n  \ndense,1e18,x,1e8\n'
+    (tmp_path / "points.csv").write_text(text)
+    assert "line 5, 8" in read_points(tmp_path / "points.csv").notes[0]
+
+
+@pytest.mark.parametrize(
+    "header", ["Method,FLOPs,Loss,Params", "method ,flops, loss ,params", "\ufeffmethod,flops,loss,params"]
+)
+def test_column_names_are_taken_as_they_are_meant(tmp_path, header):
+    (tmp_path / "points.csv").write_text(f"{header}\ndense,1e18,3,1e8\n", encoding="utf-8")
+    assert read_points(tmp_path / "points.csv").frame.loc[0, "loss"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("method,flops,loss,Loss,params\na,1,2,3,4\n", "more than one column for loss: loss, Loss"),
+        ("method,flops,val_loss,params\na,1,2,3\n", "no column loss; .* has method, flops, val_loss, params"),
+        ("method,flops,loss,params\na,1,2,3\n\na,1,2,3,4\n", "line 4 has 5 values for 4 columns"),
+    ],
+)
+def test_column_names_that_could_mean_two_things_are_asked_about(tmp_path, text, told):
+    (tmp_path / "points.csv").write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_points(tmp_path / "points.csv")
+
+
+def _floor_then_cliff(frame):
+    """The losses of 1e19 made a floor with a cliff: a parabola's minimum then lies below all of them."""
+    own = frame.index[frame["flops"] == 1e19]
+    frame.loc[own, "loss"] = [3.0, 3.02, 3.0, 3.01, 3.0, 3.3, 3.9]
+    return frame
+
+
+def test_a_minimum_below_what_any_size_reached_by_more_than_noise_is_a_poor_fit():
+    fits = fit(check_points(_floor_then_cliff(_points(noise=0.001)), "x"), bootstraps=0)
+    assert [o.status for o in fits.optima["dense"].optima] == ["ok", "ok", "poor fit", "ok", "ok"]
+    assert any("by more than noise" in note for note in fits.notes)
+    text = table(fits)
+    row = next(line for line in text.splitlines() if line.startswith("| dense | 1e19"))
+    assert row == "| dense | 1e19 | – | – | – | – | poor fit |"
+
+
+def test_noise_alone_seldom_makes_a_poor_fit():
+    found = [
+        optimum.status
+        for seed in range(40)
+        for optimum in fit_method(
+            check_points(_points(noise=0.003, seed=seed, seeds=2), "x").of("dense"), 0, np.random.default_rng(0)
+        ).optima
+    ]
+    assert found.count("poor fit") <= 0.05 * len(found)
+
+
+def test_optima_within_one_size_of_an_end_are_flagged():
+    frame = _points()
+    off = frame.index[frame["flops"] == 1e19]
+    frame.loc[off, "params"] = _best(1e19) * 1.4 ** (np.arange(7) - 0.5)  # only just inside
+    frame.loc[off, "loss"] = _loss(frame.loc[off, "params"], 1e19 / (6 * frame.loc[off, "params"]))
+    fits = fit(check_points(frame, "x"), bootstraps=0)
+    assert [o.near_edge for o in fits.optima["dense"].optima] == [False, False, True, False, False]
+    assert "ok, near the edge" in table(fits)
+    assert [o["near_edge"] for o in fits.plain()["methods"]["dense"]["optima"]].count(True) == 1
+
+
+def test_a_value_without_an_interval_says_so():
+    frame = _points(noise=0.05, span=2.0, sizes=5, seed=3)  # so noisy that drawn parabolas open downwards
+    fits = fit(check_points(frame, "x"), bootstraps=100)
+    open_ones = [o for o in fits.optima["dense"].optima if o.status == "ok" and o.params.low is None]
+    assert open_ones
+    for line in table(fits).splitlines():
+        cells = [cell.strip() for cell in line.split("|")[3:-2]]
+        if line.startswith("| dense"):
+            assert all(cell == "–" or "to" in cell or "interval open" in cell for cell in cells), line
+    assert "interval open" not in table(fit(check_points(frame, "x"), bootstraps=0))
+
+
+def test_names_reach_the_table_as_plain_text_in_notes_too():
+    fits = fit(check_points(_points(method="<img src=x onerror=alert(1)> [a](b)", budgets=(1e19,)), "x"), bootstraps=0)
+    text = table(fits)
+    assert "<img" not in text and "[a](b)" not in text and text.count("&lt;img") >= 3
 
 
 @pytest.mark.parametrize(
@@ -151,7 +246,7 @@ def test_the_command_writes_what_it_promises(tmp_path, capsys):
     assert "<svg" in (tmp_path / "fit.svg").read_text()
     out = capsys.readouterr().out
     assert out.strip() == (tmp_path / "fit.md").read_text().strip()
-    assert "a\\|b&lt;c>" in out and "times the FLOPs" in out
+    assert "a\\|b&lt;c&gt;" in out and "params coefficient" in out and "times the FLOPs" in out
     assert main([str(tmp_path / "none.csv")]) == 2
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from bench.isoflop import load_study
 
@@ -66,6 +69,8 @@ def test_a_study_leaves_every_run_it_names_and_a_report(whole: Path):
     named = {*stages.grid, *stages.seeds, *stages.controls}
     assert set(deterministic(whole)) == named and len(named) == 18
     assert len(study.timings) == 6 and 0 < study.training_seconds < study.worker_seconds
+    assert study.study_seconds is not None and study.study_seconds * study.packings[0].workers > study.worker_seconds
+    assert "of the whole study" in study.shares
     assert study.tokens is not None and set(study.tokens.depth) == {"mod"}
     page = (whole / "reports" / "small" / "index.html").read_text(encoding="utf-8")
     assert "cannot be told" in page and "<svg" in page
@@ -83,29 +88,63 @@ def test_what_is_done_is_not_done_again(whole: Path, cache: Path):
     assert {path: path.stat().st_mtime_ns for path in (whole / "results").rglob("record.json")} == before
 
 
-def test_a_study_stopped_again_and_again_goes_on_to_the_same_records(whole: Path, cache: Path, tmp_path: Path):
-    for how, records in ((signal.SIGKILL, 1), (signal.SIGINT, 4), (signal.SIGKILL, 9)):
-        _stop(tmp_path, cache, how, records)
-        assert len(deterministic(tmp_path)) < 18
+def files(folder: Path) -> dict[str, Any]:
+    """Run id/file -> what is in it, without what clocks say: steps, held-out documents, routing, weights."""
+    found: dict[str, Any] = {}
+    for run in sorted((folder / "results" / "small").glob("*/")):
+        with open(run / "steps.csv", newline="", encoding="utf-8") as file:
+            found[f"{run.name}/steps"] = [
+                {k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)
+            ]
+        for name in ("documents.csv", "routing.json"):
+            if (run / name).exists():
+                found[f"{run.name}/{name}"] = (run / name).read_text(encoding="utf-8")
+        for path in (run / "model.safetensors", *(run / "snapshots").glob("*.safetensors")):
+            tensors = load_file(path)
+            found[f"{run.name}/{path.name}"] = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    return found
+
+
+def test_a_study_stopped_at_random_points_goes_on_to_the_same_records_and_files(
+    whole: Path, cache: Path, tmp_path: Path
+):
+    rng = random.Random(20261124)
+    ways = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT)
+    stopped = [_stop(tmp_path, cache, how, rng.uniform(0.0, 3.0)) for how in ways]
+    assert sum(stopped) >= 2, "it was too fast to be stopped"
     spent = load_study(tmp_path / "results" / "small" / "isoflop.json").training_seconds
     assert spent > 0, "a killed study has written down the time of the runs that had ended"
     piece = finish(tmp_path, cache, "study.grid.minutes=0.0005")
     assert piece.returncode == 130 and "To go on from there" in piece.stderr
     assert finish(tmp_path, cache).returncode == 0
     assert deterministic(tmp_path) == deterministic(whole)
+    ours, theirs = files(tmp_path), files(whole)
+    assert ours.keys() == theirs.keys() and len(ours) > 3 * 18
+    assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-def _stop(folder: Path, cache: Path, how: signal.Signals, records: int) -> None:
-    """Start the study, and signal it once so many records and, of a run under way, a checkpoint are there."""
+def _stop(folder: Path, cache: Path, how: signal.Signals, after: float) -> bool:
+    """Start the study, and signal it `after` seconds from when its first run of this session has begun.
+
+    False where it had ended before.
+    """
     started = subprocess.Popen(command(folder, cache), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
     study = folder / "results" / "small"
-    _wait(lambda: len(list(study.glob("*/record.json"))) >= records or started.poll() is not None)
-    _wait(lambda: any(study.glob("*/checkpoint*")) or started.poll() is not None)
-    assert started.poll() is None, "it had ended before it could be stopped"
+    known = {path: path.stat().st_mtime_ns for path in study.glob("*/steps.csv")}
+
+    def begun() -> bool:
+        now = {path: path.stat().st_mtime_ns for path in study.glob("*/steps.csv")}
+        return now != known or started.poll() is not None
+
+    _wait(begun)
+    time.sleep(after)
+    if started.poll() is not None:
+        return False
     children = _children(started.pid)
     os.kill(started.pid, how)
     assert started.wait(60) != 0
     _wait(lambda: not any(_alive(child) for child in children))
+    return True
 
 
 def test_a_plan_creates_nothing(tmp_path: Path, cache: Path):

@@ -1,6 +1,7 @@
 """Training: budgets, determinism, checkpoints, and what happens when it goes wrong. Real text, tiny shapes."""
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.testing import CompileCounter
 
 from bench.compose import configure
 from bench.config import TrainConfig
@@ -314,3 +316,21 @@ def test_ctrl_c_ends_with_how_to_go_on_and_that_goes_on(tmp_path):
     record = load_record(log.parent / "record.json")
     assert record.run.status == "finished"
     assert not (log.parent / "checkpoint.json").exists()
+
+
+def test_every_model_of_a_process_is_compiled_however_many_came_before(monkeypatch):
+    compiled = CompileCounter()  # counts graphs, and runs them as they are
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
+    tokens = torch.arange(16).view(2, 8)
+    timed = []
+    for width in range(8, 28, 2):  # 10 shapes; torch by itself stops at 8
+        model = build_model(configure(["+method=dense", *TINY, "model.n_heads=1", f"model.d_model={width}"]).model,
+                            configure(["+method=dense"]).method, 32, 0)  # fmt: skip
+        timed.append(Trainee(model, TrainConfig(budget_flops=1.0, compile=True), width, torch.device("cpu")))
+        before = compiled.frame_count
+        timed[-1].step(tokens, tokens, 0.0)
+        assert compiled.frame_count > before, f"width {width} ran without being compiled"
+    before = compiled.frame_count
+    for trainee in timed:  # in turn, as speeds are timed: what was compiled stays so
+        trainee.step(tokens, tokens, 0.0)
+    assert compiled.frame_count == before

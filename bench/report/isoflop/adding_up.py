@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
-from bench.report.formats import decimal, power, signed
+from bench.report.formats import power
 from bench.report.isoflop.cells import difference_cell, interval_columns
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
-from bench.report.isoflop.seeds import SeedDifference, best_difference
+from bench.report.isoflop.seeds import SeedDifference, best_difference, sum_of_gains
 from bench.report.tables import Table
 
 
@@ -86,28 +86,21 @@ def adding_up_figure(results: Results, pairs: Sequence[Pair]) -> Drawing | None:
 
 
 def adding_up_table(results: Results, pairs: Sequence[Pair]) -> Table:
-    """A row a MoDE and budget; last, what the parts' gains over dense would come to."""
+    """A row a MoDE and budget; last, against what the parts' gains over dense come to."""
     values = {(pair.mode, pair.other, pair.budget): pair.difference for pair in pairs}
     rows, data = [], []
     for mode, budget in dict.fromkeys((pair.mode, pair.budget) for pair in pairs):
         against = [values.get((mode, other, budget)) for other in ("moe", "mod", REFERENCE)]
-        total = _sum_of_parts(results, budget)
-        rows.append(
-            [f"{mode}, {power(budget)} FLOPs", *map(difference_cell, against), decimal(total) if total is None else
-             signed(total)]
-        )  # fmt: skip
-        row: dict[str, object] = {"method": mode, "budget": budget, "sum_of_parts": total}
+        short = sum_of_gains(results, mode, budget)
+        rows.append([f"{mode}, {power(budget)} FLOPs", *map(difference_cell, (*against, short))])
+        row: dict[str, object] = {"method": mode, "budget": budget}
         for name, value in zip(("moe", "mod", REFERENCE), against, strict=True):
             row |= interval_columns(value, f"minus_{name}")
+        row |= interval_columns(short, "minus_sum_of_parts")
         data.append(row)
-    caption = "Held-out loss of MoDE minus the other’s, nats a token, with 95 % intervals over seeds and documents."
-    columns = ["", "minus MoE", "minus MoD", "minus dense", "MoE’s and MoD’s gains together"]
+    caption = (
+        "Held-out loss of MoDE minus the other’s, nats a token, with 95 % intervals over seeds and documents. Last: "
+        "its difference from dense minus the sum of MoE’s and MoD’s; above 0 it gains less than both together."
+    )
+    columns = ["", "minus MoE", "minus MoD", "minus dense", "minus both gains together"]
     return Table("mode_against_parts", caption, columns, rows, pd.DataFrame(data))
-
-
-def _sum_of_parts(results: Results, budget: float) -> float | None:
-    gains = [
-        best_difference(results, part, REFERENCE, budget) if part in results.methods else None
-        for part in ("moe", "mod")
-    ]
-    return None if any(gain is None for gain in gains) else sum(gain.value for gain in gains if gain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.fit.parabolas import Estimate
+from bench.fit.parabolas import OPEN_INTERVAL, Estimate
 from bench.report.formats import DASH, signed, significant, with_interval
 from bench.report.isoflop.seeds import SeedDifference
 
@@ -15,8 +15,11 @@ def difference_cell(value: Estimate | SeedDifference | None) -> str:
 
 
 def cell(value: Estimate | SeedDifference | None, write: Callable[[float], str] = significant) -> str:
-    """A value with its interval; a dash where there is none."""
-    return DASH if value is None else with_interval(value.value, value.low, value.high, write)
+    """A value with its interval, or that it has none: such a value is the least sure. A dash where there is neither."""
+    if value is None:
+        return DASH
+    text = with_interval(value.value, value.low, value.high, write)
+    return text if value.low is not None else f"{text} {OPEN_INTERVAL}"
 
 
 def interval_columns(value: Estimate | SeedDifference | None, name: str) -> dict[str, float | None]:

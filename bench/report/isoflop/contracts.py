@@ -10,9 +10,10 @@ import pandas as pd
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import power
 from bench.report.isoflop.cells import difference_cell, interval_columns
-from bench.report.isoflop.curves import CONTRACTS, Comparison, frontier
+from bench.report.isoflop.comparisons import CONTRACTS, Comparison
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
+from bench.report.isoflop.seconds import frontier
 from bench.report.isoflop.sizes import size_figures
 from bench.report.settings import CONTRACTS as WORDS
 from bench.report.tables import Table

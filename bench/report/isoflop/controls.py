@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator
 
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, count, decimal, percent, power, significant
-from bench.report.isoflop.claims import controlled
+from bench.report.isoflop.claims.routers import controlled
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
 from bench.report.tables import Table
@@ -100,7 +101,9 @@ def rate_figure(results: Results) -> Drawing | None:
     if not drawn:
         return None
     axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("learning rate at width 128")
     axes.set_ylabel("held-out loss, nats a token")
     axes.legend(fontsize=6.5, ncols=2)

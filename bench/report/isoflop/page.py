@@ -17,10 +17,11 @@ from bench.report.formats import decimal, power, scaled
 from bench.report.isoflop.adding_up import adding_up_part
 from bench.report.isoflop.cells import difference_cell
 from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, Claim, claims
+from bench.report.isoflop.comparisons import Comparison, comparisons
 from bench.report.isoflop.contracts import contracts_part
 from bench.report.isoflop.controls import controls_part
-from bench.report.isoflop.curves import Comparison, comparisons, parities
 from bench.report.isoflop.laws import laws_part
+from bench.report.isoflop.parity import parities
 from bench.report.isoflop.part import Part
 from bench.report.isoflop.results import REFERENCE, Results, read_study
 from bench.report.isoflop.runs import runs_part
@@ -41,8 +42,8 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     Raises UserError where the study cannot be read or the report cannot be written.
     """
     results = read_study(folder)
-    compared, matched, fits = comparisons(results), parities(results), _fits(results)
-    found = claims(results, compared, matched)
+    compared, matched, fits = comparisons(results), parities(results), study_fits(results)
+    found = claims(results, compared, matched, fits)
     parts = [
         sizes_part(results, fits), contracts_part(results, compared), adding_up_part(results),
         speed_part(results, matched), laws_part(fits), controls_part(results), _routing_part(results),
@@ -76,7 +77,8 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     return target / "index.html"
 
 
-def _fits(results: Results) -> Fits:
+def study_fits(results: Results) -> Fits:
+    """Fits by stored parameters to the runs that curves are made of, as `python -m bench.fit` makes them."""
     own = results.sized
     frame = pd.DataFrame(
         {"method": own["method"], "flops": own["flops"], "loss": own["loss"], "params": own["params_total"],

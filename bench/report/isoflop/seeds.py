@@ -9,14 +9,15 @@ best was settled on seed 0, which is counted in, too; `fresh` leaves it out.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bench.report.estimate import detectable_difference, paired_documents
-from bench.report.isoflop.results import Results
+from bench.report.estimate import CONFIDENCE, detectable_difference, paired_documents
+from bench.report.isoflop.results import REFERENCE, Results
 
 _CELL = ["method", "capacity", "router", "causal", "n_layers", "d_model"]
 
@@ -40,7 +41,9 @@ def best_difference(results: Results, method: str, other: str, budget: float) ->
     return difference(results, results.best(method, budget), results.best(other, budget))
 
 
-def difference(results: Results, own: pd.DataFrame, other: pd.DataFrame) -> SeedDifference | None:
+def difference(
+    results: Results, own: pd.DataFrame, other: pd.DataFrame, confidence: float = CONFIDENCE
+) -> SeedDifference | None:
     """Between two sets of runs, each of one shape and at the same budget."""
     if own.empty or other.empty:
         return None
@@ -51,7 +54,34 @@ def difference(results: Results, own: pd.DataFrame, other: pd.DataFrame) -> Seed
     if not degrees:
         return SeedDifference(value, None, None, None, fresh)
     stderr = math.hypot(sd * math.sqrt(1 / len(own) + 1 / len(other)), documents_stderr(results, own, other))
-    half = float(stats.t.ppf(0.975, degrees)) * stderr
+    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
+    return SeedDifference(value, value - half, value + half, detectable_difference(stderr, degrees), fresh)
+
+
+def sum_of_gains(results: Results, mode: str, budget: float) -> SeedDifference | None:
+    """(MoDE - dense) - (MoE - dense) - (MoD - dense), of the best shapes: above 0 its gain is less than their sum.
+
+    Twice dense's runs are in the sum of the parts and once in MoDE's, so that once is left.
+    """
+    added, taken = ([results.best(name, budget) for name in names] for names in ((mode, REFERENCE), ("moe", "mod")))
+    every = [*added, *taken]
+    if any(runs.empty for runs in every):
+        return None
+
+    def total(of: Callable[[pd.DataFrame], float]) -> float:
+        return sum(map(of, added)) - sum(map(of, taken))
+
+    value = total(lambda runs: float(runs["loss"].mean()))
+    later = [runs.loc[runs["seed"] > 0, "loss"] for runs in every]
+    fresh = None
+    if all(len(losses) for losses in later):
+        fresh = total(lambda runs: float(runs.loc[runs["seed"] > 0, "loss"].mean()))
+    sd, degrees = seed_spread(_like(results, added[0], taken[0]))
+    if not degrees:
+        return SeedDifference(value, None, None, None, fresh)
+    seeds = sd * math.sqrt(sum(1 / len(runs) for runs in every))
+    stderr = math.hypot(seeds, _stderr(_together(results, added), _together(results, taken)))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * stderr
     return SeedDifference(value, value - half, value + half, detectable_difference(stderr, degrees), fresh)
 
 
@@ -75,10 +105,27 @@ def seed_spread(runs: pd.DataFrame) -> tuple[float, int]:
 
 def documents_stderr(results: Results, own: pd.DataFrame, other: pd.DataFrame) -> float:
     """Standard error over held-out documents of the difference of two runs, one of each; 0 where unknown."""
-    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in (own, other)]
-    if frames[0] is None or frames[1] is None:
+    return _stderr(_together(results, [own]), _together(results, [other]))
+
+
+def _together(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
+    """Held-out documents with the nats of the first run of each cell added up; None where one has no such file."""
+    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
+    known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
+    if len(known) < len(frames):
+        return None
+    first = known[0]
+    for frame in known[1:]:
+        if not first[["document", "tokens"]].equals(frame[["document", "tokens"]]):
+            return None
+        first = first.assign(nats=first["nats"] + frame["nats"])
+    return first
+
+
+def _stderr(own: pd.DataFrame | None, other: pd.DataFrame | None) -> float:
+    if own is None or other is None:
         return 0.0
-    paired = paired_documents(frames[0], frames[1])
+    paired = paired_documents(own, other)
     if paired is None or paired.high is None:
         return 0.0
     return (paired.high - paired.value) / float(stats.t.ppf(0.975, paired.pairs - 1))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.fit.fits import Fits
+from bench.fit.page import REJECTED
 from bench.fit.parabolas import Estimate
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, slug, styled
 from bench.report.formats import decimal, power, scaled, signed
@@ -25,6 +27,8 @@ _SIZES: dict[Size, str] = {
     "params_active": "parameters a token meets",
     "forward_flops": "forward FLOPs a token",
 }
+NEAR_EDGE = ", near the edge"
+_MOST_SHOWN = 1.15  # of normalised losses
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -67,7 +71,8 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
                 f"loss_{size}_{slug(f'{budget:.3g}')}",
                 f"{power(budget)} FLOPs a run",
                 f"Held-out loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
-                "A dot a run. Circles: minima inside the sizes that were run, with their 95 % interval.",
+                "A dot a run. Circles: minima that count, with their 95 % interval. Dashed, pale: parabolas whose "
+                "minimum does not, for it is outside the sizes that were run or below what any of them reached.",
             )
         )
     return found
@@ -76,7 +81,10 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
 def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
     sizes = np.linspace(curve.budget.log_params.min(), curve.budget.log_params.max(), 80)
     z = sizes - curve.budget.centre
-    axes.plot(np.exp(sizes), np.polynomial.polynomial.polyval(z, curve.coefficients), color=colour, linewidth=1)
+    style: dict[str, Any] = {} if curve.inside else REJECTED
+    axes.plot(
+        np.exp(sizes), np.polynomial.polynomial.polyval(z, curve.coefficients), color=colour, linewidth=1, **style
+    )
     if curve.inside:
         at, loss = curve.optimum
         if len(at) > 1:
@@ -90,7 +98,7 @@ def normalised_figure(results: Results) -> Drawing | None:
     """Loss over dense's best at that budget, against forward FLOPs over those of dense's best."""
     colours, fitted = method_colours(results.methods), curves(results, "forward_flops")
     figure, axes = canvas(5.2, 3.4)
-    drawn = False
+    drawn, above = False, 0
     for marker, budget in zip(_MARKERS, results.budgets, strict=False):
         dense = fitted.get((REFERENCE, budget))
         if dense is None or not dense.inside:
@@ -99,6 +107,7 @@ def normalised_figure(results: Results) -> Drawing | None:
         for method in results.methods:
             own = results.cell(method, budget).groupby("forward_flops")["loss"].mean()
             x, y = own.index.to_numpy(dtype=float) / np.exp(at), own.to_numpy() / loss
+            above += int((y > _MOST_SHOWN).sum())
             axes.plot(x, y, marker=marker, markersize=4, color=colours[method], linewidth=0.8, alpha=0.85)
             drawn = True
     if not drawn:
@@ -112,13 +121,14 @@ def normalised_figure(results: Results) -> Drawing | None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     axes.set_xlabel("forward FLOPs a token, over those of dense’s optimum")
+    axes.set_ylim(top=min(axes.get_ylim()[1], _MOST_SHOWN))  # a few runs far too large would leave the rest a line
     axes.set_ylabel("loss over dense’s best")
     axes.legend(ncols=2)
     return finish(
         figure, "normalised", "Normalised loss against normalised FLOPs",
         "Held-out loss over dense's best at that budget, against forward FLOPs a token over those of dense's optimum.",
         "Below 1 on the vertical axis a run is better than dense’s best of equal training FLOPs; left of 1 it is "
-        "cheaper to run.",
+        "cheaper to run." + (f" {above} sizes are above the frame." if above else ""),
     )  # fmt: skip
 
 
@@ -134,17 +144,27 @@ def optima_table(results: Results, fits: Fits) -> Table:
             )
             values = ((params, scaled), (tokens, scaled), (optimum.loss, decimal))
             cells = [cell(value if optimum.status == "ok" else None, write) for value, write in values]
-            rows.append([f"{method}, {power(optimum.flops)} FLOPs", str(optimum.points), *cells, optimum.status])
+            rows.append(
+                [
+                    f"{method}, {power(optimum.flops)} FLOPs",
+                    str(optimum.points),
+                    *cells,
+                    optimum.status + NEAR_EDGE * optimum.near_edge,
+                ]
+            )
             data.append(
-                {"method": method, "flops": optimum.flops, "points": optimum.points, "status": optimum.status}
+                {"method": method, "flops": optimum.flops, "points": optimum.points, "status": optimum.status,
+                 "near_edge": optimum.near_edge}
                 | interval_columns(optimum.params, "params") | interval_columns(optimum.tokens, "tokens")
                 | interval_columns(optimum.loss, "loss")
             )  # fmt: skip
     caption = (
         "Minimum of the parabola through a budget’s runs, with 95 % bootstrap intervals; params: stored parameters. Or "
         "more, or less: the interval goes beyond the sizes that were run, where a parabola knows nothing, and its loss "
-        "with it. A minimum outside the sizes that were run (edge), far below every run, or of a parabola that opens "
-        "downwards (concave), gives no optimum."
+        "with it. Interval open: too many resampled parabolas have no minimum to give one. A minimum outside the sizes "
+        "that were run (edge), below what any size reached by more than noise (poor fit), or of a parabola that opens "
+        "downwards (concave), gives no optimum. Near the edge: no farther than one size from the smallest or largest "
+        "that was run, so that one side of it is hardly known."
     )
     return Table("optima", caption, ["", "runs", "params", "tokens", "loss", "status"], rows, pd.DataFrame(data))
 
@@ -155,6 +175,12 @@ def _open_beyond(value: Estimate | None, run: pd.Series) -> Estimate | None:
         return value
     low = -math.inf if value.low < run.min() else value.low
     return replace(value, low=low, high=math.inf if value.high > run.max() else value.high)
+
+
+def _near_edge(run: pd.DataFrame, best: pd.DataFrame) -> bool:
+    """Whether the best shape is an end of what was run, or next to one."""
+    sizes = sorted(run["forward_flops"].unique())
+    return not 1 < sizes.index(best["forward_flops"].iloc[0]) < len(sizes) - 2
 
 
 def seeds_table(results: Results) -> Table:
@@ -169,22 +195,25 @@ def seeds_table(results: Results) -> Table:
             spread = float(losses.std(ddof=1)) if len(losses) > 1 else None
             fresh = value.fresh if value else None
             shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
+            near = _near_edge(results.cell(method, budget), best)
             rows.append(
                 [
-                    f"{method}, {power(budget)} FLOPs", shape, str(len(losses)), decimal(float(losses.mean())),
-                    decimal(spread), difference_cell(value), signed(fresh), decimal(detectable),
+                    f"{method}, {power(budget)} FLOPs", shape + NEAR_EDGE * near, str(len(losses)),
+                    decimal(float(losses.mean())), decimal(spread), difference_cell(value), signed(fresh),
+                    decimal(detectable),
                 ]
             )  # fmt: skip
             data.append(
                 {"method": method, "budget": budget, "shape": shape, "seeds": len(losses), "loss": losses.mean(),
-                 "sd": spread, "fresh": fresh, "detectable": detectable}
+                 "sd": spread, "fresh": fresh, "detectable": detectable,
+                 "near_edge": near}
                 | interval_columns(value, "minus_dense")
             )  # fmt: skip
     caption = (
         "The best shape of each method and budget (layers × width), with several seeds, minus dense’s best shape. The "
         "interval is over seeds, whose spread is pooled over all shapes of the budget, and over held-out documents. "
         "Shapes were chosen on seed 0; fresh: the difference without it. Detectable: the true difference that would be "
-        "found with 80 % power."
+        "found with 80 % power. Near the edge: the smallest or largest that was run, or next to it."
     )
     columns = ["", "shape", "seeds", "loss", "sd over seeds", "minus dense (95 %)", "fresh", "detectable"]
     return Table("seeds", caption, columns, rows, pd.DataFrame(data))

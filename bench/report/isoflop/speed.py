@@ -10,10 +10,10 @@ from bench.report.charts import learning_curves
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, decimal, duration, power, scaled, times
 from bench.report.isoflop.cells import cell, interval_columns
-from bench.report.isoflop.curves import Parity
+from bench.report.isoflop.parity import Parity
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
-from bench.report.load import Group, Method
+from bench.report.load import Group, Method, RunFiles
 from bench.report.tables import Table
 
 
@@ -71,7 +71,34 @@ def speed_figure(results: Results) -> Drawing | None:
 
 def best_curves(results: Results) -> list[Drawing]:
     """Learning curves of the best shapes at the largest budget, against FLOPs, tokens and seconds."""
-    return learning_curves(results.group(results.budgets[-1]))
+    return _curves(results, results.group(results.budgets[-1]))
+
+
+def _curves(results: Results, group: Group) -> list[Drawing]:
+    """Against seconds: steps times the step of that shape as timed alone, for runs trained at once slow each other.
+
+    Runs of shapes that were not timed are left out of that one figure.
+    """
+    alone = [Method(m.label, [run for each in m.runs if (run := _timed_alone(results, m.label, each))])
+             for m in group.methods]  # fmt: skip
+    timed = [method for method in alone if method.runs]
+    untimed = [m.label for m in group.methods if m.label not in {method.label for method in timed}]
+    caption = "Seconds: steps times the step of that shape timed alone, not the seconds of runs trained side by side."
+    if untimed:
+        caption += f" Left out, for their steps were not timed: {', '.join(untimed)}."
+    by_seconds = learning_curves(replace(group, methods=timed)) if timed else []
+    return [
+        *(drawing for drawing in learning_curves(group) if not drawing.name.endswith("seconds")),
+        *(replace(drawing, caption=caption) for drawing in by_seconds if drawing.name.endswith("seconds")),
+    ]
+
+
+def _timed_alone(results: Results, label: str, run: RunFiles) -> RunFiles | None:
+    shape = (run.record.model.n_layers, run.record.model.d_model)
+    step = next((t.step_seconds.median for t in results.timings(label) if (t.n_layers, t.d_model) == shape), None)
+    if step is None or run.steps is None:
+        return None
+    return replace(run, steps=run.steps.assign(seconds=run.steps["step"] * step))
 
 
 def parity_curves(results: Results) -> list[Drawing]:
@@ -100,8 +127,8 @@ def parity_curves(results: Results) -> list[Drawing]:
     )
     return [
         replace(drawing, name=f"parity_{drawing.name}", title=f"As good as dense: {drawing.title[0].lower()}"
-                f"{drawing.title[1:]}", caption=caption)
-        for drawing in learning_curves(Group(results.study.name, methods)) if not drawing.name.endswith("tokens")
+                f"{drawing.title[1:]}", caption=f"{caption} {drawing.caption}".strip())
+        for drawing in _curves(results, Group(results.study.name, methods)) if not drawing.name.endswith("tokens")
     ]  # fmt: skip
 
 
@@ -127,7 +154,8 @@ def parity_table(matched: list[Parity]) -> Table:
     caption = (
         "The smallest model of each method that reaches dense’s best loss at the same training FLOPs, over dense’s "
         "best: FLOPs of a forward pass and time of a training step, for equally many tokens. Last: forward FLOPs of "
-        "the method’s own optimum over dense’s. Or more, or less: the interval goes beyond the sizes that were run."
+        "the method’s own optimum over dense’s. Intervals of step time know of the noise of timing, too. Or more, or "
+        "less: the interval goes beyond the sizes that were run."
     )
     return Table("parity", caption, ["", "FLOPs at parity", "step time at parity", "FLOPs of its optimum"], rows, data)
 
@@ -144,6 +172,6 @@ def timings_table(results: Results) -> Table:
         ]
         for t in timings
     ]  # fmt: skip
-    caption = "A training step of every method and shape, all timed in turn in one process with nothing beside it."
+    caption = "A training step of every method and shape, with nothing trained beside it; over dense: in turn with it."
     columns = ["", "FLOPs", "step", "GFLOP/s", "over dense of the same shape"]
     return Table("step_times", caption, columns, rows, pd.json_normalize([t.model_dump() for t in timings]))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Patch
 
-from bench.isoflop import ExpertUse, Profile, TokenStudy
+from bench.isoflop import Covariate, ExpertUse, Profile, TokenStudy
 from bench.report.figures import INK, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import percent, signed
+from bench.report.formats import DASH, percent, signed
 from bench.report.isoflop.part import Part, there
 from bench.report.tables import Table
+
+_INTERVALS = {"resampled documents": "over resampled documents", "t over documents": "by t over documents"}
 
 
 def tokens_part(study: TokenStudy | None) -> Part:
@@ -20,7 +23,7 @@ def tokens_part(study: TokenStudy | None) -> Part:
         return Part("tokens", title, [])
     notes = [
         "What the routers of the best shapes at the largest budget do with each held-out token, against what the dense "
-        "model finds hard. Being processed more does not show that it helps.",
+        "model finds hard: of one model and seed each. Being processed more does not show that it helps.",
     ]
     drawings = there(*profile_figures(study), *expert_figures(study), settling_figure(study))
     return Part("tokens", title, notes, drawings, [correlation_table(study)])
@@ -35,17 +38,25 @@ def correlation_table(study: TokenStudy) -> Table:
             rows.append(
                 [
                     f"{method}, {where}", each.covariate, each.given, signed(each.rho),
-                    f"{signed(each.low)} to {signed(each.high)}", "< 0.001" if each.p < 0.001 else f"{each.p:.3f}",
+                    _interval(each), _p(each.p),
                 ]
             )  # fmt: skip
             data.append({"method": method} | each.model_dump())
     caption = (
         f"Spearman’s rank correlation of being processed with a property of the token, over {study.tokens:,} held-out "
         f"tokens of {study.documents} documents. Losses and entropies are those of dense ({study.twin}). Intervals: "
-        "95 %, over resampled documents; p is adjusted for the number of tests of the method (Holm)."
+        f"95 %, {_INTERVALS[study.statistic]}; p is adjusted for the number of tests of the method (Holm)."
     )
     columns = ["", "property", "taken out first", "rho", "95 % interval", "p"]
     return Table("token_correlations", caption, columns, rows, pd.DataFrame(data))
+
+
+def _interval(each: Covariate) -> str:
+    return DASH if each.low is None else f"{signed(each.low)} to {signed(each.high)}"
+
+
+def _p(value: float | None) -> str:
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 @styled
@@ -60,7 +71,8 @@ def profile_figures(study: TokenStudy) -> list[Drawing]:
         for method, use in study.depth.items():
             parts = use.profiles[name]
             x = [float(part.at or 0.0) for part in parts]
-            axes.fill_between(x, [p.low for p in parts], [p.high for p in parts], color=colours[method], alpha=0.2)
+            ends = np.array([(np.nan, np.nan) if p.low is None else (p.low, p.high) for p in parts], dtype=float)
+            axes.fill_between(x, *ends.T, color=colours[method], alpha=0.2)
             axes.plot(x, [p.share for p in parts], color=colours[method], marker="o", markersize=3, label=method)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
@@ -71,8 +83,8 @@ def profile_figures(study: TokenStudy) -> list[Drawing]:
             finish(
                 figure, f"depth_by_{slug(name)}", f"Depth by {name}",
                 f"Mean share of routed layers that process a token, against {name}.",
-                "A point: a tenth of the held-out tokens, more where many share a value. Band: 95 % over resampled "
-                "documents.",
+                "A point: a tenth of the held-out tokens, more where many share a value. Band: 95 %, "
+                f"{_INTERVALS[study.statistic]}.",
             )
         )  # fmt: skip
     return [*found, _by_kind(study, colours)]
@@ -88,19 +100,19 @@ def _by_kind(study: TokenStudy, colours: dict[str, str]) -> Drawing:
             if part is not None:
                 y = row + (place - (len(study.depth) - 1) / 2) * height
                 axes.barh(y, part.share, height=0.9 * height, color=colours[method], alpha=0.8)
-                axes.plot([part.low, part.high], [y, y], color=INK, linewidth=1)
-        axes.barh([], [], color=colours[method], label=method)
+                if part.low is not None and part.high is not None:
+                    axes.plot([part.low, part.high], [y, y], color=INK, linewidth=1)
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
     axes.set_xlabel("routed layers that process it")
-    axes.legend()
+    axes.legend(handles=[Patch(color=colours[method], alpha=0.8, label=method) for method in study.depth])
     return finish(
         figure, "depth_by_kind", "Depth by kind of token",
         "Mean share of routed layers that process a token, by its kind.",
-        "Kind of the token that is read. Lines: 95 % over resampled documents.",
+        f"Kind of the token that is read. Lines: 95 %, {_INTERVALS[study.statistic]}.",
     )  # fmt: skip
 
 

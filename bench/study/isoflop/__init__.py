@@ -9,19 +9,21 @@ from __future__ import annotations
 import datetime
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from bench.config import RunConfig
 from bench.data import Corpus, prepare
 from bench.errors import UserError
-from bench.isoflop import FILE, Study, TokenStudy, load_study, save_study
+from bench.isoflop import FILE, Study, load_study, save_study
 from bench.machine import Machine, environment, git_commit, make_machine
 from bench.run import finished, run_folder
+from bench.study.isoflop.clock import Clock
 from bench.study.isoflop.grid import Grid, Job, best_of, held_out_loss, plain
+from bench.study.isoflop.packing import measure_packing
 from bench.study.isoflop.plan import describe
-from bench.study.isoflop.pool import Pool, measure_packing
+from bench.study.isoflop.pool import Pool
 from bench.study.isoflop.rates import settle
 from bench.study.isoflop.timing import time_steps
 from bench.study.isoflop.tokens import study_tokens
@@ -32,29 +34,30 @@ Sizes = dict[tuple[str, float], list[Job]]
 def run(config: RunConfig, command: str) -> int:
     """Run what is not done yet; returns the exit status.
 
-    Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written.
+    Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written and what was measured
+    saved; a measurement under way is finished first.
     """
-    started = time.monotonic()
-    machine, grid = make_machine(config), Grid(config)
+    grid = Grid(config)
+    clock = Clock(grid.values.minutes)
+    machine = make_machine(config)
     print(describe(grid, machine), flush=True)
     if config.dry_run:
         return 0
     corpus = prepare(config.data)
     folder = _folder(config)
-    study = _opened(folder, grid, machine, command, corpus)
-    if not study.packings:
-        print("\nMeasuring how many runs at once are worth it.", flush=True)
-        study.packings = measure_packing(_typical(grid), machine, grid.values.workers)
+    study = _opened(folder, grid, machine, command, corpus, clock)
+
+    def save() -> None:
+        clock.note(study)
         save_study(study, folder)
-    sizes = _train(study, folder, grid, machine, started)
+
+    measure_packing(study, _typical(grid), machine, grid.values.workers, save, clock)
+    sizes = _train(study, grid, machine, save, clock)
     to_time = {(name, grid.rung(job)): job for (name, _), jobs in sizes.items() for job in jobs}
-    if len(study.timings) != len(to_time):
-        study.timings = time_steps(to_time, corpus, machine, grid.values.timing_rounds)
-        save_study(study, folder)
-    study.tokens = _tokens(grid, sizes, corpus)
-    save_study(study, folder)
-    share = study.training_seconds / study.worker_seconds
-    print(f"\n{folder}: all runs are done; {share:.0%} of the workers' time went into training steps.")
+    time_steps(study, to_time, corpus, machine, grid.values.timing_rounds, save, clock)
+    _tokens(study, grid, sizes, corpus, save, clock)
+    save()
+    print(f"\n{folder}: all runs are done; {study.shares}.")
     _report(folder, Path(config.reports_dir))
     return 0
 
@@ -69,7 +72,7 @@ def _folder(config: RunConfig) -> Path:
     return folder
 
 
-def _opened(folder: Path, grid: Grid, machine: Machine, command: str, corpus: Corpus) -> Study:
+def _opened(folder: Path, grid: Grid, machine: Machine, command: str, corpus: Corpus, clock: Clock) -> Study:
     """The study as it is now, with what earlier sessions measured."""
     earlier = load_study(folder / FILE) if (folder / FILE).exists() else None
     study = Study(
@@ -84,7 +87,8 @@ def _opened(folder: Path, grid: Grid, machine: Machine, command: str, corpus: Co
         grid=plain(grid.values),
     )
     if earlier is not None:
-        study.packings, study.timings = earlier.packings, earlier.timings
+        study.packings, study.timings, study.tokens = earlier.packings, earlier.timings, earlier.tokens
+        clock.go_on_from(earlier)
         study.training_seconds, study.worker_seconds = earlier.training_seconds, earlier.worker_seconds
     return study
 
@@ -98,10 +102,8 @@ def _typical(grid: Grid) -> list[Job]:
     return [grid.job(grid.methods[name], window[len(window) // 2], budget, 0, lr) for name, window in windows.items()]
 
 
-def _train(study: Study, folder: Path, grid: Grid, machine: Machine, started: float) -> Sizes:
+def _train(study: Study, grid: Grid, machine: Machine, save: Callable[[], None], clock: Clock) -> Sizes:
     """All runs, stage by stage, each decided by those before; the sizes that were run."""
-    minutes = grid.values.minutes
-    deadline = started + 60 * minutes if minutes is not None else None
     total = sum(flops for _, flops in grid.planned_flops().values())
     session, before = time.monotonic(), (study.training_seconds, study.worker_seconds)
 
@@ -109,9 +111,9 @@ def _train(study: Study, folder: Path, grid: Grid, machine: Machine, started: fl
         """As runs end, for whoever is killed has no time to write it down."""
         study.training_seconds = before[0] + pool.training_seconds
         study.worker_seconds = before[1] + (time.monotonic() - session) * study.packings[0].workers
-        save_study(study, folder)
+        save()
 
-    with Pool(study.packings[0], machine, study.command, total, deadline, note_time) as pool:
+    with Pool(study.packings[0], machine, study.command, total, clock.deadline, note_time) as pool:
         try:
             rates = grid.rates()
             study.stages.rates = _run_all(pool, itertools.chain.from_iterable(rates.values()))
@@ -147,7 +149,7 @@ def _run_all(pool: Pool, jobs: Iterable[Job]) -> list[str]:
     return _ids(jobs)
 
 
-def _tokens(grid: Grid, sizes: Sizes, corpus: Corpus) -> TokenStudy:
+def _tokens(study: Study, grid: Grid, sizes: Sizes, corpus: Corpus, save: Callable[[], None], clock: Clock) -> None:
     """Of the best shapes at the largest budget; a later seed's runs have snapshots. Dense is of mod's shape, if run."""
     budget, seed = grid.budgets[-1], 1 if grid.values.seeds > 1 else 0
     best = {name: best_of(sizes[name, budget], held_out_loss) for name in grid.methods}
@@ -155,8 +157,7 @@ def _tokens(grid: Grid, sizes: Sizes, corpus: Corpus) -> TokenStudy:
     routed = next((best[name] for name in grid.methods if best[name].config.method.depth), best["dense"])
     same_shape = [job for job in sizes["dense", budget] if job.config.model == routed.config.model]
     twin = run_folder((same_shape or [best["dense"]])[0].config)
-    evaluate = grid.config.evaluate
-    return study_tokens(runs, twin, corpus, evaluate.validation_tokens, evaluate.batch_size)
+    study_tokens(study, runs, twin, corpus, grid.config.evaluate, save, clock)
 
 
 def _report(folder: Path, reports: Path) -> None:

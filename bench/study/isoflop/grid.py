@@ -238,6 +238,13 @@ def _check(values: GridConfig) -> None:
                 f"study.grid.controls: {control} is not [METHOD, OTHER], where METHOD is one of study.grid.methods and "
                 "OTHER a method with its values, such as [mod, mod method.depth.capacity=0.5]."
             )
+    planned = values.planned_for
+    numbers = (planned.matmul_flops, planned.memory_bytes, planned.utilisation)
+    whole = planned.name and all(number is not None and number > 0 for number in numbers)
+    if any((planned.name, *numbers)) and not (whole and planned.utilisation is not None and planned.utilisation <= 1):
+        raise UserError(
+            "study.grid.planned_for needs a name, matmul_flops and memory_bytes above 0 and a utilisation of at most 1."
+        )
     if values.methods[0] != "dense":
         raise UserError("study.grid.methods must begin with dense, which the others are held to.")
 

@@ -1,7 +1,6 @@
-"""Several runs at once: worker processes, one progress display over all of them, and how many are worth it.
+"""Several runs at once: worker processes, and one progress display over all of them.
 
-A run that is small fills neither two cores nor a GPU. Before a study's first run the throughput of one worker with
-all threads is measured against several with fewer; speed itself is never timed while workers run.
+Speed itself is never timed while workers run.
 """
 
 from __future__ import annotations
@@ -22,21 +21,16 @@ import torch
 from tqdm import tqdm
 
 from bench.config import RunConfig
-from bench.data import Batches, prepare
+from bench.data import prepare
 from bench.errors import Interrupted, UserError
 from bench.isoflop import Packing
 from bench.machine import Machine
-from bench.measure.speed import synchronise
-from bench.methods import build_model
 from bench.run import label, run
 from bench.study.isoflop.grid import Job
 from bench.train.progress import Progress
-from bench.train.step import Trainee
 
-_SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
 _TOLD_EVERY = 0.5  # seconds
-_MEASURED_SECONDS = 4.0
-_CUDA_WORKERS = (1, 2, 4)
 
 
 @dataclass
@@ -80,10 +74,10 @@ class Pool:
     ):
         self.packing, self.deadline, self.ended = packing, deadline, ended
         self.training_seconds = 0.0
-        self.reports: Any = _SPAWN.Queue()
-        self.tasks = [_SPAWN.Queue() for _ in range(packing.workers)]
+        self.reports: Any = SPAWN.Queue()
+        self.tasks = [SPAWN.Queue() for _ in range(packing.workers)]
         self.workers = [
-            _SPAWN.Process(target=_work, args=(n, tasks, self.reports, machine, command, packing.threads), daemon=True)
+            SPAWN.Process(target=_work, args=(n, tasks, self.reports, machine, command, packing), daemon=True)
             for n, tasks in enumerate(self.tasks)
         ]
         self.running: dict[int, _Running] = {}
@@ -196,10 +190,11 @@ def _name(config: RunConfig) -> str:
     return f"{config.method.name} {config.model.n_layers}x{config.model.d_model}"
 
 
-def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, threads: int) -> None:
+def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, packing: Packing) -> None:
     """A worker: trains what it is handed until it is handed None, or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and says what is to be done
-    torch.set_num_threads(threads)
+    torch.set_num_threads(packing.threads)
+    alone = packing.workers == 1  # or the machine's counter of energy counts other runs, too
     _follow_parent()
     corpora: dict[str, Any] = {}
     told = 0.0
@@ -216,7 +211,7 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
             key = repr(config.data)
             if key not in corpora:
                 corpora[key] = prepare(config.data)
-            run(config, corpora[key], machine, command, show)
+            run(config, corpora[key], machine, command, show, alone)
         except Interrupted:
             reports.put(_Report(number, "stopped"))
             return
@@ -238,64 +233,3 @@ def _follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def measure_packing(jobs: Sequence[Job], machine: Machine, workers: int | None) -> list[Packing]:
-    """Throughput on `jobs` with one worker and more, best first; only that of `workers` where it is given."""
-    cores = torch.get_num_threads()
-    if workers is not None:
-        counts = [workers]
-    elif machine.device.type == "cuda":
-        counts = list(_CUDA_WORKERS)
-    else:
-        counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
-    found = [_measured(jobs, machine, count, max(1, cores // count)) for count in counts]
-    return sorted(found, key=lambda packing: -packing.flops_per_second)
-
-
-def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int) -> Packing:
-    barrier, rates = _SPAWN.Barrier(workers), _SPAWN.Queue()
-    configs = [job.config for job in jobs]
-    flops = [job.plan.step_flops for job in jobs]
-    started = [
-        _SPAWN.Process(target=_rate, args=(configs, flops, machine, threads, barrier, rates), daemon=True)
-        for _ in range(workers)
-    ]
-    for process in started:
-        process.start()
-    total = 0.0
-    for _ in started:
-        while True:
-            try:
-                total += rates.get(timeout=1.0)
-                break
-            except queue.Empty:
-                if any(process.exitcode for process in started):  # out of memory, for one
-                    for process in started:
-                        process.kill()
-                    return Packing(workers=workers, threads=threads, flops_per_second=0.0)
-    for process in started:
-        process.join()
-    return Packing(workers=workers, threads=threads, flops_per_second=total)
-
-
-def _rate(configs: list[RunConfig], flops: list[float], machine: Machine, threads: int, barrier: Any, rates: Any):
-    """FLOP/s over equal FLOPs of each configuration, beside the other workers."""
-    torch.set_num_threads(threads)
-    seconds_per_flop = 0.0
-    for config, step_flops in zip(configs, flops, strict=True):
-        corpus = prepare(config.data)
-        model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
-        trainee = Trainee(model, config.train, config.model.d_model, machine.device)
-        inputs, targets = Batches(corpus.train, config.model.context, config.train.batch_size, 0).at(0)
-        for _ in range(2):
-            trainee.step(inputs, targets, 0.0)
-        synchronise(machine.device)
-        barrier.wait()
-        started, steps = time.perf_counter(), 0
-        while time.perf_counter() - started < _MEASURED_SECONDS:
-            trainee.step(inputs, targets, 0.0)
-            synchronise(machine.device)
-            steps += 1
-        seconds_per_flop += (time.perf_counter() - started) / (steps * step_flops)
-    rates.put(len(configs) / seconds_per_flop)

@@ -1,0 +1,103 @@
+"""How many runs at once are worth it: measured before a study's first run.
+
+A run that is small fills neither two cores nor a GPU, so the throughput of one worker with all threads is held against
+several with fewer.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from bench.config import RunConfig
+from bench.data import Batches, prepare
+from bench.isoflop import Packing, Study
+from bench.machine import Machine
+from bench.measure.speed import synchronise
+from bench.methods import build_model
+from bench.study.isoflop.clock import Clock
+from bench.study.isoflop.grid import Job
+from bench.study.isoflop.pool import SPAWN
+from bench.train.step import Trainee
+
+_MEASURED_SECONDS = 4.0
+_CUDA_WORKERS = (1, 2, 4)
+
+
+def measure_packing(
+    study: Study, jobs: Sequence[Job], machine: Machine, workers: int | None, save: Callable[[], None], clock: Clock
+) -> None:
+    """Put into `study.packings` the throughput on `jobs` with one worker and more, best first.
+
+    Only that of `workers` where it is given. Saves after each, so that another session goes on from there; once runs
+    have been trained, what was settled on stays. Raises Interrupted past the deadline.
+    """
+    if study.packings and study.training_seconds:
+        return
+    cores = torch.get_num_threads()
+    if workers is not None:
+        counts = [workers]
+    elif machine.device.type == "cuda":
+        counts = list(_CUDA_WORKERS)
+    else:
+        counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
+    left = [count for count in counts if count not in {packing.workers for packing in study.packings}]
+    if left:
+        print("\nMeasuring how many runs at once are worth it.", flush=True)
+    for count in left:
+        clock.check()
+        found = [*study.packings, _measured(jobs, machine, count, max(1, cores // count))]
+        study.packings = sorted(found, key=lambda packing: -packing.flops_per_second)
+        save()
+
+
+def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int) -> Packing:
+    barrier, rates = SPAWN.Barrier(workers), SPAWN.Queue()
+    configs = [job.config for job in jobs]
+    flops = [job.plan.step_flops for job in jobs]
+    started = [
+        SPAWN.Process(target=_rate, args=(configs, flops, machine, threads, barrier, rates), daemon=True)
+        for _ in range(workers)
+    ]
+    for process in started:
+        process.start()
+    total = 0.0
+    for _ in started:
+        while True:
+            try:
+                total += rates.get(timeout=1.0)
+                break
+            except queue.Empty:
+                if any(process.exitcode for process in started):  # out of memory, for one
+                    for process in started:
+                        process.kill()
+                    return Packing(workers=workers, threads=threads, flops_per_second=0.0)
+    for process in started:
+        process.join()
+    return Packing(workers=workers, threads=threads, flops_per_second=total)
+
+
+def _rate(configs: list[RunConfig], flops: list[float], machine: Machine, threads: int, barrier: Any, rates: Any):
+    """FLOP/s over equal FLOPs of each configuration, beside the other workers."""
+    torch.set_num_threads(threads)
+    seconds_per_flop = 0.0
+    for config, step_flops in zip(configs, flops, strict=True):
+        corpus = prepare(config.data)
+        model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+        trainee = Trainee(model, config.train, config.model.d_model, machine.device)
+        inputs, targets = Batches(corpus.train, config.model.context, config.train.batch_size, 0).at(0)
+        for _ in range(2):
+            trainee.step(inputs, targets, 0.0)
+        synchronise(machine.device)
+        barrier.wait()
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() - started < _MEASURED_SECONDS:
+            trainee.step(inputs, targets, 0.0)
+            synchronise(machine.device)
+            steps += 1
+        seconds_per_flop += (time.perf_counter() - started) / (steps * step_flops)
+    rates.put(len(configs) / seconds_per_flop)
