@@ -7,6 +7,8 @@ Exit status: 0 done, 2 a mistake, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is there anybody for the last flush
     return 0
 
 
@@ -71,13 +75,16 @@ def _print_text(run: TrainedRun, options: argparse.Namespace) -> None:
             f"note: the prompt has {len(prompt):,} tokens, and the model reads its last {run.model.context:,}.",
             file=sys.stderr,
         )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a mark
     started, made, shown = time.perf_counter(), 0, 0
     for text in stream(run, prompt, options):
         print(text[shown:], end="", flush=True)
         made, shown = made + 1, len(text)
     print(flush=True)
     seconds = time.perf_counter() - started
-    print(f"{made:,} tokens in {seconds:.1f} s, {made / seconds:,.0f} a second", file=sys.stderr)
+    tokens = "1 token" if made == 1 else f"{made:,} tokens"
+    print(f"{tokens} in {seconds:.1f} s, {made / seconds:,.0f} a second", file=sys.stderr)
 
 
 def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> Iterator[str]:

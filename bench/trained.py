@@ -41,7 +41,8 @@ def find_run(name: str, results: Path = Path("results")) -> Path:
     found = below if folder.is_dir() else [run for run in below if run.name == name]
     if len(found) == 1:
         return found[0]
-    choice = ", ".join(str(run) for run in (found or below)[:12]) or "none yet: python -m bench +method=mod makes some"
+    whole = [run for run in found or below if (run / WEIGHTS).is_file()]
+    choice = ", ".join(str(run) for run in whole[:12]) or "none yet: python -m bench +method=mod makes some"
     raise UserError(f"{name!r} is not one run. Choose from {choice}.")
 
 

@@ -1,21 +1,30 @@
-"""A trained model as lm-eval sees one: log-likelihoods and text, batched, causal, each prefix read once."""
+"""A trained model as lm-eval sees one: log-likelihoods and text, batched, causal, what texts share read once."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 
 from bench.data import Tokenizer
 from bench.model import Transformer
-from bench.model.sampling import Continuations, choose, read, read_together
+from bench.model.sampling import Continuations, choose
+from bench.model.tree import Tree, grow
 
 Piece = tuple[list[int], int]  # tokens, and how many at the end are scored
+Asked = dict[tuple[int, ...], list[tuple[int, list[int]]]]  # text -> whose, and what should come at its end
+
+_PAIRS = 1 << 25  # of tokens in the trees of a batch: what attention adds to each is kept
 
 
 def pieces(context: Sequence[int], continuation: Sequence[int], window: int) -> list[Piece]:
@@ -25,6 +34,8 @@ def pieces(context: Sequence[int], continuation: Sequence[int], window: int) -> 
     window, each starting from the last token of the one before, as for rolling likelihoods.
     """
     whole = [*context, *continuation]
+    if not continuation:
+        return []
     if len(continuation) <= window:
         return [(whole[-(window + 1) :], len(continuation))]
     first = len(context)
@@ -48,50 +59,57 @@ class BenchLM(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         return self.text.encode(string)
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Of each (context, continuation); nothing after nothing, which lm-eval cannot split, is certain."""
+        found = iter(super().loglikelihood([each for each in requests if any(each.args)], disable_tqdm))
+        return [next(found) if any(each.args) else (0.0, True) for each in requests]
+
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         """Log-probability in nats of each continuation, and whether greedy decoding would give it."""
-        work: list[tuple[int, Piece]] = []
+        asked: Asked = {}
         for number, (_names, context, continuation) in enumerate(requests):
-            prefix = context or [self.prefix_token_id]
-            work += [(number, piece) for piece in pieces(prefix, continuation, self.model.context)]
-        # Longest first, so that the rows of a batch are about as long; those that share a prefix meet in a batch.
-        work.sort(key=lambda item: (-len(item[1][0]) + item[1][1], item[1][0]))
-        totals = [0.0] * len(requests)
-        greedy = [True] * len(requests)
-        for batch in self._batches(work):
-            for (number, _piece), (value, same) in zip(batch, self._score([p for _, p in batch]), strict=True):
-                totals[number] += value
-                greedy[number] &= same
-        return list(zip(totals, greedy, strict=True))
+            for tokens, scored in pieces(context or [self.prefix_token_id], continuation, self.model.context):
+                asked.setdefault(tuple(tokens[:-1]), []).append((number, tokens[-scored:]))
+        totals = torch.zeros(len(requests), dtype=torch.float64)
+        missed = torch.zeros(len(requests), dtype=torch.int64)
+        for trees in self._batches(sorted(grow(asked), key=lambda tree: -len(tree.tokens))):
+            owners, values, missing = self._score(trees, asked)
+            totals.index_add_(0, owners, values)
+            missed.index_add_(0, owners, missing)
+        return list(zip(totals.tolist(), (missed == 0).tolist(), strict=True))
 
-    def _batches(self, work: list[tuple[int, Piece]]) -> Iterator[list[tuple[int, Piece]]]:
-        """Short rows share a batch with more others: as many as hold the tokens of `batch_size` whole contexts."""
-        batch: list[tuple[int, Piece]] = []
-        longest = 0
-        for item in work:
-            longest = max(longest, len(item[1][0]))
-            if batch and longest * (len(batch) + 1) > self.rows * self.model.context:
+    def _batches(self, trees: list[Tree]) -> Iterator[list[Tree]]:
+        """trees, the largest first. Of small ones a batch has more: as many as `batch_size` whole contexts hold."""
+        batch: list[Tree] = []
+        for tree in trees:
+            width, number = len((batch or [tree])[0].tokens), len(batch) + 1
+            if batch and (width * number > self.rows * self.model.context or width * width * number > _PAIRS):
                 yield batch
-                batch, longest = [], len(item[1][0])
-            batch.append(item)
+                batch = []
+            batch.append(tree)
         if batch:
             yield batch
 
-    def _score(self, batch: list[Piece]) -> list[tuple[float, bool]]:
-        """Every distinct prefix is read once, and what all prefixes begin with once for all of them."""
-        prefixes = [tuple(tokens[: -1 - scored]) for tokens, scored in batch]
-        places = {prefix: place for place, prefix in enumerate(dict.fromkeys(prefixes))}
-        cache = read_together(self.model, list(places)).select([places[prefix] for prefix in prefixes])
-        inputs = [tokens[-1 - scored : -1] for tokens, scored in batch]
-        logits = read(self.model, inputs, cache, range(sum(map(len, inputs))))
-        results = []
-        for own, (tokens, scored) in zip(logits.split([len(row) for row in inputs]), batch, strict=True):
-            targets = torch.tensor(tokens[-scored:], device=own.device)
-            chosen = own.log_softmax(dim=-1).gather(1, targets.unsqueeze(1))
-            results.append((chosen.double().sum().item(), bool((own.argmax(dim=-1) == targets).all())))
-        return results
+    def _score(self, trees: list[Tree], asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
+        """For each token that is asked about (N,): whose it is, its log-probability, 1 where another is likelier."""
+        places: list[int] = []
+        targets: list[int] = []
+        owners: list[int] = []
+        for tree, end in zip(trees, accumulate(len(tree.tokens) for tree in trees), strict=True):
+            start = end - len(tree.tokens)
+            for text, path in tree.paths.items():
+                for owner, wanted in asked[text]:
+                    places += [start + place for place in path[-len(wanted) :]]
+                    targets += wanted
+                    owners += [owner] * len(wanted)
+        device = self.model.device
+        distinct, which = torch.tensor(places, device=device).unique(return_inverse=True)
+        logits, wanted_tokens = self.model.tree_logits(trees, distinct), torch.tensor(targets, device=device)
+        values = logits.log_softmax(dim=-1)[which, wanted_tokens].double()
+        missing = logits.argmax(dim=-1)[which] != wanted_tokens
+        return torch.tensor(owners), values.cpu(), missing.long().cpu()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole documents, in disjoint windows that each start from one token of context."""
@@ -112,28 +130,37 @@ class BenchLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Continue each context until a stop string, the end-of-text token or `max_gen_toks` new tokens."""
+        """Continue each context until a stop string, the end-of-text token or `max_gen_toks` new tokens.
+
+        Sampled text follows from the request and from how often it came before, not from its neighbours.
+        """
         rows = [self.tok_encode(request.args[0]) or [self.prefix_token_id] for request in requests]
+        wanted = _wanted(requests)
         order = sorted(range(len(requests)), key=lambda number: (-len(rows[number]), rows[number]))
         texts = [""] * len(requests)
         for start in range(0, len(order), self.rows):
             batch = order[start : start + self.rows]
-            made = self._continue([rows[n] for n in batch], [requests[n].args[1] for n in batch])
+            made = self._continue([rows[n] for n in batch], [wanted[n] for n in batch])
             for number, text in zip(batch, made, strict=True):
                 texts[number] = text
         return texts
 
-    def _continue(self, rows: list[list[int]], settings: list[dict[str, Any]]) -> list[str]:
-        """Each row beside its own settings; where a context and its new tokens do not fit, its beginning goes."""
-        room = [max(1, self.model.context - _limit(own)) for own in settings]
+    def _continue(self, rows: list[list[int]], wanted: list[_Wanted]) -> list[str]:
+        """Each row as is wanted of it; where a context and its new tokens do not fit, its beginning goes.
+
+        Half a window of context stays, however much is to be made: what goes on past the window forgets by itself.
+        """
+        window = self.model.context
+        room = [window - min(own.tokens, window // 2) for own in wanted]
         texts = Continuations(self.model, [row[-most:] for row, most in zip(rows, room, strict=True)])
         live = list(range(len(rows)))
         made: list[list[int]] = [[] for _ in rows]
         ended: dict[int, str] = {}
         while live:
             for row, logits in zip(live, texts.logits, strict=True):
-                made[row].append(_pick(logits, settings[row]))
-                text = self._ended(made[row], settings[row])
+                own = wanted[row]
+                made[row].append(choose(logits, own.temperature, own.top_p, own.generator))
+                text = self._ended(made[row], own)
                 if text is not None:
                     ended[row] = text
             kept = [place for place, row in enumerate(live) if row not in ended]
@@ -143,24 +170,44 @@ class BenchLM(TemplateLM):
                 texts.go_on([made[row][-1] for row in live])
         return [ended[row] for row in range(len(rows))]
 
-    def _ended(self, made: list[int], settings: dict[str, Any]) -> str | None:
+    def _ended(self, made: list[int], wanted: _Wanted) -> str | None:
         """The finished text, or None where it goes on; a broken last character is left out."""
-        until = settings.get("until") or []
-        stops = [until] if isinstance(until, str) else until
         stopped = made[-1] == self.text.eot
         text = self.text.decode(made[:-1] if stopped else made)
-        hits = [text.index(stop) for stop in stops if stop and stop in text]
+        hits = [text.index(stop) for stop in wanted.until if stop and stop in text]
         if hits:
             return text[: min(hits)]
-        if stopped or len(made) >= _limit(settings):
+        if stopped or len(made) >= wanted.tokens:
             return text.rstrip("\ufffd")
         return None
 
 
-def _limit(settings: dict[str, Any]) -> int:
-    return max(1, int(settings.get("max_gen_toks", 256)))
+@dataclass(frozen=True)
+class _Wanted:
+    """What a request asks of its text, lm-eval's settings read as lm-eval reads them for other models."""
+
+    tokens: int  # at most
+    until: list[str]
+    temperature: float
+    top_p: float
+    generator: torch.Generator
 
 
-def _pick(logits: Tensor, settings: dict[str, Any]) -> int:
-    sampled = settings.get("do_sample") is not False
-    return choose(logits, float(settings.get("temperature") or 0.0) * sampled, float(settings.get("top_p") or 1.0))
+def _wanted(requests: Sequence[Instance]) -> list[_Wanted]:
+    seen: Counter[str] = Counter()
+    found = []
+    for request in requests:
+        content = repr(request.args)
+        given = normalize_gen_kwargs({name: value for name, value in request.args[1].items() if value is not None})
+        digest = hashlib.sha256(f"{seen[content]} {content}".encode(errors="surrogatepass")).digest()
+        seen[content] += 1
+        found.append(
+            _Wanted(
+                tokens=max(1, given["max_gen_toks"]),
+                until=given["until"],
+                temperature=float(given.get("temperature", 1.0 if given["do_sample"] else 0.0)),
+                top_p=float(given.get("top_p", 1.0)),
+                generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")),
+            )
+        )
+    return found

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.measure.speed import synchronise
-from bench.methods.depth import DepthRouted
+from bench.methods.depth import DepthRouted, expecting
 from bench.model import Attention, Transformer
 from bench.model.cache import KVCache
 from bench.record import DecodePoint, Timing
 
 _GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
+_READINGS = ((2048, 5), (8192, 3))  # prompts of up to so many tokens are read so many times over; longer ones once
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,29 @@ class _Decoder:
 
 @torch.inference_mode()
 def decode_point(
-    twin: Transformer, models: Sequence[Transformer], text: Tensor, context: int, steps: int, roofline: Roofline
+    twin: Transformer,
+    models: Sequence[Transformer],
+    text: Tensor,
+    context: int,
+    steps: int,
+    roofline: Roofline,
+    before_steps: Callable[[], object] = lambda: None,
 ) -> list[DecodePoint]:
     """The twin's point and that of each of `models`, on rows of `text` (B, context + 1 + steps).
 
     The first `context` tokens are read at once, the others one by one, the models taking turns at each;
-    the next token is the text's, not the model's, so that all do the same work. A model with routed
-    blocks decodes in both forms where there are several rows, and the faster is reported. On a CPU,
-    `lay_out_for_decoding` comes first.
+    the next token is the text's, not the model's, so that all do the same work. `before_steps` is called
+    when the contexts are read. A model with routed
+    blocks decodes in both forms where there are several rows, and the faster is reported. The roofline is
+    that of the share which did go through the routed blocks. On a CPU, `lay_out_for_decoding` comes first.
     """
     decoders = [_Decoder(twin, "gathered", len(text))]
     for model in models:
         routed = any(isinstance(layer, DepthRouted) for layer in model.layers)
         forms = ["gathered", "masked"] if routed and len(text) > 1 else ["gathered"]
         decoders += [_Decoder(model, form, len(text)) for form in forms]
-    first_token = [decoder.read(text[:, :context]) for decoder in decoders]
+    first_token = _first_token(decoders, text[:, :context])
+    before_steps()
     for step in range(steps + 1):
         if step == 1:
             held = [decoder.held_when_routed() for decoder in decoders]
@@ -94,6 +104,17 @@ def decode_point(
         max((p for d, p in zip(decoders, points, strict=True) if d.model is own), key=lambda p: p.tokens_per_second)
         for own in (twin, *models)
     ]
+
+
+def _first_token(decoders: Sequence[_Decoder], prompts: Tensor) -> list[float]:
+    """Seconds of each decoder to read `prompts` (B, T): medians, in turn and every other time in reverse."""
+    seconds: list[list[float]] = [[] for _ in decoders]
+    for reading in range(next((times for most, times in _READINGS if prompts.numel() <= most), 1)):
+        turns = list(zip(decoders, seconds, strict=True))
+        for decoder, own in reversed(turns) if reading % 2 else turns:
+            decoder.cache = KVCache(len(prompts))
+            own.append(decoder.read(prompts))
+    return [median(own) for own in seconds]
 
 
 def _point(
@@ -115,14 +136,16 @@ def _point(
         flops_per_token=model.step_cost(rows, middle).flops / rows,
         kv_cache_bytes=decoder.cache.allocated_bytes,
         kv_cache_held_bytes=decoder.cache.held_bytes,
-        roofline_share=roofline.seconds(model, rows, middle) * steps / sum(decoder.seconds),
     )
     if routed and decoder.held_when_routed():
         point.fraction_processed = (decoder.held_when_routed() - held_before) / (rows * steps * routed)
+    with expecting(model, point.fraction_processed):
+        least = roofline.seconds(model, rows, middle)
+    point.roofline_share = least * steps / sum(decoder.seconds)
     if decoder is not twin:
         groups = zip(_grouped(twin.seconds), _grouped(decoder.seconds), strict=True)
         point.speedup_realised = Timing.of([dense / own for dense, own in groups])
-        point.speedup_ideal = roofline.seconds(twin.model, rows, middle) / roofline.seconds(model, rows, middle)
+        point.speedup_ideal = roofline.seconds(twin.model, rows, middle) / least
         point.kv_cache_ratio = decoder.cache.allocated_bytes / twin.cache.allocated_bytes
     return point
 

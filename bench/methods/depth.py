@@ -16,6 +16,7 @@ from bench.methods.causal import CausalRouter, ExpertThreshold, Threshold, causa
 from bench.methods.permute import take
 from bench.methods.routers import ROUTERS
 from bench.model.block import Branch, Layer, StepCost, Visit, add_parts
+from bench.model.cache import Arrivals
 from bench.model.stream import Routing, Stream
 
 
@@ -29,7 +30,9 @@ class DepthRouted(Layer):
 
     In training the k tokens with the highest scores are chosen, exactly k and in every row; in causal
     evaluation each token decides for itself, by the causal router that `judge` names. The branch sees
-    the chosen tokens alone, in their order and with their original positions.
+    the chosen tokens alone, in their order and with their original positions. So it does in decoding
+    steps; computing all rows and using the chosen ones (`masked`) was slower on 2 CPU cores at every batch
+    size from 2 to 64 and context from 128 to 4096 that `+study=decode` timed.
     """
 
     def __init__(self, branch: Branch, config: DepthConfig, d_model: int, context: int, layer: int):
@@ -40,6 +43,7 @@ class DepthRouted(Layer):
         self.router = ROUTERS[config.router](d_model, context, layer)
         self.causal_routers = nn.ModuleDict(causal_routers(config, d_model))
         self.judge = config.causal
+        self.expected_share = config.capacity  # of rows that a decoding step is said to let through
 
     @property
     def causal_router(self) -> CausalRouter:
@@ -89,12 +93,11 @@ class DepthRouted(Layer):
         return stays.index_add(0, flat, added.reshape(-1, width).to(x.dtype)).view_as(x)
 
     def _extend(self, x: Tensor, stream: Stream) -> Tensor:
-        """New tokens x (1, N, D) of rows that are read in pieces, each deciding for itself."""
-        assert stream.arrivals is not None
+        """Tokens x (1, N, D) of rows that are read in pieces, or of trees, each deciding for itself."""
         router = self.causal_router
         scores = self.router.rank(x, stream.positions) if router.reads_scores else None
         chosen = router(x, scores)[0] > 0
-        if stream.arrivals.masked:
+        if isinstance(stream.arrivals, Arrivals) and stream.arrivals.masked:
             staying = replace(stream, arrivals=stream.arrivals.stay(chosen))
             gates = self.router.gate(x) * chosen
             return x + self.branch(x, staying) * gates.unsqueeze(-1).to(x.dtype)
@@ -148,12 +151,15 @@ class DepthRouted(Layer):
         return self._spent(tokens, capacity_tokens(self.config.capacity, tokens))
 
     def step_cost(self, rows: int, context: int) -> StepCost:
-        """Every row meets the routers; the capacity's share comes to the branch, and to as short a cache."""
+        """Every row meets the routers; the capacity's share comes to the branch, and to as short a cache.
+
+        Inside `expecting` it is another share.
+        """
         routers = [self.router, self.causal_routers[self.config.causal]]
         weights = sum(p.numel() for module in routers for p in module.parameters())
-        capacity = self.config.capacity
-        spent = self.router.flops(1, capacity) + cast(CausalRouter, routers[1]).flops(1)
-        branch = self.branch.step_cost(Visit(rows, capacity, capacity * context))
+        share = self.expected_share
+        spent = self.router.flops(1, share) + cast(CausalRouter, routers[1]).flops(1)
+        branch = self.branch.step_cost(Visit(rows, share, share * context))
         return StepCost(weights, flops=rows * spent) + branch
 
     def active_params(self) -> float:
@@ -180,6 +186,19 @@ def judged_by(model: nn.Module, name: str) -> Iterator[None]:
     finally:
         for layer, judge in zip(layers, before, strict=True):
             layer.judge = judge
+
+
+@contextmanager
+def expecting(model: nn.Module, share: float | None) -> Iterator[None]:
+    """Inside, `step_cost` counts on `share` of the rows in every routed layer; None: on each layer's capacity."""
+    layers = [m for m in model.modules() if isinstance(m, DepthRouted)]
+    for layer in layers:
+        layer.expected_share = layer.config.capacity if share is None else share
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.expected_share = layer.config.capacity
 
 
 def judges(model: nn.Module) -> list[str]:

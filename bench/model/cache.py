@@ -7,7 +7,8 @@ position in its keys (RoPE), so index order in the cache is position order, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +37,15 @@ class LayerCache:
     def lengths(self) -> Tensor:
         """(B,) int64: keys of each row."""
         return torch.full_like(self._lengths, self.longest) if self.even else self._lengths
+
+    @property
+    def held(self) -> tuple[Tensor, int, bool]:
+        """How much there is: what is appended later stands behind it."""
+        return self._lengths, self.longest, self.even
+
+    @held.setter
+    def held(self, held: tuple[Tensor, int, bool]) -> None:
+        self._lengths, self.longest, self.even = held
 
     def hold(self, lengths: Tensor) -> None:
         """Rows now have `lengths` (B,)."""
@@ -88,6 +98,18 @@ class KVCache:
         for owner, layer in self.layers.items():
             copy.layers[owner] = layer.select(torch.tensor(rows, dtype=torch.int64, device=layer.lengths.device))
         return copy
+
+    @contextmanager
+    def kept_on_failure(self) -> Iterator[None]:
+        """Inside, an error takes back what was appended: in every layer, for some may not have been reached."""
+        before = {owner: layer.held for owner, layer in self.layers.items()}
+        try:
+            yield
+        except BaseException:
+            self.layers = {owner: self.layers[owner] for owner in before}
+            for owner, held in before.items():
+                self.layers[owner].held = held
+            raise
 
     @property
     def allocated_bytes(self) -> int:

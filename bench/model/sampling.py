@@ -13,13 +13,15 @@ from bench.model.transformer import Transformer
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None = None) -> int:
-    """A token from logits (V,): the likeliest at temperature 0, else drawn from the `top_p` nucleus.
+    """A token from logits (V,): the likeliest at temperature or top_p 0, else drawn from the `top_p` nucleus.
 
     Nucleus: the fewest tokens whose probabilities sum to top_p (Holtzman et al. 2019, arXiv 1904.09751).
     """
-    if temperature == 0:
+    if temperature == 0 or top_p == 0:
         return int(logits.argmax())
-    probabilities, tokens = (logits.float() / temperature).softmax(dim=-1).sort(descending=True)
+    # Below the highest and in float64: however small the temperature is, the likeliest stays a number.
+    below = (logits.double() - logits.max()) / temperature
+    probabilities, tokens = below.softmax(dim=-1).sort(descending=True)
     before = probabilities.cumsum(dim=-1) - probabilities
     nucleus = probabilities.masked_fill(before >= top_p, 0.0).cpu()
     return int(tokens[torch.multinomial(nucleus, 1, generator=generator)])
@@ -31,9 +33,9 @@ def read_together(model: Transformer, rows: Sequence[Sequence[int]]) -> KVCache:
     cache = KVCache(len(rows))
     if common:
         shared = KVCache(1)
-        read(model, [common], shared)
+        read(model, [common], shared, ())
         cache = shared.select([0] * len(rows))
-    read(model, [row[len(common) :] for row in rows], cache)
+    read(model, [row[len(common) :] for row in rows], cache, ())
     return cache
 
 
@@ -41,11 +43,9 @@ def read(
     model: Transformer, rows: Sequence[Sequence[int]], cache: KVCache, wanted: Sequence[int] | None = None
 ) -> Tensor:
     """`model.extend` on lists of tokens; logits (M, V), none where there is nothing to read."""
-    tokens = [token for row in rows for token in row]
-    if not tokens:
-        return torch.zeros(0, model.vocab_size, device=model.device)
-    indices = None if wanted is None else torch.tensor(wanted, device=model.device)
-    return model.extend(torch.tensor(tokens, device=model.device), [len(row) for row in rows], cache, indices)
+    tokens = torch.tensor([token for row in rows for token in row], dtype=torch.int64, device=model.device)
+    indices = None if wanted is None else torch.tensor(wanted, dtype=torch.int64, device=model.device)
+    return model.extend(tokens, [len(row) for row in rows], cache, indices)
 
 
 class Continuations:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.model.cache import Arrivals
+from bench.model.tree import Branching
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Stream:
 
     Whole rows (B, T) without a cache: padding stands at the end of a row, so causal attention over a
     row needs no mask for it. With a cache, new tokens (1, N) of all rows, one after the other and
-    without padding; `arrivals` says whose they are.
+    without padding; `arrivals` says whose they are. Likewise the tokens of trees.
     """
 
     positions: Tensor  # (B or 1, T) int64: where in its row each token stands
@@ -49,7 +50,7 @@ class Stream:
     valid: Tensor | None = None  # (B, T) bool: False marks padding; None: no padding
     causal: bool = False  # route without looking at later tokens
     routings: list[Routing] = field(default_factory=list)
-    arrivals: Arrivals | None = None
+    arrivals: Arrivals | Branching | None = None
 
     def select(self, index: Tensor, valid: Tensor | None) -> Stream:
         """The stream of the tokens at `index` (B, S); they keep their original positions."""
@@ -57,7 +58,7 @@ class Stream:
         return replace(self, positions=self.positions[rows, index], rotary=self.rotary[rows, index], valid=valid)
 
     def take(self, index: Tensor) -> Stream:
-        """The new tokens at `index` (S,) of those (N,) on their way into a cache."""
+        """The tokens at `index` (S,) of those (N,) that arrive."""
         assert self.arrivals is not None
         positions, rotary = self.positions[:, index], self.rotary[:, index]
         return replace(self, positions=positions, rotary=rotary, arrivals=self.arrivals.take(index))

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from bench.config import ModelConfig
 from bench.model.attention import rotary_table
-from bench.model.block import Layer, StepCost, add_parts
+from bench.model.block import Block, Layer, Residual, StepCost, add_parts
 from bench.model.cache import Arrivals, KVCache
 from bench.model.kernels import RMSNorm
 from bench.model.stream import Routing, Stream
+from bench.model.tree import Branching, Tree
 
 
 class Transformer(nn.Module):
@@ -69,29 +70,63 @@ class Transformer(nn.Module):
         (0 is allowed). wanted (M,): which of the N logits are asked for; None: the last of each row
         that has any. masked: in a decoding step, compute every row in every block and let only the
         routed ones count, which has static shapes, in place of computing the routed rows alone.
-        Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's context.
+        Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's context; a call
+        that fails leaves the cache as it was.
         """
+        if not len(tokens):
+            return torch.zeros(0, self.vocab_size, device=tokens.device)
         read = [before + count for before, count in zip(cache.read, counts, strict=True)]
         if max(read) > self.context:
             raise ValueError(f"a row of {max(read)} tokens does not fit into a context of {self.context}")
         positions = [at for before, after in zip(cache.read, read, strict=True) for at in range(before, after)]
         rows = [row for row, count in enumerate(counts) for _ in range(count)]
-        cache.read = read
         step, whole = max(counts) <= 1, min(counts) == 1 == max(counts)
         stream = self._stream(torch.tensor([positions], device=tokens.device), causal=True)
         stream.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole, masked and step)
-        x = self._through_layers(tokens.unsqueeze(0), stream)[0]
         if wanted is None and not step:
             lasts = [end - 1 for end, count in zip(accumulate(counts), counts, strict=True) if count]
             wanted = torch.tensor(lasts, device=tokens.device)
-        return self.head(self.norm(x if wanted is None else x[wanted])).float()
+        with cache.kept_on_failure():
+            logits = self._logits(tokens, stream, wanted)
+            cache.read = read
+        return logits
+
+    @torch.no_grad()
+    def tree_logits(self, trees: Sequence[Tree], wanted: Tensor) -> Tensor:
+        """Logits (M, V) in float32, causal routing, at the tokens `wanted` (M,), numbered through all trees.
+
+        Equals `forward(causal=True)` on every text of the trees, each from position 0.
+        """
+        tokens = torch.tensor([token for tree in trees for token in tree.tokens], device=self.device)
+        depths = torch.tensor([[depth for tree in trees for depth in tree.depths]], device=self.device)
+        stream = self._stream(depths, causal=True)
+        stream.arrivals = Branching.of(trees, self.device)
+        return self._logits(tokens, stream, wanted)
+
+    def _logits(self, tokens: Tensor, stream: Stream, wanted: Tensor | None) -> Tensor:
+        """tokens (N,) that arrive -> logits (M, V) of those `wanted` (M,), of all where it is None.
+
+        Of the last layer the others need no more than to be seen: what comes after its attention is left out.
+        """
+        tokens = tokens.unsqueeze(0)
+        if wanted is None:
+            return self.head(self.norm(self._through_layers(tokens, stream)[0])).float()
+        x, last = self._through_layers(tokens, stream, self._layers()[:-1]), self._layers()[-1]
+        if isinstance(last, Residual) and isinstance(last.branch, Block):
+            x = (x + last.branch.attention(x, stream))[:, wanted]
+            if len(wanted):
+                x = x + last.branch.feed_forward(x, stream.take(wanted))
+        else:
+            x = last(x, stream)[:, wanted]
+        return self.head(self.norm(x[0])).float()
 
     def _stream(self, positions: Tensor, valid: Tensor | None = None, causal: bool = False) -> Stream:
         return Stream(positions, self.rotary[positions], valid, causal)
 
-    def _through_layers(self, tokens: Tensor, stream: Stream) -> Tensor:
+    def _through_layers(self, tokens: Tensor, stream: Stream, layers: Sequence[Layer] | None = None) -> Tensor:
+        """The hidden states after `layers`, all of them unless said otherwise."""
         x = self.embedding(tokens)
-        for layer in self.layers:
+        for layer in self._layers() if layers is None else layers:
             x = layer(x, stream)
         return x
 

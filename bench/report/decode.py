@@ -7,6 +7,7 @@ import pandas as pd
 from bench.bars import Bars
 from bench.record import DecodePoint
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, slug, styled
+from bench.report.formats import times
 from bench.report.inference import DECODE_COLUMNS, decode_cells
 from bench.report.tables import Table
 
@@ -14,13 +15,21 @@ from bench.report.tables import Table
 def decode_table(bars: Bars) -> Table:
     """Every point of every method."""
     points = [(method, point) for method, own in (bars.decode or {}).items() for point in own]
-    rows = [
-        [f"{method}, {point.batch_size} × {point.context}", *decode_cells([point])]
-        for method, point in sorted(points, key=lambda each: (each[1].batch_size, each[1].context))
-    ]
-    data = pd.json_normalize([{"method": method} | point.model_dump(exclude_none=True) for method, point in points])
-    caption = "Rows decoded together × tokens of context each. First token: reading all the contexts."
-    return Table("decode", caption, ["", *DECODE_COLUMNS], rows, data)
+    points.sort(key=lambda each: (each[1].batch_size, each[1].context))
+    twin = {(each.batch_size, each.context): each for _, each in points if each.kv_cache_ratio is None}
+    rows, data = [], []
+    for method, point in points:
+        dense = twin.get((point.batch_size, point.context))
+        held = None
+        if dense is not None and point is not dense:
+            held = point.kv_cache_held_bytes / dense.kv_cache_held_bytes
+        rows.append([f"{method}, {point.batch_size} × {point.context}", *decode_cells([point]), times(held)])
+        data.append({"method": method} | point.model_dump(exclude_none=True) | {"kv_cache_held_ratio": held})
+    caption = (
+        "Rows decoded together × tokens of context each. First token: reading all the contexts. The KV cache is what "
+        "is allocated, every row as long as a layer's longest; held over dense: the keys and values that are there."
+    )
+    return Table("decode", caption, ["", *DECODE_COLUMNS, "held over dense"], rows, pd.json_normalize(data))
 
 
 @styled

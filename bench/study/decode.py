@@ -2,8 +2,9 @@
 
 Weights are fresh, for speed does not depend on what they say; only how many tokens go through a routed
 block does, so before each point every block's causal router is set to let its capacity of the text
-that is decoded through. The bars: MoD over dense at batch sizes 1 and 64, and nowhere slower; the
-cache's size; dense over Hugging Face's Llama; and lm-eval scoring over one request at a time.
+that is decoded through, of the prompt and of the timed tokens each. The bars: MoD over dense at batch
+sizes 1 and 64, and nowhere slower; the cache's size; dense over Hugging Face's Llama; lm-eval scoring over
+one request at a time; and the predictor of the default comparison, where its records are there.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from bench.machine import Machine, environment, git_commit, make_machine
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.speed import interleave, memory_rate, ratios
 from bench.methods import build_model
-from bench.methods.causal import Predictor, lowest_of
-from bench.methods.depth import DepthRouted, calibrate
+from bench.methods.causal import Predictor, Threshold, lowest_of
+from bench.methods.depth import DepthRouted
 from bench.model import Transformer
 from bench.model.sampling import Continuations
-from bench.record import DecodePoint, Timing
+from bench.record import DecodePoint, Timing, load_record
 from bench.study.peer import llama
 
 _CONTEXT = 256  # of the bars
@@ -39,6 +40,9 @@ _NEVER_BELOW = 0.97
 _CACHE_AT_MOST = 0.60
 _OVER_LLAMA = 1.15
 _OVER_SINGLE_REQUESTS = 4.0
+_AGREEMENT = 0.95
+_LOSS_OVER_TOPK = 1.005
+_FAR = 0.2  # of the capacity: a point that processed more or less than so much else is said to
 _PEER_ROUNDS, _PEER_TOKENS = 8, 32
 _CALIBRATION_TOKENS = 1 << 15
 
@@ -56,9 +60,10 @@ def run(config: RunConfig, command: str) -> int:
         if machine.device.type == "cpu":
             model.lay_out_for_decoding()
     points = _points(config, corpus, machine, models)
-    bars = [bar for name in config.study.methods for bar in _method_bars(name, points[name])]
+    bars = [bar for name in config.study.methods for bar in _method_bars(name, points[name], _capacity(models[name]))]
     bars.append(_llama_bar(config, corpus, machine, models["dense"]))
     bars.append(_requests_bar(config, corpus, machine))
+    bars += _predictor_bars(Path(config.results_dir) / "default")
     return _finish(config, command, machine, bars, points)
 
 
@@ -73,23 +78,48 @@ def _rows(corpus: Corpus, rows: int, length: int) -> Tensor:
     return torch.stack([torch.tensor(corpus.train[row * step :][:length].astype("int64")) for row in range(rows)])
 
 
-def _let_capacity_through(model: Transformer, text: Tensor) -> None:
-    """Set thresholds, and the biases of predictors, block by block, so that the capacity of `text` goes through."""
-    calibrate(model, text)
+def _let_capacity_through(models: list[Transformer], text: Tensor, context: int) -> Callable[[], None]:
+    """Set predictors and thresholds to let the capacity of `text[:, :context]` through every routed block.
 
-    def shift(predictor: nn.Module, inputs: object, logits: Tensor) -> Tensor:
-        assert isinstance(predictor, Predictor)
-        lowest = lowest_of(logits.flatten(), capacities[predictor])
-        predictor.score.bias.data -= lowest
-        return logits - lowest
+    What it returns sets them to do so for the timed tokens, those after the first step. What fresh weights make
+    of a token drifts with its position: with one value for both, more go through before and fewer after.
+    """
+    routed = [layer for model in models for layer in model.layers if isinstance(layer, DepthRouted)]
+    capacities: dict[nn.Module, float] = {
+        layer.causal_router: layer.config.capacity
+        for layer in routed
+        if isinstance(layer.causal_router, Predictor | Threshold)
+    }
+    lowest: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
-    routed = [layer for layer in model.layers if isinstance(layer, DepthRouted)]
-    capacities = {layer.causal_router: layer.config.capacity for layer in routed}
-    hooks = [router.register_forward_hook(shift) for router in capacities if isinstance(router, Predictor)]
+    def find(router: nn.Module, inputs: tuple[Tensor, Tensor], logits: Tensor) -> Tensor:
+        free = inputs[1] if isinstance(router, Threshold) else logits - _settable(router)
+        before, after = (lowest_of(free[:, part].flatten(), capacities[router]) for part in parts)
+        lowest[router] = before, after
+        return torch.cat((free[:, :context] - before, free[:, context:] - after), dim=1)
+
+    parts = slice(0, context), slice(context + 1, None)
+    hooks = [router.register_forward_hook(find) for router in capacities]
     with torch.inference_mode():
-        model(text, causal=True)
+        for model in models:
+            model(text, causal=True)
     for hook in hooks:
         hook.remove()
+
+    def set_to(part: int) -> None:
+        for router, values in lowest.items():
+            _settable(router).copy_(values[part] if isinstance(router, Threshold) else -values[part])
+
+    set_to(0)
+    return lambda: set_to(1)
+
+
+def _settable(router: nn.Module) -> Tensor:
+    """What moves all decisions of a causal router at once."""
+    if isinstance(router, Threshold):
+        return router.value
+    assert isinstance(router, Predictor)
+    return router.score.bias.data
 
 
 def _points(
@@ -101,36 +131,72 @@ def _points(
     twin, *others = models.values()
     for rows, context in config.study.points:
         text = _rows(corpus, rows, context + 1 + config.study.rounds).to(machine.device)
-        for model in others:
-            _let_capacity_through(model, text[: max(1, _CALIBRATION_TOKENS // text.shape[1])])
-        measured = decode_point(twin, others, text, context, config.study.rounds, roofline)
-        for name, point in zip(models, measured, strict=True):
+        some = text[: max(1, _CALIBRATION_TOKENS // text.shape[1])]
+        for_steps = _let_capacity_through(others, some, context)
+        measured = decode_point(twin, others, text, context, config.study.rounds, roofline, for_steps)
+        for (name, model), point in zip(models.items(), measured, strict=True):
             points[name].append(point)
             if point.speedup_realised and point.speedup_ideal:
                 print(
                     f"{name}, {rows} rows, context {context}: {point.speedup_realised.median:.2f} x dense, "
-                    f"ideal {point.speedup_ideal:.2f}, {point.tokens_per_second:,.0f} tokens/s", flush=True,
+                    f"ideal {point.speedup_ideal:.2f}, {point.tokens_per_second:,.0f} tokens/s"
+                    f"{_processed(point, _capacity(model))}", flush=True,
                 )  # fmt: skip
     return points
 
 
-def _method_bars(name: str, points: list[DecodePoint]) -> list[Bar]:
+def _capacity(model: Transformer) -> float | None:
+    return next((layer.config.capacity for layer in model.layers if isinstance(layer, DepthRouted)), None)
+
+
+def _processed(point: DecodePoint, capacity: float | None) -> str:
+    """The share of tokens that a point processed, in words, and whether that is far from the capacity."""
+    share = point.fraction_processed
+    if share is None or capacity is None:
+        return ""
+    far = abs(share - capacity) > _FAR * capacity
+    return f", {100 * share:.1f} % processed" + (f", FAR FROM THE CAPACITY OF {100 * capacity:g} %" if far else "")
+
+
+def _method_bars(name: str, points: list[DecodePoint], capacity: float | None) -> list[Bar]:
     bars = []
     for point in points:
         if point.context != _CONTEXT or point.speedup_realised is None:
             continue
+        where = f"batch {point.batch_size}, context {_CONTEXT}"
         bars.append(
             Bar(
-                figure=f"{name} decode over dense, batch {point.batch_size}, context {_CONTEXT}",
+                figure=f"{name} decode over dense, {where}{_processed(point, capacity)}",
                 value=point.speedup_realised,
                 at_least=_AT_LEAST.get(point.batch_size, _NEVER_BELOW),
                 step_seconds=point.step_seconds,
             )
         )
-        if point.batch_size == 1 and point.kv_cache_ratio is not None:
-            exact = Timing(median=point.kv_cache_ratio, low=point.kv_cache_ratio, high=point.kv_cache_ratio, samples=1)
-            bars.append(Bar(figure=f"{name} KV cache bytes over dense's", value=exact, at_most=_CACHE_AT_MOST))
+        if point.kv_cache_ratio is not None:
+            value = Timing.of([point.kv_cache_ratio])
+            bars.append(Bar(figure=f"{name} KV cache bytes over dense's, {where}", value=value, at_most=_CACHE_AT_MOST))
     return bars
+
+
+def _predictor_bars(comparison: Path) -> list[Bar]:
+    """The causal predictor of `mod` after the default comparison's training, over its seeds; none without records."""
+    records = [load_record(path) for path in sorted(comparison.glob("mod-seed*/record.json"))]
+    routers = [(each.routing.causal_routers or {}).get("predictor") for each in records if each.routing]
+    found = [router for router in routers if router is not None]
+    if not found:
+        return []
+    return [
+        Bar(
+            figure="mod predictor's agreement with top-k, default comparison",
+            value=Timing.of([router.accuracy for router in found]),
+            at_least=_AGREEMENT,
+        ),
+        Bar(
+            figure="mod loss with the predictor over the loss with top-k, default comparison",
+            value=Timing.of([1 + router.loss_over_topk for router in found]),
+            at_most=_LOSS_OVER_TOPK,
+        ),
+    ]
 
 
 def _llama_bar(config: RunConfig, corpus: Corpus, machine: Machine, dense: Transformer) -> Bar:

@@ -1,5 +1,6 @@
 """`python -m bench.generate` on real, small runs: bytes and subwords."""
 
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -106,6 +107,34 @@ def test_damaged_and_missing_weights(run, tmp_path):
 def test_a_run_is_found_by_its_id(folder, run, monkeypatch):
     monkeypatch.chdir(folder)
     assert find_run(run.name).resolve() == run.resolve()
+
+
+def test_only_runs_with_weights_are_suggested(folder, run, tmp_path):
+    for name in ("whole", "bare"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "record.json").write_bytes((run / "record.json").read_bytes())
+    (tmp_path / "whole" / "model.safetensors").touch()
+    with pytest.raises(UserError, match="Choose from .*whole") as caught:
+        find_run("nothing", tmp_path)
+    assert "bare" not in str(caught.value)
+
+
+def test_the_reader_may_leave_and_the_terminal_may_know_ascii_alone(folder, run):
+    command = [sys.executable, "-m", "bench.generate", str(run.resolve()), "é", "--temperature", "9", "--max-tokens"]
+    left = subprocess.run(
+        ["bash", "-c", '"$@" | head -c 1', "bash", *command, "60"], capture_output=True, text=True, cwd=folder
+    )
+    assert left.stderr == ""
+    ascii_alone = subprocess.run(
+        [*command, "60"], capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert ascii_alone.returncode == 0 and "?" in ascii_alone.stdout and "60 tokens" in ascii_alone.stderr
+
+
+def test_one_token_at_hardly_any_temperature(run, capsys):
+    status, out, told = _said(capsys, run, "And", "--temperature", "1e-45", "--max-tokens", 1)
+    assert status == 0 and told.startswith("1 token in ")
+    assert out == _said(capsys, run, "And", "--temperature", 0, "--max-tokens", 1)[1]
 
 
 def test_subwords_come_back_with_their_tokenizer(tmp_path, capsys):

@@ -10,6 +10,8 @@ from bench.config import DepthConfig, MethodConfig, ModelConfig
 from bench.data.tokenizer import ByteTokenizer
 from bench.evaluate.lm import BenchLM, pieces
 from bench.methods import build_model
+from bench.methods.depth import calibrate
+from bench.model.tree import grow
 
 torch.set_num_threads(1)
 TEXT = ByteTokenizer()
@@ -17,13 +19,19 @@ WINDOW = 24
 
 
 def _model(method: str = "dense"):
-    depth = DepthConfig(capacity=0.5, predictor_hidden=8) if method == "mod" else None
+    depth = DepthConfig(capacity=0.5, causal="threshold") if method == "mod" else None
     shape = ModelConfig(n_layers=2, d_model=32, n_heads=2, context=WINDOW)
     model = build_model(shape, MethodConfig(name=method, depth=depth), TEXT.vocab_size, seed=1)
     with torch.no_grad():  # sharper than at initialisation, so that choices differ
         for parameter in model.parameters():
             parameter.mul_(4.0)
-    return model.eval()
+    model.eval()
+    if method == "mod":  # as it comes, it lets nobody through
+        text = torch.tensor([TEXT.encode(each.ljust(WINDOW, ".")[:WINDOW]) for each, _ in PAIRS])
+        calibrate(model, text)
+        _, routings = model(text, causal=True)
+        assert all(0.2 < routing.metrics["fraction_processed"] < 0.8 for routing in routings)
+    return model
 
 
 def _requests(kind, arguments):
@@ -93,13 +101,30 @@ def test_shared_prefixes_change_no_score(method):
         assert value == pytest.approx(_direct(model, *pair), abs=1e-4)
 
 
-def test_a_shared_prefix_is_read_once(monkeypatch):
+def test_what_requests_share_is_read_once(monkeypatch):
+    """The question, what answers begin with, and the same request twice; no answer's last token is read."""
     model, read = _model(), []
-    extend = model.extend
-    monkeypatch.setattr(model, "extend", lambda tokens, *rest: read.append(len(tokens)) or extend(tokens, *rest))
-    pairs = [("a long question", answer) for answer in (" y", " n", " maybe")]
-    BenchLM(model, TEXT, 3).loglikelihood(_requests("loglikelihood", pairs), disable_tqdm=True)
-    assert sum(read) == len("a long questio") + sum(len(answer) for _, answer in pairs)
+    tree_logits = model.tree_logits
+    monkeypatch.setattr(
+        model, "tree_logits", lambda trees, wanted: read.append(list(trees)) or tree_logits(trees, wanted)
+    )
+    pairs = [("a long question", answer) for answer in (" yes", " yet", " no", " no")]
+    scores = BenchLM(model, TEXT, 3).loglikelihood(_requests("loglikelihood", pairs), disable_tqdm=True)
+    assert [len(tree.tokens) for trees in read for tree in trees] == [len("a long question" + " ye" + "n")]
+    assert scores[2] == scores[3]
+
+
+def test_single_token_answers_need_no_pass_of_their_own():
+    (tree,) = grow([(1, 2, 3)] * 4)
+    assert tree.tokens == [1, 2, 3]
+
+
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_an_empty_continuation_is_certain(method):
+    pairs = [("a", ""), ("", ""), ("In the", " God")]
+    scores = BenchLM(_model(method), TEXT, 2).loglikelihood(_requests("loglikelihood", pairs), disable_tqdm=True)
+    assert scores[:2] == [(0.0, True), (0.0, True)]
+    assert scores[2][0] == pytest.approx(_direct(_model(method), *pairs[2]), abs=1e-4)
 
 
 def test_greedy_is_told_where_it_is_and_where_it_is_not():
@@ -164,6 +189,46 @@ def test_generation_equals_uncached_greedy_decoding():
 
 def test_generation_outlasts_the_context():
     model = _model("mod")
-    asked = [("In the beginning God created", {"max_gen_toks": 3 * WINDOW, "until": ["no such string"]})]
+    asked = [("the heaven and the earth", {"max_gen_toks": 3 * WINDOW, "until": ["no such string"]})]
     made = BenchLM(model, TEXT, 1).generate_until(_requests("generate_until", asked))[0]
     assert len(made.encode()) > WINDOW
+
+
+def test_much_to_be_made_leaves_half_a_window_of_the_prompt():
+    """Not one token of it: what goes on past the window forgets by itself."""
+    model, half = _model(), "Then God said"[-WINDOW // 2 :]
+
+    def made(prompt, limit):
+        settings = {"max_gen_toks": limit, "until": []}
+        return BenchLM(model, TEXT, 1).generate_until(_requests("generate_until", [(prompt, settings)]))[0]
+
+    for limit in (WINDOW - 1, 10 * WINDOW):
+        assert made("a" + half, limit) == made("b" + half, limit) == made(half, limit) != made(half[-1], limit)
+
+
+def _sampled(requests, rows):
+    return BenchLM(_model("mod"), TEXT, rows).generate_until(_requests("generate_until", requests))
+
+
+def test_sampled_text_depends_on_its_request_alone():
+    settings = {"do_sample": True, "temperature": 2.0, "max_gen_toks": 8, "until": []}
+    asked = [("In the", settings), ("and so", settings), ("In the", settings)]
+    torch.manual_seed(1)
+    together = _sampled(asked, 3)
+    torch.manual_seed(2)
+    assert _sampled(asked, 1) == together
+    assert _sampled(asked[:1], 1) == together[:1]
+    assert together[0] != together[2]  # a repeat is another draw
+
+
+def test_settings_are_read_as_lm_eval_reads_them():
+    greedy = _sampled([("In the", {"max_gen_toks": 6})], 1)
+    same = [
+        {"max_new_tokens": 6}, {"max_tokens": 6}, {"max_gen_toks": 6, "temperature": 0.0, "top_p": None},
+        {"max_gen_toks": 6, "do_sample": False, "temperature": 2.0},
+        {"max_gen_toks": 6, "do_sample": True, "temperature": 3.0, "top_p": 0},
+    ]  # fmt: skip
+    for settings in same:
+        assert _sampled([("In the", settings)], 1) == greedy
+    drawn = {_sampled([("In the", {"max_gen_toks": 6, "do_sample": True, "n": n})], 1)[0] for n in range(8)}
+    assert len(drawn) > 1  # at temperature 1

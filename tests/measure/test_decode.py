@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
-from bench.measure.decode import Roofline, decode_point, step_bytes
+from bench.measure.decode import Roofline, _Decoder, _first_token, _point, decode_point, step_bytes
 from bench.methods import build_model
-from bench.methods.depth import DepthRouted, calibrate, judged_by
+from bench.methods.depth import DepthRouted, calibrate, expecting, judged_by
 from bench.model.cache import KVCache
 
 torch.set_num_threads(1)
@@ -96,3 +96,60 @@ def test_laying_out_for_decoding_changes_no_value():
     model.lay_out_for_decoding()
     torch.testing.assert_close(model.causal_logits(text, torch.tensor([64, 64])), before, atol=1e-5, rtol=1e-5)
     assert all(torch.equal(tensor, names[name]) for name, tensor in model.state_dict().items())
+
+
+def _decoder(model, seconds):
+    decoder = _Decoder(model, "gathered", 2)
+    decoder.read(_text(2, 8))
+    decoder.seconds = seconds
+    return decoder
+
+
+@torch.no_grad()
+def test_seconds_become_figures():
+    """Hand-made: the twin takes 4 s a step, the model 2 s but for one step of 10 s in the second eight."""
+    twin = _decoder(_model(DENSE), [4.0] * 16)
+    own = _decoder(_model(MOE), [2.0] * 15 + [10.0])
+    roofline = Roofline(flops=1e9, bytes=1e3)
+    point = _point(own, twin, 8, 0.5, 0, roofline)
+    assert point.tokens_per_second == 2 * 16 / 40
+    assert point.step_seconds.median == 2.0
+    assert point.step_seconds_p95 == pytest.approx(
+        2.0 + 0.25 * 8.0
+    )  # three quarters from the 14th to the 15th of 0..15
+    assert point.speedup_realised.high == 4.0 / 2.0
+    assert point.speedup_realised.low == pytest.approx(32.0 / 24.0)
+    assert point.roofline_share == pytest.approx(roofline.seconds(own.model, 2, 16) * 16 / 40)
+    assert point.speedup_ideal == pytest.approx(
+        roofline.seconds(twin.model, 2, 16) / roofline.seconds(own.model, 2, 16)
+    )
+
+
+@torch.no_grad()
+def test_the_ideal_is_that_of_the_share_that_went_through():
+    twin, own = _decoder(_model(DENSE), [1.0] * 8), _decoder(_model(MOD), [1.0] * 8)
+    held = own.held_when_routed()
+    routed = [layer for layer in own.model.layers if isinstance(layer, DepthRouted)]
+    for layer in routed:
+        layer.causal_router.value.fill_(-1e9)  # all
+    own.read(_text(2, 8, seed=1))
+    roofline = Roofline(flops=1e30, bytes=1.0)
+    point = _point(own, twin, 8, 0.5, held, roofline)
+    assert point.fraction_processed == 1.0
+    with expecting(own.model, 1.0):
+        everything = roofline.seconds(own.model, 2, 12)
+    assert point.speedup_ideal == roofline.seconds(twin.model, 2, 12) / everything
+    assert everything > roofline.seconds(own.model, 2, 12)
+
+
+@torch.no_grad()
+def test_prompts_are_read_in_turn_a_few_times():
+    order = []
+    decoders = [_Decoder(_model(DENSE), "gathered", 2) for _ in range(2)]
+    for name, decoder in zip("ab", decoders, strict=True):
+        decoder.read = lambda prompts, name=name: order.append(name) or float(len(order))
+    assert _first_token(decoders, _text(2)) == [5.0, 6.0]  # of 1, 4, 5, 8, 9 and 2, 3, 6, 7, 10
+    assert "".join(order) == "abbaabbaab"
+    order.clear()
+    _first_token(decoders, torch.zeros(2, 5000, dtype=torch.int64))
+    assert order == ["a", "b"]

@@ -7,7 +7,9 @@ from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.methods.depth import DepthRouted, calibrate, judged_by, judges
 from bench.model import Attention
+from bench.model import cache as cache_module
 from bench.model.cache import KVCache
+from bench.model.tree import grow
 
 torch.set_num_threads(1)
 T, VOCABULARY = 24, 50
@@ -172,3 +174,104 @@ def test_a_row_cannot_outgrow_the_context():
     model.extend(_tokens(1)[0], [T], cache)
     with pytest.raises(ValueError, match="25 tokens .* context of 24"):
         model.extend(torch.tensor([1]), [1], cache)
+
+
+TEXTS = [(1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 9, 9), (7,), (1, 2, 3), (8, 8, 8, 8, 8, 8), tuple(range(T))]
+
+
+@EVERY
+@torch.no_grad()
+def test_trees_equal_their_texts(name):
+    model, trees = _model(name), list(grow(TEXTS))
+    size = sum(len(tree.tokens) for tree in trees)
+    assert size == 5 + 2 + 1 + 6 + T and len(trees) == 4
+    logits, start = model.tree_logits(trees, torch.arange(size)), 0
+    for tree in trees:
+        for text, path in tree.paths.items():
+            alone = model.causal_logits(torch.tensor([text]), torch.tensor([len(text)]))[0]
+            torch.testing.assert_close(logits[start + torch.tensor(path)], alone, atol=1e-4, rtol=0)
+        start += len(tree.tokens)
+
+
+def test_trees_of_long_texts_do_not_grow_past_twice_their_length(monkeypatch):
+    monkeypatch.setattr("bench.model.tree._TOKENS", 4)
+    texts = [(1, 2, 3, 4, 5, last, last) for last in range(6)]
+    trees = list(grow(texts))
+    assert [len(tree.tokens) for tree in trees] == [13, 9] or max(len(tree.tokens) for tree in trees) <= 14
+    assert sorted(text for tree in trees for text in tree.paths) == texts
+
+
+@EVERY
+@torch.no_grad()
+def test_logits_that_nobody_asks_for_change_no_other(name):
+    model, tokens = _model(name), _tokens()
+    cache = KVCache(4)
+    assert model.extend(tokens[:, :9].flatten(), [9] * 4, cache, torch.tensor([], dtype=torch.int64)).shape[0] == 0
+    got = model.extend(tokens[:, 9:].flatten(), [T - 9] * 4, cache, torch.arange(4 * (T - 9)))
+    _assert_equal(got.split(T - 9), [row[9:] for row in _whole(model, tokens, [T] * 4)])
+
+
+@torch.no_grad()
+def test_masks_of_a_few_rows_at_a_time_change_nothing(monkeypatch):
+    model, tokens = _model("mod"), _tokens()
+    monkeypatch.setattr(cache_module, "_MASK_ELEMENTS", 1)
+    got, _ = _in_pieces(model, tokens, LENGTHS, PIECES["unequal pieces"])
+    _assert_equal(got, _whole(model, tokens, LENGTHS))
+    attended = []
+    attention = cache_module.attention
+    monkeypatch.setattr(
+        cache_module, "attention", lambda q, *rest, **o: attended.append(len(q)) or attention(q, *rest, **o)
+    )
+    monkeypatch.setattr(cache_module, "_MASK_ELEMENTS", 2 * 2 * T)
+    cache = KVCache(4)
+    model.extend(tokens[:, : T - 2].flatten(), [T - 2] * 4, cache)
+    attended.clear()
+    model.extend(tokens[:, T - 2 :].flatten(), [2] * 4, cache)
+    assert attended[:2] == [2, 2]  # two rows of two tokens, each with T keys
+
+
+@torch.no_grad()
+def test_nothing_to_read_changes_nothing():
+    model, cache = _model("mod"), KVCache(3)
+    for counts in ([0, 0, 0], [2, 0, 1], [0, 0, 0]):
+        before = list(cache.read)
+        logits = model.extend(_tokens(1)[0, : sum(counts)], counts, cache)
+        assert logits.shape == (sum(count > 0 for count in counts), VOCABULARY)
+        assert cache.read == [a + b for a, b in zip(before, counts, strict=True)]
+
+
+@torch.no_grad()
+def test_a_call_that_fails_leaves_the_cache_as_it_was(monkeypatch):
+    model, tokens = _model("mod"), _tokens()
+    wanted = _whole(model, tokens, [T] * 4)
+    cache = KVCache(4)
+
+    def fail(*arguments):
+        raise MemoryError
+
+    for start, length in ((0, 9), (9, T - 9)):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(model.layers[2], "forward", fail)  # two layers have their keys by then
+            model.extend(tokens[:, start : start + length].flatten(), [length] * 4, cache)
+        assert cache.read == [start] * 4
+        got = model.extend(tokens[:, start : start + length].flatten(), [length] * 4, cache, torch.arange(4 * length))
+        _assert_equal(got.split(length), [row[start : start + length] for row in wanted])
+
+
+@torch.no_grad()
+def test_a_gathered_step_computes_the_chosen_rows_alone(monkeypatch):
+    model, tokens = _model("mod"), _tokens()
+    _, routings = model(tokens, causal=True)
+    for routing in routings:
+        layer, seen = model.layers[routing.layer], []
+        branch = layer.branch.forward
+        monkeypatch.setattr(
+            layer.branch,
+            "forward",
+            lambda x, stream, seen=seen, branch=branch: seen.append(x.shape[1]) or branch(x, stream),
+        )
+        routing.metrics["seen"] = seen
+    _in_pieces(model, tokens, [T] * 4, PIECES["steps alone"])
+    for routing in routings:
+        chosen = routing.selected.sum(dim=0).tolist()
+        assert 0 in chosen and routing.metrics["seen"] == [count for count in chosen if count]

@@ -31,6 +31,13 @@ def test_draws_follow_the_distribution():
     assert choose(logits, 0.0, 1.0) == 0
 
 
+def test_the_smallest_temperatures_and_nuclei_are_the_likeliest_token():
+    logits = torch.tensor([0.1, 0.5, 0.4]).log()
+    for temperature in (1e-8, 1e-45, 5e-324):
+        assert choose(logits, temperature, 1.0) == 1
+    assert choose(logits, 1.0, 0.0) == 1
+
+
 def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p():
     logits = torch.tensor([0.1, 0.5, 0.3, 0.1]).log()
     assert _counts(logits, temperature=1.0, top_p=0.4).tolist() == [0, 1, 0, 0]
@@ -66,3 +73,19 @@ def test_texts_go_on_after_others_have_ended_and_past_the_context():
         texts.go_on([token] * len(texts.texts))
         alone.go_on([token])
         assert max(texts.cache.read) <= SHAPE.context
+
+
+@torch.no_grad()
+def test_rolling_on_keeps_the_second_half_and_drops_nothing():
+    """One token after the other, however long: each step sees all tokens since the last time half was forgotten."""
+    model, told = _model(), [3]
+    texts = Continuations(model, [told])
+    start = 0
+    for token in torch.randint(40, (3 * SHAPE.context,), generator=torch.Generator().manual_seed(1)).tolist():
+        told = [*told, token]
+        texts.go_on([token])
+        if len(told) - start > SHAPE.context:
+            start = len(told) - SHAPE.context // 2
+        alone = model.causal_logits(torch.tensor([told[start:]]), torch.tensor([len(told) - start]))[0, -1]
+        torch.testing.assert_close(texts.logits[0], alone, atol=1e-4, rtol=0)
+        assert texts.texts[0] == told[start:]
