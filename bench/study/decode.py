@@ -231,7 +231,7 @@ def _llama_bar(config: RunConfig, corpus: Corpus, machine: Machine, dense: Trans
 
 
 def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
-    """The multiple choices of the offline tasks, on the default model: batched with shared prefixes, and one by one."""
+    """The multiple choices of the offline tasks, on the default model: batched as trees, and one by one."""
     shape = configure(["+method=dense"])
     model = build_model(shape.model, shape.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device).eval()
     pairs = _choices(corpus)
