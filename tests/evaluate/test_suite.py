@@ -38,17 +38,6 @@ def _training_texts():
     return [text for (book, _), text in kjv.chapters().items() if book not in kjv.HELD_OUT]
 
 
-class _Said:
-    """What each row has read so far, kept in the cache as a layer would keep keys."""
-
-    def __init__(self, rows):
-        self.rows = rows
-        self.lengths = torch.zeros(len(rows))
-
-    def select(self, rows):
-        return _Said([self.rows[row] for row in rows.tolist()])
-
-
 class _Uniform:
     """Knows nothing."""
 
@@ -57,16 +46,19 @@ class _Uniform:
     def eval(self):
         return self
 
-    def extend(self, tokens, counts, cache, wanted=None):
-        said = cache.layers.setdefault("said", _Said([b""] * cache.rows))
-        logits = torch.zeros(len(tokens), 256)
-        place = 0
-        for row, count in enumerate(counts):
-            for token in tokens[place : place + count].tolist():
-                said.rows[row] += bytes([token])
-                self.after(said.rows[row], logits[place])
-                place += 1
-        return logits if wanted is None else logits[wanted]
+    def tree_logits(self, trees, wanted):
+        """A row for each token of the trees, by the text that leads to it; those that are `wanted`."""
+        said = [b""] * sum(len(tree.tokens) for tree in trees)
+        start = 0
+        for tree in trees:
+            for text, path in tree.paths.items():
+                for length, place in enumerate(path, 1):
+                    said[start + place] = bytes(text[:length])
+            start += len(tree.tokens)
+        logits = torch.zeros(len(said), 256)
+        for row, text in enumerate(said):
+            self.after(text, logits[row])
+        return logits[wanted]
 
     def after(self, said, logits):
         pass
