@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +15,7 @@ _WORD = re.compile(r"[A-Za-z]{3,10}")
 _CONTEXT_CHARACTERS = 128  # of a passage before the word to be guessed
 _NEIGHBOURS = 12  # words next to the answer in frequency, on either side, that others are drawn from
 _COPY_LENGTHS = (5, 6, 7, 8, 10, 12)
+_SPELLING_CONTEXT_CHARACTERS = 64
 
 
 def heldout(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
@@ -75,6 +76,37 @@ def copy(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
     return documents
 
 
+def spelling(texts: Sequence[str], count: int, rng: random.Random) -> list[Doc]:
+    """Memory for words: a passage and its next word, among three that do not occur in the text.
+
+    Those begin as the word does, and end as other words of the text do, drawn at random, after the same letter. So
+    they are as long, and every two letters in them stand together in some word: only knowing whole words tells.
+    """
+    known = {word.lower() for text in texts for word in re.findall(r"[A-Za-z]+", text)}
+    ends: dict[tuple[str, int], list[str]] = defaultdict(list)  # after which letter, how long
+    for word in sorted(known):
+        for length in range(1, len(word)):
+            ends[word[-length - 1], length].append(word[-length:])
+    passages: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        for match in re.finditer(r"(?<= )[a-z]{6,10}\b", text):
+            if match.start() >= _SPELLING_CONTEXT_CHARACTERS:
+                passages[match[0]].append(text[match.start() - _SPELLING_CONTEXT_CHARACTERS : match.start()])
+    documents: list[Doc] = []
+    for word in rng.sample(sorted(passages), len(passages)):
+        kept = len(word) // 2
+        others = ends[word[kept - 1], len(word) - kept]  # as often as words end so
+        made = list(dict.fromkeys(word[:kept] + end for end in rng.sample(others, len(others))))
+        made = [other for other in made if other not in known]
+        if len(made) >= 3:
+            passage = rng.choice(passages[word])
+            start = passage.find(" ") + 1  # begin with a whole word
+            documents.append(_choice(passage[start:].rstrip(), word, made[:3], rng))
+        if len(documents) == count:
+            break
+    return documents
+
+
 # subject -> the verb forms that agree with it; each list is one person and number.
 _SUBJECTS = {
     "thou": ("thou",),
@@ -126,7 +158,8 @@ def _choice(prompt: str, answer: str, wrong: Sequence[str], rng: random.Random) 
 
 PROBES: dict[str, tuple[Callable[[Sequence[str], int, random.Random], list[Doc]], int]] = {
     "bench_heldout": (heldout, 200),
-    "bench_last_word": (last_word, 160),
+    "bench_last_word": (last_word, 800),
+    "bench_spelling": (spelling, 400),
     "bench_copy": (copy, 160),
     "bench_agreement": (agreement, 200),
 }

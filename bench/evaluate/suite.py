@@ -22,7 +22,7 @@ from bench.config import EvaluateConfig
 from bench.data import Document, Tokenizer
 from bench.errors import UserError
 from bench.evaluate.probes import PROBES
-from bench.measure.quality import ratio_stderr
+from bench.measure.quality import choose, ratio_stderr
 from bench.model import Transformer
 
 _TASKS = Path(__file__).parent / "tasks"
@@ -39,7 +39,8 @@ def evaluate(
 ) -> Scores:
     """Task -> metric -> value, with `<metric>_stderr` where there is one and `chance` where it is known.
 
-    Tasks of ours are made from `documents` and `seed`. Raises UserError for a task that is unknown or
+    Tasks of ours are made from the held-out `documents` and `seed`; bits per byte are taken over those that the
+    quality figures are. Raises UserError for a task that is unknown or
     needs a network that is not there. The global random state is left as it was.
     """
     scores: Scores = {}
@@ -48,7 +49,10 @@ def evaluate(
     with _random_state_kept(), _quiet(), tempfile.TemporaryDirectory() as folder:
         if ours:
             os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-            tasks = [_task(name, documents, seed, Path(folder)) for name in ours]
+            measured = choose(documents, config.validation_tokens)
+            tasks = [
+                _task(name, measured if name == "bench_heldout" else documents, seed, Path(folder)) for name in ours
+            ]
             scores |= _run(model, tokenizer, tasks, config, offline=True)
         if theirs:
             check_tasks(theirs)

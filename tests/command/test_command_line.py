@@ -225,7 +225,13 @@ def test_a_run_leaves_every_promised_figure(finished):
     for point, twin in zip(mod.speed.decode, dense.speed.decode, strict=True):
         assert point.kv_cache_held_bytes < twin.kv_cache_held_bytes == twin.batch_size * 64 * 2 * 2 * 32 * 4
         assert point.speedup_realised.samples == 3 and 1 < point.speedup_ideal < 2 and twin.speedup_ideal is None
-    assert set(mod.lm_eval) == {"bench_heldout", "bench_last_word", "bench_copy", "bench_agreement"}
+    assert set(mod.lm_eval) == {
+        "bench_heldout",
+        "bench_last_word",
+        "bench_spelling",
+        "bench_agreement",
+        "bench_copy",
+    }
     assert mod.lm_eval["bench_heldout"]["bits_per_byte"] == pytest.approx(mod.quality.val_bpb, rel=0.05)
     assert mod.run.comparison_hash == dense.run.comparison_hash
     assert "report: " in done.stdout and "one seed" in done.stdout

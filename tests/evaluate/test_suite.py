@@ -15,10 +15,10 @@ from bench.data import Document, kjv
 from bench.data.tokenizer import ByteTokenizer
 from bench.errors import UserError
 from bench.evaluate import evaluate, load_tasks, suite
-from bench.evaluate.probes import PROBES, agreement, copy, last_word
+from bench.evaluate.probes import PROBES, agreement, copy, last_word, spelling
 
 TEXT = ByteTokenizer()
-CHOICES = ["bench_last_word", "bench_copy", "bench_agreement"]
+CHOICES = ["bench_last_word", "bench_spelling", "bench_copy", "bench_agreement"]
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +178,51 @@ def test_last_words_cannot_be_answered_by_length(documents):
         assert len({len(choice) for choice in item["choices"]}) == 1
 
 
-@pytest.mark.parametrize("name", ["bench_last_word", "bench_copy"])
-def test_tasks_whose_items_have_changed_have_a_new_version(name):
+@pytest.fixture(scope="module")
+def spelled(validation):
+    return spelling([d.text for d in validation], 400, random.Random(1))
+
+
+def test_spelling_asks_for_words_of_the_text_among_words_that_are_not(validation, spelled):
+    text = " ".join(" ".join(d.text.split()) for d in validation)
+    words = set(re.findall("[a-z]+", text.lower()))
+    assert len(spelled) == 400
+    for item in spelled:
+        answer = item["choices"][item["answer"]]
+        assert " ".join(f"{item['prompt']} {answer}".split()) in text
+        assert [choice for choice in item["choices"] if choice in words] == [answer]
+        assert {(len(choice), choice[: len(answer) // 2]) for choice in item["choices"]} == {
+            (len(answer), answer[: len(answer) // 2])
+        }
+
+
+@pytest.mark.parametrize("told_by", ["letters", "pairs of letters", "the last three letters"])
+def test_spelling_cannot_be_answered_by_letters_and_endings(spelled, told_by):
+    """Of the text that a run is trained on: the likeliest choice by such counts is hardly better than a guess."""
+    text = " ".join(_training_texts()).lower()
+    letters, pairs = Counter(text), Counter(zip(text, text[1:], strict=False))
+    endings = Counter(word[-3:] for word in re.findall("[a-z]+", text))
+    score = {
+        "letters": lambda word: sum(np.log(letters[letter]) for letter in word),
+        "pairs of letters": lambda word: sum(
+            np.log((pairs[a, b] + 0.1) / letters[a]) for a, b in zip(f" {word}", word, strict=False)
+        ),
+        "the last three letters": lambda word: endings[word[-3:]],
+    }[told_by]
+    right = np.mean([max(item["choices"], key=score) == item["choices"][item["answer"]] for item in spelled])
+    assert abs(right - 0.25) < 0.1
+
+
+@pytest.mark.parametrize(("name", "version"), [("bench_last_word", 3.0), ("bench_copy", 2.0)])
+def test_tasks_whose_items_have_changed_have_a_new_version(name, version):
     task = yaml.safe_load((Path(suite.__file__).parent / "tasks" / f"{name}.yaml").read_text())
-    assert task["metadata"]["version"] == 2.0
+    assert task["metadata"]["version"] == version
+
+
+def test_a_default_suite_has_items_enough_to_tell_a_tenth_from_chance(validation):
+    """Two standard errors of an accuracy are then at most 0.1, whichever the task."""
+    for name in CHOICES:
+        assert len(_made(name, validation)) == PROBES[name][1] >= 100
 
 
 def test_agreement_pairs_differ_in_the_verb_alone():
