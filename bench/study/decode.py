@@ -9,7 +9,6 @@ one request at a time; and the predictor of the default comparison, where its re
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +16,13 @@ import torch
 from lm_eval.api.instance import Instance
 from torch import Tensor, nn
 
-from bench.bars import Bar, Bars, save_bars
+from bench.bars import Bar
 from bench.compose import configure
 from bench.config import RunConfig
 from bench.data import Corpus, prepare
 from bench.evaluate.lm import BenchLM
 from bench.evaluate.probes import PROBES
-from bench.machine import Machine, environment, git_commit, make_machine
+from bench.machine import Machine, make_machine
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.speed import interleave, memory_rate, ratios
 from bench.methods import build_model
@@ -32,6 +31,7 @@ from bench.methods.depth import DepthRouted
 from bench.model import Transformer
 from bench.model.sampling import Continuations
 from bench.record import DecodePoint, Timing, load_record
+from bench.study.finish import finish
 from bench.study.peer import llama
 
 _CONTEXT = 256  # of the bars
@@ -64,7 +64,13 @@ def run(config: RunConfig, command: str) -> int:
     bars.append(_llama_bar(config, corpus, machine, models["dense"]))
     bars.append(_requests_bar(config, corpus, machine))
     bars += _predictor_bars(Path(config.results_dir) / "default")
-    return _finish(config, command, machine, bars, points)
+    shape = {
+        "n_layers": config.model.n_layers,
+        "d_model": config.model.d_model,
+        "n_heads": config.model.n_heads,
+        "context": config.model.context,
+    }
+    return finish("decode", config, command, machine.device, shape, bars, points)
 
 
 def _method(name: str):
@@ -270,30 +276,3 @@ def _choices(corpus: Corpus) -> list[tuple[str, str]]:
         for document in make([each.text for each in corpus.validation[:12]], count, random.Random(name)):
             pairs += [(document["prompt"], f" {choice}") for choice in document["choices"]]
     return pairs
-
-
-def _finish(
-    config: RunConfig, command: str, machine: Machine, bars: list[Bar], points: dict[str, list[DecodePoint]]
-) -> int:
-    from bench.report.bars import write_bars
-
-    shape = config.model
-    record = Bars(
-        study="decode",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        git_commit=git_commit(),
-        command=command,
-        environment=environment(machine.device),
-        shape={
-            "n_layers": shape.n_layers,
-            "d_model": shape.d_model,
-            "n_heads": shape.n_heads,
-            "context": shape.context,
-        },
-        rounds=config.study.rounds if config.study else 0,
-        bars=bars,
-        decode=points,
-    )
-    save_bars(record, Path(config.results_dir) / "decode")
-    print(f"{record.told()}\nreport: {write_bars(record, Path(config.reports_dir))}")
-    return 0 if record.met else 1

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from bench.bars import Bar, Bars, save_bars
+from bench.bars import Bar
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.gate import history
 from bench.gate.dashboard import build
 from bench.gate.read import Side, read_side
-from bench.machine import environment, git_commit
 from bench.measure.speed import interleave
 from bench.record import Timing
+from bench.study.finish import finish
 
 _BASELINE = Path(__file__).resolve().parents[2] / "results" / "ci"
 _ROWS, _MACHINES = 5_000, 3
@@ -46,7 +46,8 @@ def run(config: RunConfig, command: str) -> int:
             _bar(f"dashboard of {_ROWS:,} rows, whole command", lambda: _dashboard(folder), rounds, _BUILD),
             *_browser_bars(build(rows, folder / "site"), rounds),
         ]
-    return _finish(config, command, bars, {"rows": _ROWS, "figures": len(side.figures), "machines": _MACHINES})
+    shape = {"rows": _ROWS, "figures": len(side.figures), "machines": _MACHINES}
+    return finish("gate_time", config, command, _CPU, shape, bars)
 
 
 def _bar(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Bar:
@@ -124,21 +125,3 @@ def _browser_bars(front: Path, rounds: int) -> list[Bar]:
         bars.append(_bar(f"charts of {_ROWS:,} rows, another method chosen", choose, rounds, _FILTER))
         chromium.close()
     return bars
-
-
-def _finish(config: RunConfig, command: str, bars: list[Bar], shape: dict[str, int]) -> int:
-    from bench.report.bars import write_bars
-
-    record = Bars(
-        study="gate_time",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        git_commit=git_commit(),
-        command=command,
-        environment=environment(_CPU),
-        shape=shape,
-        rounds=config.study.rounds if config.study else 0,
-        bars=bars,
-    )
-    save_bars(record, Path(config.results_dir) / "gate_time")
-    print(f"{record.told()}\nreport: {write_bars(record, Path(config.reports_dir))}")
-    return 0 if record.met else 1

@@ -6,7 +6,6 @@ over that of Hugging Face's Llama of the same shape, and what the loop costs bes
 
 from __future__ import annotations
 
-import datetime
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,16 +15,17 @@ from typing import Any
 
 import torch
 
-from bench.bars import Bar, Bars, save_bars
+from bench.bars import Bar
 from bench.compose import configure
 from bench.config import MethodConfig, RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.flops.match import Plan, plan
-from bench.machine import Machine, environment, git_commit, make_machine
+from bench.machine import Machine, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.model.transformer import next_token_loss
 from bench.record import Timing
+from bench.study.finish import finish
 from bench.study.peer import llama
 from bench.train.checkpoint import Owner
 from bench.train.loop import Budget, train
@@ -57,7 +57,14 @@ def run(config: RunConfig, command: str) -> int:
     bars = [_method_bar(name, seconds, flop_ratio[name]) for name in _METHODS]
     bars.append(_llama_bar(seconds))
     bars.append(_overhead_bar(config, dense, corpus, machine))
-    return _finish(config, command, machine, bars)
+    shape = {
+        "n_layers": config.model.n_layers,
+        "d_model": config.model.d_model,
+        "n_heads": config.model.n_heads,
+        "context": config.model.context,
+        "batch_size": config.train.batch_size,
+    }
+    return finish("step_time", config, command, machine.device, shape, bars)
 
 
 def _method(name: str) -> MethodConfig:
@@ -139,23 +146,3 @@ def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machi
             whole = time.perf_counter() - started
         shares.append((whole - trainee.working) / trainee.working)
     return Bar(figure="loop beside forward, backward and update", value=Timing.of(shares), at_most=_OVERHEAD_AT_MOST)
-
-
-def _finish(config: RunConfig, command: str, machine: Machine, bars: list[Bar]) -> int:
-    from bench.report.bars import write_bars
-
-    shape = config.model
-    record = Bars(
-        study="step_time",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        git_commit=git_commit(),
-        command=command,
-        environment=environment(machine.device),
-        shape={"n_layers": shape.n_layers, "d_model": shape.d_model, "n_heads": shape.n_heads,
-               "context": shape.context, "batch_size": config.train.batch_size},
-        rounds=config.study.rounds if config.study else 0,
-        bars=bars,
-    )  # fmt: skip
-    save_bars(record, Path(config.results_dir) / "step_time")
-    print(f"{record.told()}\nreport: {write_bars(record, Path(config.reports_dir))}")
-    return 0 if record.met else 1
