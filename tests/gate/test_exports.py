@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from gate_studies import change, change_ci, change_speed, write_study
 from junitparser import Error, Failure, JUnitXml
@@ -65,6 +67,40 @@ def test_junit_is_read_by_a_junit_parser(verdict):
         assert counted == (suite.tests, suite.failures, suite.errors, suite.skipped)
 
 
+# Jenkins' junit-10.xsd, of its xunit plugin: an element's children, its attributes, and those that it must have.
+JUNIT_10 = {
+    "testsuites": ({"testsuite"}, {"name", "time", "tests", "failures", "errors"}, set()),
+    "testsuite": (
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+        {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp", "hostname", "id", "package",
+         "file", "log", "url"},
+        {"name", "tests", "failures", "errors"},
+    ),
+    "testcase": (
+        {"skipped", "error", "failure", "rerunFailure", "rerunError", "flakyFailure", "flakyError", "system-out",
+         "system-err"},
+        {"name", "time", "classname", "group"},
+        {"name"},
+    ),
+    "failure": (set(), {"type", "message"}, set()),
+    "error": (set(), {"type", "message"}, set()),
+    "skipped": (set(), {"type", "message"}, set()),
+}  # fmt: skip
+
+
+def test_junit_keeps_to_the_schema_of_jenkins(studies, verdict):
+    change(studies[1], "mod-seed0", causality__passed=False)
+    broken = compare(*(read_side(folder) for folder in studies))
+    seen = set()
+    for each in (verdict, broken):
+        for element in ElementTree.fromstring(junit(each)).iter():
+            children, attributes, needed = JUNIT_10[element.tag]
+            assert {child.tag for child in element} <= children
+            assert needed <= set(element.keys()) <= attributes
+            seen.add(element.tag)
+    assert seen == set(JUNIT_10)
+
+
 def test_what_was_not_compared_is_skipped_in_junit_with_the_reason(tmp_path):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, place="another CPU")
@@ -80,6 +116,31 @@ def test_broken_records_are_junit_errors(studies):
     suites = JUnitXml.fromstring(junit(broken).encode())
     errors = [case for suite in suites for case in suite if any(isinstance(each, Error) for each in case.result)]
     assert len(errors) == len(broken.broken) == 1
+
+
+# Bencher's own schema of its metric format, https://bencher.dev/bmf.json, and the lengths that its reference allows.
+BMF_METRIC = {
+    "type": "object",
+    "properties": {name: {"type": "number"} for name in ("value", "lower_value", "upper_value")},
+    "required": ["value"],
+}
+BMF = {"type": "object", "patternProperties": {".+": {"type": "object", "patternProperties": {".+": BMF_METRIC}}}}
+BMF_BENCHMARK_NAME, BMF_MEASURE_NAME = 1024, 64
+
+
+def test_bencher_s_own_schema_holds(verdict):
+    content = json.loads(bencher(verdict))
+    jsonschema.validate(content, BMF, cls=jsonschema.Draft7Validator)
+    for benchmark, measures in content.items():
+        assert 0 < len(benchmark) <= BMF_BENCHMARK_NAME
+        assert measures and all(0 < len(measure) <= BMF_MEASURE_NAME for measure in measures)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"mod": {"loss": {"lower_value": 1.0}}}, BMF, cls=jsonschema.Draft7Validator)
+
+
+def test_every_figure_of_the_committed_baseline_has_a_name_that_bencher_takes():
+    side = read_side(Path(__file__).parents[2] / "results" / "ci")
+    assert all(len(name) <= BMF_MEASURE_NAME for _, name in side.figures)
 
 
 def test_bencher_has_a_benchmark_a_method_and_bounds_around_values(verdict):
