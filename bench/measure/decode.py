@@ -46,14 +46,17 @@ class _Decoder:
     def __init__(self, model: Transformer, form: str, rows: int):
         self.model = model.eval()
         self.form = form
-        self.cache = KVCache(rows)
+        self.cache = self.empty(rows)
         self.seconds: list[float] = []
+
+    def empty(self, rows: int) -> KVCache:
+        return KVCache(rows, masked=self.form == "masked")
 
     def read(self, tokens: Tensor) -> float:
         """Read the next tokens (B, T) of every row; how many seconds it took."""
         synchronise(tokens.device)
         started = time.perf_counter()
-        self.model.extend(tokens.flatten(), [tokens.shape[1]] * len(tokens), self.cache, masked=self.form == "masked")
+        self.model.extend(tokens.flatten(), [tokens.shape[1]] * len(tokens), self.cache)
         synchronise(tokens.device)
         return time.perf_counter() - started
 
@@ -112,7 +115,7 @@ def _first_token(decoders: Sequence[_Decoder], prompts: Tensor) -> list[float]:
     for reading in range(next((times for most, times in _READINGS if prompts.numel() <= most), 1)):
         turns = list(zip(decoders, seconds, strict=True))
         for decoder, own in reversed(turns) if reading % 2 else turns:
-            decoder.cache = KVCache(len(prompts))
+            decoder.cache = decoder.empty(len(prompts))
             own.append(decoder.read(prompts))
     return [median(own) for own in seconds]
 

@@ -15,6 +15,7 @@ from bench.config import DepthConfig
 from bench.methods.causal import CausalRouter, ExpertThreshold, Threshold, causal_routers
 from bench.methods.permute import take
 from bench.methods.routers import ROUTERS
+from bench.model.attention import Attention
 from bench.model.block import Branch, Layer, StepCost, Visit, add_parts
 from bench.model.cache import Arrivals
 from bench.model.stream import Routing, Stream
@@ -31,13 +32,16 @@ class DepthRouted(Layer):
     In training the k tokens with the highest scores are chosen, exactly k and in every row; in causal
     evaluation each token decides for itself, by the causal router that `judge` names. The branch sees
     the chosen tokens alone, in their order and with their original positions. So it does in decoding
-    steps; computing all rows and using the chosen ones (`masked`) was slower on 2 CPU cores at every batch
+    steps; computing all rows and using the chosen ones (a `masked` cache) was slower on 2 CPU cores at every batch
     size from 2 to 64 and context from 128 to 4096 that `+study=decode` timed.
     """
 
     def __init__(self, branch: Branch, config: DepthConfig, d_model: int, context: int, layer: int):
         super().__init__()
         self.branch = branch
+        for module in branch.modules():
+            if isinstance(module, Attention):
+                module.some_skip = True
         self.config = config
         self.layer = layer
         self.router = ROUTERS[config.router](d_model, context, layer)

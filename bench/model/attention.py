@@ -34,6 +34,7 @@ class Attention(Branch):
         self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.qkv = nn.Linear(config.d_model, (self.n_heads + 2 * self.n_kv_heads) * self.head_dim, bias=False)
         self.out = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias=False)
+        self.some_skip = False  # a router around it lets only some tokens through
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """x (B, T, D) -> what attention adds to it (B, T, D)."""

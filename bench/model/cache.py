@@ -10,90 +10,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-_GROWTH = 8  # storage grows by an eighth, in steps of _STEP tokens: little is allocated that is not used
-_STEP = 8
+from bench.model.layer_cache import LayerCache, PackedCache, PaddedCache
+
+if TYPE_CHECKING:
+    from bench.model.attention import Attention
+
 _MASK_ELEMENTS = 1 << 24  # rows of ragged new tokens are attended together up to this size of mask
 
 
-class LayerCache:
-    """Keys and values (B, K, L, D / H) of one attention layer; row b holds `lengths[b]` of them.
+class KVCache:
+    """What a model remembers of `rows` texts that it reads in pieces.
 
-    What stands past a row's length is finite but meaningless, and always masked.
+    masked: in a decoding step every row is computed in every block and the routed ones count, in place of
+    computing those alone. Then shapes are static, and all layers keep their tokens padded.
     """
 
-    def __init__(self, rows: int, heads: int, head_dim: int, like: Tensor):
-        self.keys = like.new_zeros(rows, heads, 0, head_dim)
-        self.values = like.new_zeros(rows, heads, 0, head_dim)
-        self.longest = 0
-        self.even = True  # every row holds `longest`: no mask is needed, and `lengths` is not kept up to date
-        self._lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
-
-    @property
-    def lengths(self) -> Tensor:
-        """(B,) int64: keys of each row."""
-        return torch.full_like(self._lengths, self.longest) if self.even else self._lengths
-
-    @property
-    def held(self) -> tuple[Tensor, int, bool]:
-        """How much there is: what is appended later stands behind it."""
-        return self._lengths, self.longest, self.even
-
-    @held.setter
-    def held(self, held: tuple[Tensor, int, bool]) -> None:
-        self._lengths, self.longest, self.even = held
-
-    def hold(self, lengths: Tensor) -> None:
-        """Rows now have `lengths` (B,)."""
-        self._lengths = lengths
-        self.longest = int(lengths.max()) if len(lengths) else 0
-        self.even = bool((lengths == self.longest).all())
-
-    def reserve(self, tokens: int) -> None:
-        """Room for `tokens` a row."""
-        held = self.keys.shape[2]
-        if tokens > held:
-            grown = -(-max(tokens, held + held // _GROWTH) // _STEP) * _STEP
-            self.keys, self.values = (_lengthened(held, grown) for held in (self.keys, self.values))
-
-    def select(self, rows: Tensor) -> LayerCache:
-        """A copy that holds `rows`, in that order; a row may come more than once."""
-        copy = LayerCache(len(rows), self.keys.shape[1], self.keys.shape[3], self.keys)
-        copy.hold(self.lengths[rows])
-        copy.keys = self.keys[:, :, : copy.longest].index_select(0, rows)
-        copy.values = self.values[:, :, : copy.longest].index_select(0, rows)
-        return copy
-
-
-def _lengthened(stored: Tensor, length: int) -> Tensor:
-    rows, heads, held, head_dim = stored.shape
-    longer = stored.new_empty(rows, heads, length, head_dim)
-    longer[:, :, :held] = stored
-    longer[:, :, held:] = 0
-    return longer
-
-
-class KVCache:
-    """What a model remembers of `rows` texts that it reads in pieces."""
-
-    def __init__(self, rows: int):
+    def __init__(self, rows: int, masked: bool = False):
         self.rows = rows
+        self.masked = masked
         self.read = [0] * rows  # tokens read so far, by row: the position of the next one
-        self.layers: dict[nn.Module, LayerCache] = {}
+        self.layers: dict[Attention, LayerCache] = {}
 
-    def layer(self, owner: nn.Module, like: Tensor) -> LayerCache:
+    def layer(self, owner: Attention, like: Tensor) -> LayerCache:
         """The part that belongs to the attention layer `owner`, whose keys look `like` (N, K, D / H)."""
         if owner not in self.layers:
-            self.layers[owner] = LayerCache(self.rows, like.shape[1], like.shape[2], like)
+            scattered = owner.some_skip and self.rows > 1 and not self.masked
+            kind = PackedCache if scattered else PaddedCache
+            self.layers[owner] = kind(self.rows, like)
         return self.layers[owner]
 
     def select(self, rows: Sequence[int]) -> KVCache:
         """A cache of `rows`, in that order: drops the finished, or copies one that several continue."""
-        copy = KVCache(len(rows))
+        copy = KVCache(len(rows), self.masked)
         copy.read = [self.read[row] for row in rows]
         for owner, layer in self.layers.items():
             copy.layers[owner] = layer.select(torch.tensor(rows, dtype=torch.int64, device=layer.lengths.device))
@@ -114,15 +68,12 @@ class KVCache:
     @property
     def allocated_bytes(self) -> int:
         """Bytes of keys and values, room for growth included."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers.values())
+        return sum(layer.allocated_bytes for layer in self.layers.values())
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the keys and values that are there."""
-        return sum(
-            int(layer.lengths.sum()) * 2 * layer.keys.element_size() * layer.keys.shape[1] * layer.keys.shape[3]
-            for layer in self.layers.values()
-        )
+        return sum(layer.held_bytes for layer in self.layers.values())
 
 
 @dataclass(frozen=True)
@@ -133,8 +84,12 @@ class Arrivals:
     rows: Tensor  # (N,) int64
     step: bool  # no row has more than one of them: a decoding step
     whole: bool  # a step in which every row has one
-    masked: bool = False  # all rows are computed, and `staying` says whose key and value remain
-    staying: Tensor | None = None  # (N,) bool
+    staying: Tensor | None = None  # (N,) bool: whose key and value remain, where all rows are computed; None: all
+
+    @property
+    def masked(self) -> bool:
+        """Whether all rows are to be computed, those that a router leaves out too."""
+        return self.step and self.cache.masked
 
     def take(self, index: Tensor) -> Arrivals:
         return replace(self, rows=self.rows[index], whole=False)
@@ -142,7 +97,7 @@ class Arrivals:
     def stay(self, staying: Tensor) -> Arrivals:
         return replace(self, staying=staying)
 
-    def attend(self, owner: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, owner: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Append key and value (N, K, D / H) and attend with query (N, H, D / H) -> (N, H, D / H)."""
         layer = self.cache.layer(owner, key)
         if self.step:
@@ -150,34 +105,26 @@ class Arrivals:
         return self._attend_prompt(layer, query, key, value)
 
     def _attend_step(self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        rows = None if self.whole else self.rows
         if layer.even and self.whole and self.staying is None:
-            slot = layer.longest
-            layer.reserve(slot + 1)
-            layer.keys[:, :, slot], layer.values[:, :, slot] = key, value
-            layer.longest = length = slot + 1
-            mask = None
+            layer.append(key, value)
+            length, mask = layer.longest, None
         else:
             lengths = layer.lengths
             slots = lengths[self.rows]
             length = int(slots.max()) + 1
-            layer.reserve(length)
-            layer.keys[self.rows, :, slots], layer.values[self.rows, :, slots] = key, value
+            layer.write(self.rows, slots, key, value)
             stay = torch.ones_like(slots) if self.staying is None else self.staying.long()
             layer.hold(lengths.index_add(0, self.rows, stay))
             mask = (torch.arange(length, device=slots.device) <= slots.unsqueeze(1)).view(-1, 1, 1, length)
-        keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
-        if not self.whole:
-            keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
-        return attention(query.unsqueeze(2), keys, values, mask).squeeze(2)
+        return attention(query.unsqueeze(2), *layer.read(length, rows), mask).squeeze(2)
 
     def _attend_prompt(self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         counts = self.rows.bincount(minlength=self.cache.rows)
         before = layer.lengths
         offset = torch.arange(len(self.rows), device=counts.device) - (counts.cumsum(0) - counts)[self.rows]
-        slots = before[self.rows] + offset
+        layer.write(self.rows, before[self.rows] + offset, key, value)
         layer.hold(before + counts)
-        layer.reserve(layer.longest)
-        layer.keys[self.rows, :, slots], layer.values[self.rows, :, slots] = key, value
         padded = query.new_zeros(self.cache.rows, int(counts.max()), *query.shape[1:])
         padded[self.rows, offset] = query
         mixed = _attend_ragged(padded, layer, before)
@@ -187,7 +134,7 @@ class Arrivals:
 def _attend_ragged(query: Tensor, layer: LayerCache, before: Tensor) -> Tensor:
     """query (B, T, H, D / H): token t of row b sees the first before[b] + t + 1 keys of its row."""
     width, length = query.shape[1], layer.longest
-    query, keys, values = query.transpose(1, 2), layer.keys[:, :, :length], layer.values[:, :, :length]
+    query, (keys, values) = query.transpose(1, 2), layer.read(length)
     if not before.any():  # the usual causal mask, for padding stands at the end
         return attention(query, keys, values, is_causal=True).transpose(1, 2)
     seen = before.unsqueeze(1) + torch.arange(width, device=before.device)

@@ -61,17 +61,13 @@ class Transformer(nn.Module):
         return self.head(self.norm(self._through_layers(tokens, stream))), stream.routings
 
     @torch.no_grad()
-    def extend(
-        self, tokens: Tensor, counts: Sequence[int], cache: KVCache, wanted: Tensor | None = None, masked: bool = False
-    ) -> Tensor:
+    def extend(self, tokens: Tensor, counts: Sequence[int], cache: KVCache, wanted: Tensor | None = None) -> Tensor:
         """Read the next tokens of each row into `cache`; logits (M, V) in float32, causal routing.
 
         tokens (N,): the new tokens of row 0, then those of row 1, ...; `counts` says how many are whose
         (0 is allowed). wanted (M,): which of the N logits are asked for; None: the last of each row
-        that has any. masked: in a decoding step, compute every row in every block and let only the
-        routed ones count, which has static shapes, in place of computing the routed rows alone.
-        Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's context; a call
-        that fails leaves the cache as it was.
+        that has any. Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's
+        context; a call that fails leaves the cache as it was.
         """
         if not len(tokens):
             return torch.zeros(0, self.vocab_size, device=tokens.device)
@@ -82,7 +78,7 @@ class Transformer(nn.Module):
         rows = [row for row, count in enumerate(counts) for _ in range(count)]
         step, whole = max(counts) <= 1, min(counts) == 1 == max(counts)
         stream = self._stream(torch.tensor([positions], device=tokens.device), causal=True)
-        stream.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole, masked and step)
+        stream.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole)
         if wanted is None and not step:
             lasts = [end - 1 for end, count in zip(accumulate(counts), counts, strict=True) if count]
             wanted = torch.tensor(lasts, device=tokens.device)

@@ -87,6 +87,16 @@ def test_the_same_history_gives_the_same_bytes_and_an_old_site_is_replaced(tmp_p
     assert one == two
 
 
+def test_what_a_killed_build_left_is_removed_and_a_running_one_is_not(tmp_path: Path):
+    killed, running = tmp_path / ".dashboard.1.new", tmp_path / ".dashboard.2.new"
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "index.html").write_text("half", encoding="utf-8")
+    os.utime(killed, (0, 0))
+    build(history(), tmp_path / "dashboard")
+    assert not killed.exists() and running.exists()
+
+
 def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match=r"notes\.txt"):

@@ -57,15 +57,15 @@ def _whole(model, tokens, lengths):
     return [logits[row, :length] for row, length in enumerate(lengths)]
 
 
-def _in_pieces(model, tokens, lengths, piece, **options):
+def _in_pieces(model, tokens, lengths, piece, masked=False):
     """Read every row `piece(row, read)` tokens at a time; the logits of each row, all positions."""
-    cache = KVCache(len(lengths))
+    cache = KVCache(len(lengths), masked)
     heard = [[] for _ in lengths]
     while any(read < length for read, length in zip(cache.read, lengths, strict=True)):
         before = list(cache.read)
         counts = [min(piece(row, before[row]), length - before[row]) for row, length in enumerate(lengths)]
         new = torch.cat([tokens[row, r : r + n] for row, (r, n) in enumerate(zip(before, counts, strict=True))])
-        logits = model.extend(new, counts, cache, torch.arange(len(new)), **options)
+        logits = model.extend(new, counts, cache, torch.arange(len(new)))
         for row, part in enumerate(logits.split(counts)):
             heard[row].append(part)
     return [torch.cat(parts) for parts in heard], cache
@@ -152,6 +152,26 @@ def test_a_skipped_token_owns_nothing():
         held += sum(lengths)
     assert cache.held_bytes == held * 2 * SHAPE.d_model * 4
     assert cache.held_bytes <= cache.allocated_bytes
+
+
+@torch.no_grad()
+def test_a_routed_layer_has_no_room_for_its_longest_row_in_every_row():
+    """Room for growth and the table of places aside, it is as large as what it holds."""
+    model, tokens = _model("mod"), _tokens()
+    _, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
+    token = 2 * SHAPE.d_model * 4
+    for layer in model.layers:
+        if isinstance(layer, DepthRouted):
+            own = cache.layers[layer.branch.attention]
+            padded = len(LENGTHS) * int(own.lengths.max()) * token
+            table = len(LENGTHS) * T * 8
+            assert own.held_bytes == int(own.lengths.sum()) * token < padded / 1.5
+            assert own.held_bytes <= own.allocated_bytes <= own.held_bytes * 9 / 8 + 8 * token + table
+    kept = cache.select([0, 1])
+    for layer in model.layers:
+        if isinstance(layer, DepthRouted):
+            own = kept.layers[layer.branch.attention]
+            assert own.held_bytes < own.allocated_bytes <= own.held_bytes + 2 * 8 * T
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ def causality_figure(results: Results) -> Drawing | None:
 def rate_figure(results: Results) -> Drawing | None:
     """The learning-rate sweep: loss over the multiple of the rule, a line a method and size."""
     colours = method_colours(results.methods)
-    figure, axes = canvas()
+    figure, axes = canvas(height=3.9)
     drawn = False
     for name, rule in results.study.learning_rates.items():
         tried = pd.DataFrame([each.model_dump() for each in rule.tried]).dropna() if rule.tried else pd.DataFrame()
@@ -106,7 +106,7 @@ def rate_figure(results: Results) -> Drawing | None:
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("learning rate at width 128")
     axes.set_ylabel("held-out loss, nats a token")
-    axes.legend(fontsize=6.5, ncols=2)
+    figure.legend(loc="outside lower center", fontsize=6.5, ncols=2)
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
         "Held-out loss against the learning rate at width 128, for every method and two sizes, at the smallest budget.",

@@ -22,7 +22,7 @@ from bench.report.isoflop.contracts import contracts_part
 from bench.report.isoflop.controls import controls_part
 from bench.report.isoflop.laws import laws_part
 from bench.report.isoflop.parity import parities
-from bench.report.isoflop.part import Part
+from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results, read_study
 from bench.report.isoflop.runs import runs_part
 from bench.report.isoflop.seeds import SeedDifference, best_difference
@@ -31,7 +31,7 @@ from bench.report.isoflop.speed import speed_part
 from bench.report.isoflop.terms import TERMS
 from bench.report.isoflop.tokens import tokens_part
 from bench.report.render import render
-from bench.report.routing import heat_maps, weight_figures
+from bench.report.routing import accuracy_figure, heat_maps, weight_figures
 
 _BOOTSTRAPS = 1000
 
@@ -146,4 +146,5 @@ def _tally(found: list[Claim]) -> str:
 
 def _routing_part(results: Results) -> Part:
     largest = results.group(results.budgets[-1])
-    return Part("routing", "Who was processed where", [], weight_figures(largest), heat_maps=heat_maps(largest))
+    drawings = there(*weight_figures(largest), accuracy_figure(largest))
+    return Part("routing", "Who was processed where", [], drawings, heat_maps=heat_maps(largest))
