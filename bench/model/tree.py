@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.model.cache import attention
 
 _TOKENS = 192  # of a tree of short texts: attention meets every pair of a tree's tokens, related or not
+_QUERIES = 32  # in a block, on a CPU
 _NOWHERE = 1 << 60  # the number of what pads a tree
 
 
@@ -100,8 +101,10 @@ class Branching:
             for each in (query, key, value)
         ]
         query, key, value = (each.transpose(1, 2) for each in padded)
-        bias = None if bias is None else bias.to(query.dtype)
-        mixed = attention(query, key, value, bias, is_causal=self.chains)
+        if bias is None:
+            mixed = attention(query, key, value, is_causal=True)
+        else:
+            mixed = _attention_to_earlier(query, key, value, bias.to(query.dtype))
         return mixed.transpose(1, 2).flatten(0, 1).index_select(0, slots)
 
     @cached_property
@@ -120,3 +123,20 @@ class Branching:
         unseen = (numbers.unsqueeze(1) > at) | (at >= ends.unsqueeze(1))
         bias = torch.zeros(unseen.shape, device=unseen.device).masked_fill_(unseen, -torch.inf)
         return slots, shape, bias.unsqueeze(1)
+
+
+def _attention_to_earlier(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention (B, heads, T, D / H) in which `bias` (B, 1, T, T) hides all that is later.
+
+    On a CPU by blocks of queries, each with the keys up to its own end: 144 tokens took three quarters of the time.
+    """
+    length = query.shape[2]
+    width = _QUERIES if query.device.type == "cpu" else length
+    blocks = [slice(start, min(length, start + width)) for start in range(0, length, width)]
+    return torch.cat(
+        [
+            attention(query[:, :, own], key[:, :, : own.stop], value[:, :, : own.stop], bias[:, :, own, : own.stop])
+            for own in blocks
+        ],
+        dim=2,
+    )

@@ -9,6 +9,7 @@ one request at a time; and the predictor of the default comparison, where its re
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -268,11 +269,9 @@ def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
 
 
 def _choices(corpus: Corpus) -> list[tuple[str, str]]:
-    import random
-
-    pairs = []
-    for name in ("bench_last_word", "bench_copy", "bench_agreement"):
-        make, count = PROBES[name]
-        for document in make([each.text for each in corpus.validation[:12]], count, random.Random(name)):
-            pairs += [(document["prompt"], f" {choice}") for choice in document["choices"]]
+    """(context, continuation) of every choice of the offline suite, as a default run is asked them."""
+    texts, pairs = [each.text for each in corpus.validation], []
+    for name, (make, count) in PROBES.items():
+        for document in make(texts, count, random.Random(name)):
+            pairs += [(document["prompt"], f" {choice}") for choice in document.get("choices", ())]
     return pairs

@@ -200,8 +200,10 @@ TEXTS = [(1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 9, 9), (7,), (1, 2, 3), (8, 8, 8, 8,
 
 
 @EVERY
+@pytest.mark.parametrize("queries", [3, 32])  # in a block: several blocks a tree, or one
 @torch.no_grad()
-def test_trees_equal_their_texts(name):
+def test_trees_equal_their_texts(name, queries, monkeypatch):
+    monkeypatch.setattr("bench.model.tree._QUERIES", queries)
     model, trees = _model(name), list(grow(TEXTS))
     size = sum(len(tree.tokens) for tree in trees)
     assert size == 5 + 2 + 1 + 6 + T and len(trees) == 4
