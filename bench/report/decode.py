@@ -27,7 +27,7 @@ def decode_table(bars: Bars) -> Table:
         data.append({"method": method} | point.model_dump(exclude_none=True) | {"kv_cache_held_ratio": held})
     caption = (
         "Rows decoded together × tokens of context each. First token: reading all the contexts. The KV cache is what "
-        "is allocated, every row as long as a layer's longest; held over dense: the keys and values that are there."
+        "is allocated, room for growth included; held over dense: the keys and values that are there."
     )
     return Table("decode", caption, ["", *DECODE_COLUMNS, "held over dense"], rows, pd.json_normalize(data))
 
