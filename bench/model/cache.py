@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,13 @@ from torch import Tensor
 
 from bench.model.layer_cache import LayerCache, PackedCache, PaddedCache
 
-if TYPE_CHECKING:
-    from bench.model.attention import Attention
-
 _MASK_ELEMENTS = 1 << 24  # rows of ragged new tokens are attended together up to this size of mask
+
+
+class Owner(Protocol):
+    """An attention layer, as the cache knows it."""
+
+    some_skip: bool  # not every token comes
 
 
 class KVCache:
@@ -35,9 +38,9 @@ class KVCache:
         self.rows = rows
         self.masked = masked
         self.read = [0] * rows  # tokens read so far, by row: the position of the next one
-        self.layers: dict[Attention, LayerCache] = {}
+        self.layers: dict[Owner, LayerCache] = {}
 
-    def layer(self, owner: Attention, like: Tensor) -> LayerCache:
+    def layer(self, owner: Owner, like: Tensor) -> LayerCache:
         """The part that belongs to the attention layer `owner`, whose keys look `like` (N, K, D / H)."""
         if owner not in self.layers:
             scattered = owner.some_skip and self.rows > 1 and not self.masked
@@ -97,7 +100,7 @@ class Arrivals:
     def stay(self, staying: Tensor) -> Arrivals:
         return replace(self, staying=staying)
 
-    def attend(self, owner: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, owner: Owner, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Append key and value (N, K, D / H) and attend with query (N, H, D / H) -> (N, H, D / H)."""
         layer = self.cache.layer(owner, key)
         if self.step:

@@ -12,9 +12,9 @@ from functools import cached_property
 from itertools import accumulate
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench.model.cache import attention
+from bench.model.cache import Owner, attention
 
 _TOKENS = 192  # of a tree of short texts: attention meets every pair of a tree's tokens, related or not
 _QUERIES = 32  # in a block, on a CPU
@@ -93,7 +93,7 @@ class Branching:
     def take(self, index: Tensor) -> Branching:
         return Branching(self.trees[index], self.numbers[index], self.ends[index], self.chains)
 
-    def attend(self, owner: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, owner: Owner, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query (N, H, D / H), key and value (N, K, D / H) -> (N, H, D / H); nothing is remembered."""
         slots, shape, bias = self._padded
         padded = [
