@@ -251,15 +251,19 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, tmp_path: Path, n
     phone.close()
 
 
-def test_what_moved_is_whole_on_a_phone(browser: Browser, tmp_path: Path):
+def test_every_table_is_whole_on_a_phone(browser: Browser, tmp_path: Path):
     phone = browser.new_page(viewport={"width": 390, "height": 844})
     phone.goto(build(realistic(40), tmp_path / "dashboard").as_uri())
+    phone.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
     cells = phone.locator(".stacks tbody > tr > *")
     expect(cells.first).to_be_visible()
     edges = cells.evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
     assert max(edges) < 390
-    table = phone.locator(".scroll", has=phone.locator(".stacks"))
-    assert table.evaluate("each => each.scrollWidth <= each.clientWidth")
+    tables = phone.locator(".scroll", has=phone.locator("table"))
+    assert tables.count() > 2  # what moved, and the figures of several groups
+    assert all(tables.evaluate_all("all => all.map(each => each.scrollWidth <= each.clientWidth)"))
+    named = phone.locator(".figures td").first
+    assert named.evaluate("each => getComputedStyle(each, '::before').content").strip('"') == "dense"
     phone.close()
 
 
