@@ -59,7 +59,7 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     if record.routing is not None:
         detail = observer.detail(n_noop, observe_passage(model, documents[0], corpus.tokenizer))
         write_atomically(folder / "routing.json", detail.model_dump_json(exclude_none=True) + "\n")
-    scores = evaluate(model, corpus.tokenizer, corpus.validation, config.evaluate, 0)
+    scores = evaluate(model, corpus, config.evaluate, 0)
     record.lm_eval = scores or None
 
 

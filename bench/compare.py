@@ -11,7 +11,7 @@ from bench.config import RunConfig
 from bench.data import Corpus, prepare
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
-from bench.evaluate import check_tasks, load_tasks
+from bench.evaluate import check_tasks, left_out, load_tasks
 from bench.flops.match import dense_twin, plan
 from bench.machine import Machine, make_machine
 from bench.record import Record
@@ -42,7 +42,10 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
             if record is not None:
                 print(f"{folder} is finished already and is used as it is.")
             else:
-                corpus = corpus or prepare(config.data)
+                if corpus is None:
+                    corpus = prepare(config.data)
+                    for sentence in left_out(corpus, config.evaluate):
+                        print(sentence)
                 machine = machine or make_machine(config)
                 record = run(wanted, corpus, machine, command)
                 if record.run.message:

@@ -19,55 +19,72 @@ import torch
 import yaml
 
 from bench.config import EvaluateConfig
-from bench.data import Document, Tokenizer
+from bench.data import Corpus, Tokenizer
 from bench.errors import UserError
-from bench.evaluate.probes import PROBES
+from bench.evaluate.probes import PROBES, Doc, Texts
 from bench.measure.quality import choose, ratio_stderr
 from bench.model import Transformer
 
 _TASKS = Path(__file__).parent / "tasks"
+_TRAINED_ON = 1 << 22  # tokens of the training text that tasks are made from
 
 Scores = dict[str, dict[str, float]]
 
 
-def evaluate(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    documents: Sequence[Document],
-    config: EvaluateConfig,
-    seed: int,
-) -> Scores:
+def evaluate(model: Transformer, corpus: Corpus, config: EvaluateConfig, seed: int) -> Scores:
     """Task -> metric -> value, with `<metric>_stderr` where there is one and `chance` where it is known.
 
-    Tasks of ours are made from the held-out `documents` and `seed`; bits per byte are taken over those that the
-    quality figures are. Raises UserError for a task that is unknown or
-    needs a network that is not there. The global random state is left as it was.
+    Tasks of ours are made from the corpus and `seed`, bits per byte from the documents that the quality figures are
+    taken over; those that `left_out` names have no score. Raises UserError for a task that is unknown or needs a
+    network that is not there. The global random state is left as it was.
     """
     scores: Scores = {}
-    ours = [name for name in config.tasks if name in PROBES]
+    made = offline_documents(corpus, config, seed)
+    ours = [name for name, documents in made.items() if len(documents) >= PROBES[name].fewest]
     theirs = [name for name in config.tasks if name not in PROBES]
     with _random_state_kept(), _quiet(), tempfile.TemporaryDirectory() as folder:
         if ours:
             os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-            measured = choose(documents, config.validation_tokens)
-            tasks = [
-                _task(name, measured if name == "bench_heldout" else documents, seed, Path(folder)) for name in ours
-            ]
-            scores |= _run(model, tokenizer, tasks, config, offline=True)
+            tasks = [_task(name, made[name], Path(folder)) for name in ours]
+            scores |= _run(model, corpus.tokenizer, tasks, config, offline=True)
         if theirs:
             check_tasks(theirs)
-            scores |= _run(model, tokenizer, theirs, config, offline=False)
+            scores |= _run(model, corpus.tokenizer, theirs, config, offline=False)
     return scores
 
 
-def _task(name: str, documents: Sequence[Document], seed: int, folder: Path) -> dict[str, Any]:
-    """The task's YAML, pointed at documents that are written for it now."""
-    make, count = PROBES[name]
-    made = make([document.text for document in documents], count, random.Random(f"{seed} {name}"))
-    if not made:
-        raise UserError(f"evaluate.tasks: the held-out text is too short for {name}; leave it out or hold out more.")
+def left_out(corpus: Corpus, config: EvaluateConfig) -> list[str]:
+    """A sentence for each task of ours that the text gives too few documents for."""
+    return [
+        f"{name} is left out: the text gives {len(documents)} items for it, and fewer than {PROBES[name].fewest} "
+        "would say little."
+        for name, documents in offline_documents(corpus, config, 0).items()
+        if len(documents) < PROBES[name].fewest
+    ]
+
+
+def offline_documents(corpus: Corpus, config: EvaluateConfig, seed: int) -> dict[str, list[Doc]]:
+    """Task -> its documents, for those of ours in `config.tasks`."""
+    ours = [name for name in config.tasks if name in PROBES]
+    if not ours:
+        return {}
+    trained_on = corpus.tokenizer.decode(corpus.train[:_TRAINED_ON].tolist())
+    whole, measured = (
+        Texts([document.text for document in documents], trained_on)
+        for documents in (corpus.validation, choose(corpus.validation, config.validation_tokens))
+    )
+    return {
+        name: PROBES[name].make(
+            measured if name == "bench_heldout" else whole, PROBES[name].most, random.Random(f"{seed} {name}")
+        )
+        for name in ours
+    }
+
+
+def _task(name: str, documents: Sequence[Doc], folder: Path) -> dict[str, Any]:
+    """The task's YAML, pointed at its documents, which are written for it now."""
     path = folder / f"{name}.jsonl"
-    path.write_text("".join(json.dumps(document) + "\n" for document in made), encoding="utf-8")
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents), encoding="utf-8")
     task = yaml.safe_load((_TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
     task["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": str(folder / "cache")}
     return task

@@ -43,17 +43,20 @@ class KVCache:
     def layer(self, owner: Owner, like: Tensor) -> LayerCache:
         """The part that belongs to the attention layer `owner`, whose keys look `like` (N, K, D / H)."""
         if owner not in self.layers:
-            scattered = owner.some_skip and self.rows > 1 and not self.masked
-            kind = PackedCache if scattered else PaddedCache
-            self.layers[owner] = kind(self.rows, like)
+            self.layers[owner] = self._kind(owner)(self.rows, like)
         return self.layers[owner]
+
+    def _kind(self, owner: Owner) -> type[LayerCache]:
+        scattered = owner.some_skip and self.rows > 1 and not self.masked
+        return PackedCache if scattered else PaddedCache
 
     def select(self, rows: Sequence[int]) -> KVCache:
         """A cache of `rows`, in that order: drops the finished, or copies one that several continue."""
         copy = KVCache(len(rows), self.masked)
         copy.read = [self.read[row] for row in rows]
         for owner, layer in self.layers.items():
-            copy.layers[owner] = layer.select(torch.tensor(rows, dtype=torch.int64, device=layer.lengths.device))
+            index = torch.tensor(rows, dtype=torch.int64, device=layer.lengths.device)
+            copy.layers[owner] = layer.select(index, copy._kind(owner))
         return copy
 
     @contextmanager
@@ -70,7 +73,7 @@ class KVCache:
 
     @property
     def allocated_bytes(self) -> int:
-        """Bytes of keys and values, room for growth included."""
+        """Bytes of keys and values, and of finding them, room for growth included."""
         return sum(layer.allocated_bytes for layer in self.layers.values())
 
     @property

@@ -26,7 +26,7 @@ class LayerCache(ABC):
 
     def __init__(self, rows: int, like: Tensor):
         """For keys that look `like` (N, K, D / H)."""
-        self.heads, self.head_dim = like.shape[1], like.shape[2]
+        self.like = like.new_empty(0, *like.shape[1:])
         self.longest = 0
         self.even = True  # every row holds `longest`: no mask is needed, and `lengths` is not kept up to date
         self._lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
@@ -68,9 +68,17 @@ class LayerCache(ABC):
         What stands past a row's own length is finite but meaningless.
         """
 
-    @abstractmethod
-    def select(self, rows: Tensor) -> LayerCache:
-        """A copy that holds `rows`, in that order; a row may come more than once."""
+    def select(self, rows: Tensor, kind: type[LayerCache]) -> LayerCache:
+        """A copy that holds `rows`, in that order, as a `kind`; a row may come more than once."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max()) if len(rows) else 0
+        copy = kind(len(rows), self.like)
+        own, slots = (torch.arange(longest, device=rows.device) < lengths.unsqueeze(1)).nonzero(as_tuple=True)
+        if len(own):
+            keys, values = self.read(longest, rows)
+            copy.write(own, slots, keys[own, :, slots], values[own, :, slots])
+        copy.hold(lengths)
+        return copy
 
     @property
     @abstractmethod
@@ -78,9 +86,9 @@ class LayerCache(ABC):
         """Bytes of keys and values and of finding them, room for growth included."""
 
     @property
-    @abstractmethod
     def held_bytes(self) -> int:
         """Bytes of the keys and values that are there."""
+        return int(self.lengths.sum()) * 2 * self.like.shape[1:].numel() * self.like.element_size()
 
 
 class PaddedCache(LayerCache):
@@ -88,8 +96,7 @@ class PaddedCache(LayerCache):
 
     def __init__(self, rows: int, like: Tensor):
         super().__init__(rows, like)
-        self.keys = like.new_zeros(rows, self.heads, 0, self.head_dim)
-        self.values = like.new_zeros(rows, self.heads, 0, self.head_dim)
+        self.keys, self.values = (like.new_zeros(rows, like.shape[1], 0, like.shape[2]) for _ in range(2))
 
     def write(self, rows: Tensor, slots: Tensor, key: Tensor, value: Tensor) -> None:
         self._reserve(int(slots.max()) + 1)
@@ -105,12 +112,6 @@ class PaddedCache(LayerCache):
         keys, values = self.keys[:, :, :length], self.values[:, :, :length]
         return (keys, values) if rows is None else (keys.index_select(0, rows), values.index_select(0, rows))
 
-    def select(self, rows: Tensor) -> PaddedCache:
-        copy = PaddedCache(len(rows), self.keys.new_empty(0, self.heads, self.head_dim))
-        copy.hold(self.lengths[rows])
-        copy.keys, copy.values = self.read(copy.longest, rows)
-        return copy
-
     def _reserve(self, tokens: int) -> None:
         held = self.keys.shape[2]
         if tokens > held:
@@ -120,10 +121,6 @@ class PaddedCache(LayerCache):
     @property
     def allocated_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
-
-    @property
-    def held_bytes(self) -> int:
-        return int(self.lengths.sum()) * 2 * self.heads * self.head_dim * self.keys.element_size()
 
 
 class PackedCache(LayerCache):
@@ -158,23 +155,9 @@ class PackedCache(LayerCache):
         )
         return keys.transpose(1, 2), values.transpose(1, 2)
 
-    def select(self, rows: Tensor) -> PackedCache:
-        copy = PackedCache(len(rows), self.keys)
-        copy.hold(self.lengths[rows])
-        slots = torch.arange(copy.longest, device=rows.device).expand(len(rows), -1)
-        there = slots < copy.lengths.unsqueeze(1)
-        places = self._places[rows, : copy.longest][there]
-        copy.keys, copy.values, copy.used = self.keys[places], self.values[places], len(places)
-        copy._places = torch.zeros_like(slots).masked_scatter_(there, torch.arange(copy.used, device=rows.device))
-        return copy
-
     @property
     def allocated_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes + self._places.nbytes
-
-    @property
-    def held_bytes(self) -> int:
-        return self.used * 2 * self.heads * self.head_dim * self.keys.element_size()
 
 
 def _grown(held: int, wanted: int) -> int:

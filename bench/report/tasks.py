@@ -24,16 +24,17 @@ class Score:
     mean: float
     stderr: float | None  # over the task's items
     seed_sd: float | None
+    seeds: int
     chance: float | None
     higher_is_better: bool
 
     @property
     def above_chance(self) -> bool:
-        """Whether it is better than chance by two standard errors and more."""
+        """Whether it is better than chance by two standard errors and more, over items and seeds together."""
         if self.chance is None or self.stderr is None:
             return False
         gain = self.mean - self.chance if self.higher_is_better else self.chance - self.mean
-        return gain >= 2 * self.stderr
+        return gain >= 2 * math.hypot(self.stderr, (self.seed_sd or 0.0) / math.sqrt(self.seeds))
 
 
 def lm_eval_table(group: Group) -> Table:
@@ -53,7 +54,7 @@ def lm_eval_table(group: Group) -> Table:
     caption = (
         f"lm-eval scores with the causal router (contract {group.methods[0].first.contract}): mean over seeds ± "
         "standard error over the task’s items, which the seeds share, so that more seeds do not shrink it. "
-        f"{ABOVE_CHANCE} is better than chance by two standard errors and more."
+        f"{ABOVE_CHANCE} is better than chance by two standard errors and more, over items and seeds together."
     )
     return Table("lm_eval", caption, ["task", "chance", *(m.label for m in group.methods)], rows, pd.DataFrame(data))
 
@@ -69,6 +70,7 @@ def score(runs: Sequence[RunFiles], task: str, metric: str) -> Score | None:
         mean=fmean(values),
         stderr=math.sqrt(fmean(error**2 for error in errors)) if errors else None,
         seed_sd=stdev(values) if len(values) > 1 else None,
+        seeds=len(values),
         chance=next((result["chance"] for result in results if "chance" in result), None),
         higher_is_better=not metric.endswith(LOWER_IS_BETTER),
     )

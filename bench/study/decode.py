@@ -9,7 +9,6 @@ one request at a time; and the predictor of the default comparison, where its re
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from bench.bars import Bar
 from bench.compose import configure
 from bench.config import RunConfig
 from bench.data import Corpus, prepare
+from bench.evaluate import offline_documents
 from bench.evaluate.lm import BenchLM
-from bench.evaluate.probes import PROBES
 from bench.machine import Machine, make_machine
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.speed import interleave, memory_rate, ratios
@@ -270,8 +269,6 @@ def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
 
 def _choices(corpus: Corpus) -> list[tuple[str, str]]:
     """(context, continuation) of every choice of the offline suite, as a default run is asked them."""
-    texts, pairs = [each.text for each in corpus.validation], []
-    for name, (make, count) in PROBES.items():
-        for document in make(texts, count, random.Random(name)):
-            pairs += [(document["prompt"], f" {choice}") for choice in document.get("choices", ())]
-    return pairs
+    suite = offline_documents(corpus, configure(["+method=dense"]).evaluate, 0)
+    choices = [document for documents in suite.values() for document in documents if "choices" in document]
+    return [(document["prompt"], f" {choice}") for document in choices for choice in document["choices"]]

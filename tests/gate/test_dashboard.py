@@ -87,14 +87,16 @@ def test_the_same_history_gives_the_same_bytes_and_an_old_site_is_replaced(tmp_p
     assert one == two
 
 
-def test_what_a_killed_build_left_is_removed_and_a_running_one_is_not(tmp_path: Path):
-    killed, running = tmp_path / ".dashboard.1.new", tmp_path / ".dashboard.2.new"
-    for folder in (killed, running):
+def test_what_a_killed_build_left_is_removed_and_nothing_else_is(tmp_path: Path):
+    killed, running, mine = (tmp_path / f".site[1].{name}.new" for name in ("1", "2", "backup"))
+    for folder in (killed, running, mine):
         folder.mkdir()
         (folder / "index.html").write_text("half", encoding="utf-8")
+    (tmp_path / f".site[1].{os.getpid()}.new").mkdir()
     os.utime(killed, (0, 0))
-    build(history(), tmp_path / "dashboard")
-    assert not killed.exists() and running.exists()
+    os.utime(mine, (0, 0))
+    build(history(), tmp_path / "site[1]")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, mine.name, "site[1]"]
 
 
 def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):

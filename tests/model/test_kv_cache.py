@@ -9,6 +9,7 @@ from bench.methods.depth import DepthRouted, calibrate, judged_by, judges
 from bench.model import Attention
 from bench.model import cache as cache_module
 from bench.model.cache import KVCache
+from bench.model.layer_cache import PackedCache, PaddedCache
 from bench.model.tree import grow
 
 torch.set_num_threads(1)
@@ -171,7 +172,7 @@ def test_a_routed_layer_has_no_room_for_its_longest_row_in_every_row():
     for layer in model.layers:
         if isinstance(layer, DepthRouted):
             own = kept.layers[layer.branch.attention]
-            assert own.held_bytes < own.allocated_bytes <= own.held_bytes + 2 * 8 * T
+            assert own.held_bytes < own.allocated_bytes <= own.held_bytes + 8 * token + 2 * T * 8
 
 
 @torch.no_grad()
@@ -186,6 +187,23 @@ def test_selected_rows_go_on_by_themselves():
     assert cache.read == [9] * 4
     got = model.extend(tokens[:, 9], [1] * 4, cache)  # what was copied from is as it was
     _assert_equal(got, [row[9] for row in wanted])
+
+
+@torch.no_grad()
+def test_rows_that_begin_alike_are_packed_once_they_part():
+    model, tokens = _model("mod"), _tokens()
+    tokens[:, :12] = tokens[:1, :12]
+    wanted = _whole(model, tokens, [T] * 4)
+    one = KVCache(1)
+    model.extend(tokens[0, :12], [12], one)
+    cache = one.select([0] * 4)
+    got = model.extend(tokens[:, 12:].flatten(), [T - 12] * 4, cache, torch.arange(4 * (T - 12)))
+    _assert_equal(got.split(T - 12), [row[12:] for row in wanted])
+    for attention in (layer.branch.attention for layer in model.layers if isinstance(layer, DepthRouted)):
+        assert isinstance(one.layers[attention], PaddedCache) and isinstance(cache.layers[attention], PackedCache)
+        assert isinstance(cache.select([3]).layers[attention], PaddedCache)
+    back = cache.select([3])
+    assert back.held_bytes == sum(int(layer.lengths[3]) for layer in cache.layers.values()) * 2 * SHAPE.d_model * 4
 
 
 @torch.no_grad()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _ABANDONED_SECONDS = 3600  # building takes seconds
@@ -20,6 +21,7 @@ def beside(place: Path) -> Iterator[Path]:
     """
     fresh, old = (place.with_name(f".{place.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     _clear(place)
+    shutil.rmtree(fresh, ignore_errors=True)  # of a killed process of this number
     fresh.mkdir(parents=True)
     try:
         yield fresh
@@ -29,10 +31,13 @@ def beside(place: Path) -> Iterator[Path]:
 
 
 def _clear(place: Path) -> None:
-    """Remove what this process, or any that was killed long ago, had not finished."""
-    for left in place.parent.glob(f".{place.name}.*.new"):
-        if left.suffixes[-2:-1] == [f".{os.getpid()}"] or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+    """Remove what processes that were killed long ago had not finished."""
+    unfinished = re.compile(rf"\.{re.escape(place.name)}\.\d+\.new")
+    for left in place.parent.iterdir() if place.parent.is_dir() else ():
+        if unfinished.fullmatch(left.name):
+            with suppress(FileNotFoundError):  # another process was faster
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def _swap(fresh: Path, place: Path, old: Path) -> None:
