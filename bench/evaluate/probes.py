@@ -70,7 +70,7 @@ def spelling(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
     """Memory for words: a passage and its next word, among three that are none.
 
     The word was trained on. The others, which stand neither there nor in the held-out text, begin as it does and go
-    on as other words do after the same three letters, in turn drawn at random. So they are as long, and every four
+    on as other words, drawn at random, do after the same three letters. So they are as long, and every four
     letters in them stand together in some word. Of the King James text, counts of letters, pairs and endings find
     0.20 to 0.32 of the words, of letters in threes 0.33 to 0.36 and in fours 0.55: to know more is to know words.
     """
