@@ -88,15 +88,25 @@ def test_the_same_history_gives_the_same_bytes_and_an_old_site_is_replaced(tmp_p
 
 
 def test_what_a_killed_build_left_is_removed_and_nothing_else_is(tmp_path: Path):
-    killed, running, mine = (tmp_path / f".site[1].{name}.new" for name in ("1", "2", "backup"))
-    for folder in (killed, running, mine):
+    site, own = tmp_path / "site[1]", os.getpid()
+    build(history(4), site)
+    killed, running, mine = (tmp_path / f".site[1].{name}" for name in ("1.new", "2.new", "backup.new"))
+    aside, here = tmp_path / ".site[1].3.old", [tmp_path / f".site[1].{own}.{end}" for end in ("new", "old")]
+    for folder in (killed, running, mine, aside, *here):
         folder.mkdir()
         (folder / "index.html").write_text("half", encoding="utf-8")
-    (tmp_path / f".site[1].{os.getpid()}.new").mkdir()
-    os.utime(killed, (0, 0))
-    os.utime(mine, (0, 0))
-    build(history(), tmp_path / "site[1]")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, mine.name, "site[1]"]
+    for folder in (killed, mine, aside):
+        os.utime(folder, (0, 0))
+    build(history(), site)
+    assert {path.name for path in tmp_path.iterdir()} == {running.name, mine.name, site.name}
+
+
+def test_a_site_that_a_killed_build_took_aside_stays_until_there_is_another(tmp_path: Path):
+    aside = tmp_path / ".site.3.old"
+    aside.mkdir()
+    os.utime(aside, (0, 0))
+    build(history(), tmp_path / "site")
+    assert aside.exists()
 
 
 def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):

@@ -31,8 +31,9 @@ def beside(place: Path) -> Iterator[Path]:
 
 
 def _clear(place: Path) -> None:
-    """Remove what processes that were killed long ago had not finished."""
-    unfinished = re.compile(rf"\.{re.escape(place.name)}\.\d+\.new")
+    """Remove what killed processes had not finished; a site that one took aside only where there is another."""
+    ends = "new|old" if place.exists() else "new"
+    unfinished = re.compile(rf"\.{re.escape(place.name)}\.\d+\.({ends})")
     for left in place.parent.iterdir() if place.parent.is_dir() else ():
         if unfinished.fullmatch(left.name):
             with suppress(FileNotFoundError):  # another process was faster
@@ -43,6 +44,7 @@ def _clear(place: Path) -> None:
 def _swap(fresh: Path, place: Path, old: Path) -> None:
     there = place.exists()
     if there:
+        shutil.rmtree(old, ignore_errors=True)  # of a killed process of this number
         os.rename(place, old)
     try:
         os.rename(fresh, place)
