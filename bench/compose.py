@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.check import check
-from bench.config import RunConfig
+from bench.config import MethodConfig, RunConfig
 from bench.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -109,6 +109,16 @@ def configure(overrides: list[str]) -> RunConfig:
     assert isinstance(config, RunConfig)
     check(config)
     return config
+
+
+def configure_method(words: str) -> MethodConfig:
+    """The method that a study calls NAME or NAME/VARIANT, with KEY=VALUE after it where there are any.
+
+    Raises UserError as `configure` does.
+    """
+    first, *values = words.split()
+    name, _, variant = first.partition("/")
+    return configure([f"+method={name}", *([f"method.variant={variant}"] if variant else []), *values]).method
 
 
 def _compose(overrides: list[str]) -> DictConfig:

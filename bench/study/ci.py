@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from bench.ci import FILE, CiStudy, save_ci
-from bench.compose import configure
-from bench.config import MethodConfig, RunConfig
+from bench.compose import configure_method
+from bench.config import RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.errors import UserError
 from bench.flops.match import plan
@@ -66,9 +66,7 @@ def run(config: RunConfig, command: str) -> int:
 def _configured(config: RunConfig, name: str) -> RunConfig:
     """The study's run of one method, given as METHOD or METHOD/VARIANT."""
     assert config.study is not None
-    method, _, variant = name.partition("/")
-    own: MethodConfig = configure([f"+method={method}", *([f"method.variant={variant}"] if variant else [])]).method
-    return replace(config, method=own, name=config.study.name, study=None)
+    return replace(config, method=configure_method(name), name=config.study.name, study=None)
 
 
 def _speed(configs: dict[str, RunConfig], processes: int, rounds: int) -> dict[str, dict[str, list[float]]]:

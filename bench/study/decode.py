@@ -17,8 +17,8 @@ from lm_eval.api.instance import Instance
 from torch import Tensor, nn
 
 from bench.bars import Bar
-from bench.compose import configure
-from bench.config import RunConfig
+from bench.compose import configure, configure_method
+from bench.config import EvaluateConfig, RunConfig
 from bench.data import Corpus, prepare
 from bench.evaluate import offline_documents
 from bench.evaluate.lm import BenchLM
@@ -31,7 +31,7 @@ from bench.methods.depth import DepthRouted
 from bench.model import Transformer
 from bench.model.sampling import Continuations
 from bench.record import DecodePoint, Timing, load_record
-from bench.study.finish import finish
+from bench.study.finish import finish, model_shape
 from bench.study.peer import llama
 
 _CONTEXT = 256  # of the bars
@@ -54,7 +54,7 @@ def run(config: RunConfig, command: str) -> int:
     vocab_size = corpus.tokenizer.vocab_size
     models = {"dense": build_model(config.model, config.method, vocab_size, config.seed)}
     for name in config.study.methods:
-        models[name] = build_model(config.model, _method(name), vocab_size, config.seed)
+        models[name] = build_model(config.model, configure_method(name), vocab_size, config.seed)
     for model in models.values():
         model.to(machine.device).eval()
         if machine.device.type == "cpu":
@@ -64,18 +64,7 @@ def run(config: RunConfig, command: str) -> int:
     bars.append(_llama_bar(config, corpus, machine, models["dense"]))
     bars.append(_requests_bar(config, corpus, machine))
     bars += _predictor_bars(Path(config.results_dir) / "default")
-    shape = {
-        "n_layers": config.model.n_layers,
-        "d_model": config.model.d_model,
-        "n_heads": config.model.n_heads,
-        "context": config.model.context,
-    }
-    return finish("decode", config, command, machine.device, shape, bars, points)
-
-
-def _method(name: str):
-    method, _, variant = name.partition("/")
-    return configure([f"+method={method}", *([f"method.variant={variant}"] if variant else [])]).method
+    return finish("decode", config, command, machine.device, model_shape(config.model), bars, points)
 
 
 def _rows(corpus: Corpus, rows: int, length: int) -> Tensor:
@@ -240,7 +229,7 @@ def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
     """The multiple choices of the offline tasks, on the default model: batched as trees, and one by one."""
     shape = configure(["+method=dense"])
     model = build_model(shape.model, shape.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device).eval()
-    pairs = _choices(corpus)
+    pairs = _choices(corpus, shape.evaluate)
     batched, single = BenchLM(model, corpus.tokenizer, shape.evaluate.batch_size), corpus.tokenizer
 
     def together() -> list[float]:
@@ -267,8 +256,8 @@ def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
     )
 
 
-def _choices(corpus: Corpus) -> list[tuple[str, str]]:
+def _choices(corpus: Corpus, config: EvaluateConfig) -> list[tuple[str, str]]:
     """(context, continuation) of every choice of the offline suite, as a default run is asked them."""
-    suite = offline_documents(corpus, configure(["+method=dense"]).evaluate, 0)
+    suite = offline_documents(corpus, config, 0)
     choices = [document for documents in suite.values() for document in documents if "choices" in document]
     return [(document["prompt"], f" {choice}") for document in choices for choice in document["choices"]]

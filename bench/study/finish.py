@@ -8,10 +8,20 @@ from pathlib import Path
 import torch
 
 from bench.bars import Bar, Bars, save_bars
-from bench.config import RunConfig
+from bench.config import ModelConfig, RunConfig
 from bench.machine import environment, git_commit
 from bench.record import DecodePoint
 from bench.report.bars import write_bars
+
+
+def model_shape(model: ModelConfig) -> dict[str, int]:
+    """What a record says of the models that were timed."""
+    return {
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "n_heads": model.n_heads,
+        "context": model.context,
+    }
 
 
 def finish(

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from bench.bars import Bar
-from bench.compose import configure
-from bench.config import MethodConfig, RunConfig
+from bench.compose import configure_method
+from bench.config import RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.flops.match import Plan, plan
 from bench.machine import Machine, make_machine
@@ -25,7 +25,7 @@ from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.model.transformer import next_token_loss
 from bench.record import Timing
-from bench.study.finish import finish
+from bench.study.finish import finish, model_shape
 from bench.study.peer import llama
 from bench.train.checkpoint import Owner
 from bench.train.loop import Budget, train
@@ -49,7 +49,7 @@ def run(config: RunConfig, command: str) -> int:
     steps: dict[str, Callable[[], object]] = {"dense": fixed_batch(*batch, _trainee(config, corpus, machine).step)}
     flop_ratio = {}
     for name in _METHODS:
-        own = replace(config, method=_method(name))
+        own = replace(config, method=configure_method(name))
         flop_ratio[name] = plan(own, corpus.tokenizer.vocab_size).step_flops / dense.step_flops
         steps[name] = fixed_batch(*batch, _trainee(own, corpus, machine).step)
     steps["llama"] = _llama_step(config, corpus.tokenizer.vocab_size, machine, batch)
@@ -57,19 +57,8 @@ def run(config: RunConfig, command: str) -> int:
     bars = [_method_bar(name, seconds, flop_ratio[name]) for name in _METHODS]
     bars.append(_llama_bar(seconds))
     bars.append(_overhead_bar(config, dense, corpus, machine))
-    shape = {
-        "n_layers": config.model.n_layers,
-        "d_model": config.model.d_model,
-        "n_heads": config.model.n_heads,
-        "context": config.model.context,
-        "batch_size": config.train.batch_size,
-    }
+    shape = {**model_shape(config.model), "batch_size": config.train.batch_size}
     return finish("step_time", config, command, machine.device, shape, bars)
-
-
-def _method(name: str) -> MethodConfig:
-    method, _, variant = name.partition("/")
-    return configure([f"+method={method}", *([f"method.variant={variant}"] if variant else [])]).method
 
 
 def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Trainee] = Trainee) -> Trainee:

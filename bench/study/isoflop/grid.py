@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from bench.check import check
-from bench.compose import configure
+from bench.compose import configure_method
 from bench.config import GridConfig, MethodConfig, ModelConfig, RunConfig
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
@@ -52,9 +52,9 @@ class Grid:
         self.values: GridConfig = config.study.grid
         _check(self.values)
         self.budgets = sorted(self.values.budgets)
-        self.methods = {name: _method(name.replace("/", " method.variant=")) for name in self.values.methods}
+        self.methods = {name: configure_method(name) for name in self.values.methods}
         for _, words in self.values.controls:
-            _method(words)  # a mistake in one is told before anything is trained
+            configure_method(words)  # a mistake in one is told before anything is trained
         self.ladder = [_shape(config, self.methods.values(), *shape) for shape in self.values.shapes]
         self.vocab_size = vocabulary_size(config.data.tokenizer)
         self._plans: dict[str, Plan] = {}
@@ -151,7 +151,7 @@ class Grid:
         budget = self.control_budget
         found = []
         for name, words in self.values.controls:
-            best, method = optima[name, budget], _method(words)
+            best, method = optima[name, budget], configure_method(words)
             for seed in range(self.values.seeds):
                 found.append(self.job(method, self.rung(best), budget, seed, best.config.train.lr_at_128))
         return found
@@ -192,10 +192,6 @@ def best_of(jobs: Iterable[Job], loss: Loss) -> Job:
             "lower train.lr_at_128 or study.grid.rates."
         )
     return jobs[min(losses)[1]]
-
-
-def _method(words: str) -> MethodConfig:
-    return configure([f"+method={words.split()[0]}", *words.split()[1:]]).method
 
 
 def _shape(
