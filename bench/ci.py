@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bench.record import Environment, load, write_atomically
+from bench.record import Environment, Ratio, load, write_atomically
 
 FILE = "ci.json"
 SCHEMA_VERSION = 1
@@ -38,7 +38,7 @@ class CiStudy(BaseModel):
     runs: dict[str, Annotated[str, AfterValidator(_plain)]] = Field(
         description="method, as METHOD or METHOD/VARIANT -> run id"
     )
-    speed: dict[str, dict[str, list[float]]] = Field(
+    speed: dict[str, dict[str, list[Ratio]]] = Field(
         description="method -> figure -> a sample a process: the median over rounds of steps taken in turn"
     )
 

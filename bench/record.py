@@ -17,11 +17,19 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from bench.errors import UserError
@@ -30,14 +38,26 @@ SCHEMA_VERSION = 1
 _LOADING = {"loading": True}  # pydantic's context while a file is read
 
 
-def _above_zero(value: float, info: ValidationInfo) -> float:
-    """Asked of files alone: a run keeps what it measured, whatever that is."""
-    if info.context is _LOADING and not value > 0:
-        raise ValueError("a loss is above 0")
-    return value
+def _in_files(holds: Callable[[Any], bool], told: str) -> AfterValidator:
+    """Asked of files alone, where somebody may have written it: a run keeps what it measured, whatever that is."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if info.context is _LOADING and not holds(value):
+            raise ValueError(told)
+        return value
+
+    return AfterValidator(check)
 
 
-Loss = Annotated[float, AfterValidator(_above_zero)]
+def _accuracies_are_shares(scores: dict[str, float]) -> bool:
+    return all(0 <= scores[name] <= 1 for name in ("acc", "acc_norm", "chance") if name in scores)
+
+
+Loss = Annotated[float, _in_files(lambda loss: loss > 0, "a loss must be above 0")]
+Share = Annotated[float, _in_files(lambda share: 0 <= share <= 1, "a share must be from 0 to 1")]
+Ratio = Annotated[float, _in_files(lambda ratio: ratio > 0, "a ratio of times must be above 0")]
+Bytes = Annotated[int, _in_files(lambda size: size > 0, "a size must be above 0 bytes")]
+Scores = Annotated[dict[str, float], _in_files(_accuracies_are_shares, "an accuracy must be from 0 to 1")]
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -148,24 +168,30 @@ class Causality(_Part):
     tolerance: float
     passed: bool
 
+    @model_validator(mode="after")
+    def _passed_as_measured(self, info: ValidationInfo) -> Causality:
+        if info.context is _LOADING and self.passed and not 0 <= self.max_abs_logit_change <= self.tolerance:
+            raise ValueError("the audit is said to have passed, but its change of logits is beyond its tolerance")
+        return self
+
 
 class CausalRouterStatistics(_Part):
     """One causal router in place of the one the run is judged by, on the same held-out text."""
 
-    accuracy: float = Field(description="agreement with top-k, mean over routed blocks")
-    fraction_processed: float = Field(description="of tokens, mean over routed blocks")
+    accuracy: Share = Field(description="agreement with top-k, mean over routed blocks")
+    fraction_processed: Share = Field(description="of tokens, mean over routed blocks")
     fraction_by_position: list[float] = Field(description="the same in equal parts of the context, first to last")
     val_loss_nats: Loss
     loss_over_topk: float = Field(description="val_loss_nats over the top-k loss, minus 1")
 
 
 class RoutingStatistics(_Part):
-    predictor_accuracy: float | None = Field(None, description="agreement of the causal router with top-k, held out")
-    predictor_accuracy_by_layer: dict[str, float] | None = None
-    fraction_processed: float | None = Field(None, description="of tokens, mean over routed blocks, causal router")
-    fraction_processed_by_layer: dict[str, float] | None = None
+    predictor_accuracy: Share | None = Field(None, description="agreement of the causal router with top-k, held out")
+    predictor_accuracy_by_layer: dict[str, Share] | None = None
+    fraction_processed: Share | None = Field(None, description="of tokens, mean over routed blocks, causal router")
+    fraction_processed_by_layer: dict[str, Share] | None = None
     expert_load_cv: float | None = Field(None, description="standard deviation over mean of tokens per expert")
-    noop_fraction: float | None = Field(None, description="share of expert choices that were no-ops")
+    noop_fraction: Share | None = Field(None, description="share of expert choices that were no-ops")
     causal_routers: dict[str, CausalRouterStatistics] | None = Field(
         None, description="every causal router that the model has, the one it is judged by first"
     )
@@ -207,7 +233,7 @@ class Speed(_Part):
 
 
 class Memory(_Part):
-    peak_bytes: int = Field(description="during a training step: the device's allocator, or the process on a CPU")
+    peak_bytes: Bytes = Field(description="during a training step: the device's allocator, or the process on a CPU")
 
 
 class Energy(_Part):
@@ -232,7 +258,7 @@ class Record(_Part):
     speed: Speed | None = None
     memory: Memory | None = None
     energy: Energy | None = None
-    lm_eval: dict[str, dict[str, float]] | None = Field(
+    lm_eval: dict[str, Scores] | None = Field(
         None, description="task -> metric (and metric_stderr) -> value; `chance` is there where it is known"
     )
 

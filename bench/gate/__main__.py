@@ -1,11 +1,14 @@
 """`python -m bench.gate BASELINE CURRENT`: what got worse since the baseline, as an exit status and a table.
 
-Exit status: 0 fine, 1 regressed, 2 wrong use, 3 no data or nothing in common, 4 a record is broken or failed its audit.
+Exit status: 0 fine, 1 regressed, 2 wrong use, 3 no data or nothing in common, 4 a record is broken or failed its audit,
+or the gate itself broke down.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,7 +20,7 @@ from bench.gate.accept import accept
 from bench.gate.compare import Verdict, compare
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
 from bench.gate.read import NoDataError, of_the_machine, read_side
-from bench.gate.terminal import terminal
+from bench.gate.terminal import plain, terminal
 from bench.record import write_atomically
 
 _EXPORTS: dict[str, tuple[Callable[[Verdict], str], str]] = {
@@ -30,29 +33,30 @@ _EXPORTS: dict[str, tuple[Callable[[Verdict], str], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print, write what was asked for, and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         return _judge(options)
     except NoDataError as error:
-        print(f"no data: {error}", file=sys.stderr)
-        return 3
+        return _told(f"no data: {error}", 3)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _told(f"error: {error}", 2)
     except OSError as error:
-        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
-        return 2
+        return _told(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", 2)
     except Exception:  # Python would exit with 1, which reads as regressed
         traceback.print_exc()
         return 4
 
 
+def _told(line: str, status: int) -> int:
+    print(plain(line), file=sys.stderr)
+    return status
+
+
 def _judge(options: argparse.Namespace) -> int:
     baseline, current = read_side(options.baseline), read_side(options.current)
     if options.speed_only:
-        baseline, current = of_the_machine(baseline), of_the_machine(current)
+        baseline, current = of_the_machine(baseline, current)
     verdict = compare(baseline, current)
-    print(terminal(verdict))
     for name, (written, _) in _EXPORTS.items():
         if getattr(options, name) is not None:
             _write(getattr(options, name), written(verdict))
@@ -61,17 +65,50 @@ def _judge(options: argparse.Namespace) -> int:
             _write(options.github_action_benchmark / name, text)
     if options.history is not None:
         history.append(history.row_of(verdict, options.link), options.history)
-    if options.accept:
-        _accept(verdict)
-        return 0
-    return verdict.status
+    _show(terminal(verdict))
+    if not options.accept:
+        return verdict.status
+    if verdict.current.broken:
+        return _told(f"{current.folder} is not accepted: a broken baseline would hide what comes after.", 4)
+    accept(current.folder, baseline.folder)
+    _show(plain(f"{current.folder} is the new baseline in {baseline.folder}."))
+    return 0
+
+
+def _show(text: str) -> None:
+    """Print now: a reader who has left changes nothing. Raises OSError where it cannot be written."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names and units hold more than a terminal's encoding may
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries, and fails, again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Exits with status 2 where options contradict each other, or would write over what is compared."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.accept and options.speed_only:
+        parser.error("--accept takes the whole of CURRENT, of which --speed-only judges a part: give one of them")
+    files = [path for name in _EXPORTS if (path := getattr(options, name)) is not None]
+    for path in [*files, *filter(None, (options.github_action_benchmark, options.history))]:
+        for side in (options.baseline, options.current):
+            if path.resolve().is_relative_to(side.resolve()):
+                parser.error(f"{path} is inside {side}, which is compared: write it elsewhere")
+    if len({path.resolve() for path in files}) < len(files):
+        parser.error("two of the files to be written are one and the same")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gate",
         description="Compares a study with a baseline, every figure under its own rule.",
-        epilog="exit status: 0 fine, 1 regressed, 2 wrong use, 3 no data, 4 a record is broken or failed its audit",
+        epilog="exit status: 0 fine, 1 regressed, 2 wrong use, 3 no data, 4 a record is broken or failed its audit, or "
+        "the gate itself broke down",
     )
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help="folder of records, such as results/ci")
     parser.add_argument("current", type=Path, metavar="CURRENT", help="folder of records to be judged")
@@ -97,14 +134,6 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
     write_atomically(path, text)
-
-
-def _accept(verdict: Verdict) -> None:
-    """Raises UserError where the current side is broken: a broken baseline would hide what comes after."""
-    if verdict.current.broken:
-        raise UserError(f"{verdict.current.folder} is not accepted: it is broken.")
-    accept(verdict.current.folder, verdict.baseline.folder)
-    print(f"{verdict.current.folder} is the new baseline in {verdict.baseline.folder}.")
 
 
 if __name__ == "__main__":

@@ -36,16 +36,18 @@ def accept(current: Path, baseline: Path) -> None:
 def copy_study(current: Path, new: Path) -> None:
     """Copy what the gate and reports read of a ci study to the folder `new`: `ci.json` and the runs that it names.
 
-    Raises UserError where `ci.json` cannot be read.
+    Raises UserError where `ci.json` cannot be read, or a link in the place of one of these would be followed elsewhere.
     """
     study = load_ci(current / FILE)
     new.mkdir(parents=True)
     shutil.copyfile(current / FILE, new / FILE)
     for run_id in dict.fromkeys(study.runs.values()):
         (new / run_id).mkdir()
-        for name in _KEPT:
-            if (current / run_id / name).is_file():
-                shutil.copyfile(current / run_id / name, new / run_id / name)
+        for source in (current / run_id / name for name in _KEPT):
+            if source.is_symlink() or source.parent.is_symlink():
+                raise UserError(f"{source} is a link to elsewhere: it is not accepted.")
+            if source.is_file():
+                shutil.copyfile(source, new / run_id / source.name)
 
 
 def _check_replaceable(baseline: Path) -> None:

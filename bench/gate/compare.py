@@ -13,6 +13,8 @@ from bench.gate.rules import LOSS_CURVE, SAMPLES, P, Rule, rule_of, words
 Kind = Literal["regressed", "changed", "vanished", "improved", "new"]
 FAILING: tuple[Kind, ...] = ("regressed", "changed", "vanished")
 
+_SPLITS = 20_000  # more than there are of eight and eight samples, 12,870: then all are counted
+
 # What a record's configuration says about where, not what.
 _PLACES = {"name", "study", "results_dir", "reports_dir", "data.cache_dir", "dry_run"}
 
@@ -117,7 +119,7 @@ def _not_compared(method: str, name: str, baseline: Side, current: Side) -> str 
             f"The baseline is of another machine ({baseline.machine_name}; now {current.machine_name}): speed and "
             "memory are not compared."
         )
-    if rule.sampled and min(len(side.figures[method, name].samples) for side in (baseline, current)) < SAMPLES:
+    if rule.sampled and len(baseline.figures[method, name].samples) < SAMPLES:
         return f"{method}, {rule.words}: not compared, for a test needs {SAMPLES} samples a side."
     return None
 
@@ -150,6 +152,9 @@ def _check_comparable(baseline: Side, current: Side) -> None:
 
 
 def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Finding | None:
+    if rule.sampled and len(now.samples) < SAMPLES:
+        before, after = (f"{len(side.samples)} samples" for side in (was, now))
+        return Finding("vanished", method, name, words(name), before, after, None, f"{SAMPLES} are needed", math.inf)
     move = now.value - was.value
     size = abs(move) / abs(was.value) if rule.relative and was.value else abs(move)
     if size <= rule.tolerance:
@@ -160,10 +165,10 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
         if p >= P:
             return None
         certainty = f"p = {p:.1g} of {len(was.samples)} and {len(now.samples)} processes"
-    if rule.better == "same":
-        kind: Kind = "changed"
+    if rule.better != "same" and (move > 0) == (rule.better == "lower"):
+        kind: Kind = "regressed"
     else:
-        kind = "regressed" if (move > 0) == (rule.better == "lower") else "improved"
+        kind = "changed" if rule.better == "same" or rule.suspicious else "improved"
     share = move / abs(was.value) if was.value else None
     if share is not None and not math.isfinite(share):
         share = None
@@ -172,10 +177,15 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
 
 
 def _mann_whitney(was: tuple[float, ...], now: tuple[float, ...]) -> float:
-    """Two-sided p of samples that are not from one distribution (Mann and Whitney 1947)."""
-    from scipy.stats import mannwhitneyu  # takes most of a second to import, and only where something moved
+    """Two-sided p of samples that are not from one distribution (Mann and Whitney 1947).
 
-    return float(mannwhitneyu(was, now, alternative="two-sided").pvalue)
+    Exact up to eight a side; with ties, too, for which scipy by itself has only a normal approximation.
+    """
+    from scipy.stats import PermutationMethod, mannwhitneyu  # take most of a second, and only where something moved
+
+    tied = len({*was, *now}) < len(was) + len(now)
+    method = PermutationMethod(n_resamples=_SPLITS, rng=0) if tied else "auto"
+    return float(mannwhitneyu(was, now, alternative="two-sided", method=method).pvalue)
 
 
 def _missing(baseline: Side, current: Side) -> Iterator[Finding]:
@@ -198,15 +208,16 @@ def _lone(kind: Kind, method: str, figure: str, told: str, there: str, absent: s
 
 
 def _config_findings(baseline: Side, current: Side) -> Iterator[Finding]:
-    """Settings that differ, so that other numbers were to be expected."""
+    """Settings that differ, so that other numbers were to be expected; one that the baseline did not know is new."""
     for method, config in baseline.configs.items():
         was, now = dict(_settings(config)), dict(_settings(current.configs.get(method, config)))
         for key in sorted(was.keys() | now.keys()):
-            if was.get(key) != now.get(key):
-                before, after = (repr(side.get(key)) for side in (was, now))
-                yield Finding(
-                    "changed", method, f"config.{key}", f"setting {key}", before, after, None, "exact", math.inf
-                )
+            figure, told = f"config.{key}", f"setting {key}"
+            if key not in was:
+                yield _lone("new", method, figure, told, repr(now[key]), "absent")
+            elif was[key] != now.get(key):
+                before, after = repr(was[key]), repr(now.get(key))
+                yield Finding("changed", method, figure, told, before, after, None, "exact", math.inf)
 
 
 def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

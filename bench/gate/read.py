@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 
 from bench.ci import FILE, CiStudy, load_ci
 from bench.errors import UserError
-from bench.gate.rules import LOSS_CURVE, LR_CURVE, rule_of
-from bench.record import Environment, Record, Timing, load_record
+from bench.gate.rules import LOSS_CURVE, LR_CURVE, judged, rule_of
+from bench.record import Environment, Record, Timing, find_records, load_record
 
 _NORMAL = 1.959964  # standard errors in half a 95 % interval
 _OF_THE_MODEL = ("quality.", "lm_eval.", "routing.")
@@ -38,7 +39,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Side:
-    """The figures of one folder: (method, figure) -> value. `broken`: what cannot be relied on, a line each."""
+    """The figures of one folder: (method, figure) -> value.
+
+    broken: what cannot be relied on, a line each. whole: all of its figures, or those of time and memory alone.
+    """
 
     folder: Path
     study: str
@@ -48,6 +52,7 @@ class Side:
     figures: dict[tuple[str, str], Figure]
     configs: dict[str, dict[str, Any]]
     broken: list[str] = field(default_factory=list)
+    whole: bool = True
 
     @property
     def machine(self) -> str:
@@ -67,11 +72,16 @@ class Side:
         return f"{self.environment.device_name}, {threads} thread{'s' * (threads != 1)}"
 
 
-def of_the_machine(side: Side) -> Side:
-    """A side with its figures of time and memory alone, which a change of the model need not be asked about."""
-    rules = {(method, name): rule_of(name, method) for method, name in side.figures}
-    here = {key: side.figures[key] for key, rule in rules.items() if rule is not None and rule.here}
-    return replace(side, figures=here, configs={})
+def of_the_machine(baseline: Side, current: Side) -> tuple[Side, Side]:
+    """Both with their figures of time and memory alone, and of the methods of both: not what a change may ask for."""
+    methods = {method for method, _ in baseline.figures} & {method for method, _ in current.figures}
+
+    def timed(side: Side) -> Side:
+        rules = {key: rule_of(key[1], key[0]) for key in side.figures if key[0] in methods}
+        here = {key: side.figures[key] for key, rule in rules.items() if rule is not None and rule.here}
+        return replace(side, figures=here, configs={}, whole=False)
+
+    return timed(baseline), timed(current)
 
 
 def read_side(folder: Path) -> Side:
@@ -84,22 +94,11 @@ def read_side(folder: Path) -> Side:
         raise UserError(f"{folder} is not a folder of results.")
     broken: list[str] = []
     study = _study(folder, broken)
-    records: dict[str, Record] = {}
+    records = _records(folder, study, broken)
     figures: dict[tuple[str, str], Figure] = {}
-    for name, path in _named(folder, study):
-        try:
-            record = load_record(path)
-        except UserError as error:
-            broken.append(str(error))
-            continue
-        own = f"{record.method}/{record.variant}" if record.variant else record.method
-        if name is not None and name not in (record.method, own):
-            broken.append(f"{name}: {path} is the record of {own}.")
-            continue
-        method = name or _label(record, own, records)
-        records[method] = record
+    for method, (record, path) in records.items():
         broken += [f"{method}: {fault}" for fault in _faults(record)]
-        for figure, value in (*_figures(record), *_curves(path.with_name("steps.csv"), broken)):
+        for figure, value in (*_figures(record), *_curves(record, path.with_name("steps.csv"), broken)):
             figures[method, figure] = value
     if not records and not broken:
         raise NoDataError(f"{folder} holds no record.json.")
@@ -110,15 +109,15 @@ def read_side(folder: Path) -> Side:
     for method, name in [key for key, figure in figures.items() if not _finite(figure)]:
         broken.append(f"{method}, {name}: not a number.")
         del figures[method, name]
-    first = next(iter(records.values()), None)
+    first = next((record for record, _ in records.values()), None)
     return Side(
         folder=folder,
         study=study.name if study else first.run.name if first else folder.name,
-        created=study.created if study else max((record.run.created for record in records.values()), default=""),
+        created=study.created if study else max((record.run.created for record, _ in records.values()), default=""),
         commit=study.git_commit if study else first.run.git_commit if first else None,
         environment=study.environment if study else first.environment if first else None,
         figures=figures,
-        configs={method: record.config for method, record in records.items()},
+        configs={method: record.config for method, (record, _) in records.items()},
         broken=broken,
     )
 
@@ -133,21 +132,46 @@ def _study(folder: Path, broken: list[str]) -> CiStudy | None:
         return None
 
 
-def _named(folder: Path, study: CiStudy | None) -> Iterator[tuple[str | None, Path]]:
-    """Methods and their records' paths; without `ci.json` the records themselves tell the method.
+def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str, tuple[Record, Path]]:
+    """Method -> its record and where that stands; without `ci.json`, every record, by what it says of itself.
 
     Where `ci.json` is broken nothing tells which run stands for what, and none is read.
     """
     if study is not None:
-        yield from ((method, folder / run_id / "record.json") for method, run_id in study.runs.items())
-    elif not (folder / FILE).exists():
-        yield from ((None, path) for path in sorted(folder.glob("**/record.json")))
+        named = [(method, folder / run_id / "record.json") for method, run_id in study.runs.items()]
+        read = [(method, _read(path, broken), path) for method, path in named]
+        for method, record, path in read:
+            if record is not None and method not in (record.method, _method(record)):
+                broken.append(f"{method}: {path} is the record of {_method(record)}.")
+        return {
+            method: (record, path)
+            for method, record, path in read
+            if record is not None and method in (record.method, _method(record))
+        }
+    if (folder / FILE).exists():
+        return {}
+    found = [(record, path) for path in find_records(folder) if (record := _read(path, broken)) is not None]
+    count = Counter(_label(record) for record, _ in found)
+    return {
+        _label(record) + (f",{record.run.id}" if count[_label(record)] > 1 else ""): (record, path)
+        for record, path in found
+    }
 
 
-def _label(record: Record, method: str, taken: Container[str]) -> str:
-    """METHOD or METHOD/VARIANT, with the seed; with the run's id where that is not enough."""
-    label = f"{method},seed{record.run.seed}"
-    return label if label not in taken else f"{label},{record.run.id}"
+def _read(path: Path, broken: list[str]) -> Record | None:
+    try:
+        return load_record(path)
+    except UserError as error:
+        broken.append(str(error))
+        return None
+
+
+def _method(record: Record) -> str:
+    return f"{record.method}/{record.variant}" if record.variant else record.method
+
+
+def _label(record: Record) -> str:
+    return f"{_method(record)},seed{record.run.seed}"
 
 
 def _faults(record: Record) -> Iterator[str]:
@@ -161,14 +185,13 @@ def _faults(record: Record) -> Iterator[str]:
 
 
 def _figures(record: Record) -> Iterator[tuple[str, Figure]]:
-    """Every figure that has a rule, with its interval where the record has one.
+    """Every figure, with its interval where the record has one.
 
     What was measured of the model is left out where the run went wrong or its causality is not vouched for.
     """
     flat = dict(_flat(record.model_dump(exclude_none=True, exclude={"config"})))
     for name, value in flat.items():
-        rule = rule_of(name)
-        if rule is None or rule.sampled or (name.startswith(_OF_THE_MODEL) and not record.comparable):
+        if not judged(name) or (name.startswith(_OF_THE_MODEL) and not record.comparable):
             continue
         stderr = flat.get(f"{name}_stderr")
         half = _NORMAL * stderr if stderr is not None else None
@@ -176,10 +199,10 @@ def _figures(record: Record) -> Iterator[tuple[str, Figure]]:
 
 
 def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """`a.b.c` -> number; points of decoding are named by their batch size."""
+    """`a.b.c` -> number, without spaces in its name; points of decoding are named by their batch size."""
     if isinstance(part, dict):
         for key, value in part.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from _flat(value, (f"{prefix}.{key}" if prefix else str(key)).replace(" ", "_"))
     elif isinstance(part, list):
         for each in part:
             if isinstance(each, dict) and "batch_size" in each:
@@ -188,11 +211,12 @@ def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
         yield prefix, float(part)
 
 
-def _curves(path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
+def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
     """The training loss at a few steps, early ones most: there, a change has not yet been amplified; and the rate."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = {int(row["step"]): row for row in csv.DictReader(file)}
+            table = list(csv.DictReader(file))
+        rows = {int(row["step"]): row for row in table}
         losses = {step: float(row["loss"]) for step, row in rows.items()}
         rates = {step: float(rows[step]["lr"]) for step in LR_CURVE if "lr" in rows.get(step, ())}
     except OSError:
@@ -200,8 +224,13 @@ def _curves(path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
     except (KeyError, TypeError, ValueError, csv.Error):
         broken.append(f"{path} is not a whole log of steps.")
         return
+    every = record.config.get("train", {}).get("log_every")
+    whole = range(every, record.training.steps + 1, every) if isinstance(every, int) and every > 0 else rows
+    if record.run.status == "finished" and [int(row["step"]) for row in table] != list(whole):
+        broken.append(f"{path} is not the log of the {record.training.steps:,} steps that its record tells of.")
+        return
     if any(loss <= 0 for loss in losses.values()):
-        broken.append(f"{path} is not a log of steps: a loss is above 0.")
+        broken.append(f"{path} is not a log of steps: a loss must be above 0.")
         return
     yield from ((f"loss_curve.{step}", Figure(losses[step])) for step in LOSS_CURVE if step in losses)
     yield from ((f"lr_curve.{step}", Figure(rate)) for step, rate in rates.items())

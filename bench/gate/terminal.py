@@ -19,7 +19,7 @@ def terminal(verdict: Verdict) -> str:
     if len(verdict.findings) > _SHOWN:
         lines.append(f"and {len(verdict.findings) - _SHOWN} more; --json FILE writes all.")
     lines += [f"note: {note}" for note in verdict.notes]
-    return "\n".join(_inert(line) for line in [*lines, summary(verdict)])
+    return "\n".join(plain(line) for line in [*lines, summary(verdict)])
 
 
 def cells(finding: Finding) -> list[str]:
@@ -46,6 +46,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _inert(line: str) -> str:
+def plain(line: str) -> str:
     """Names come from files: control characters in them must not reach the terminal."""
     return "".join(character if character.isprintable() else "�" for character in line)

@@ -29,6 +29,7 @@ def write_study(folder: Path, record: Record, seed: int = 0, name: str = "ci", p
     for method, level, figure in (("dense", 1.6, "train_step_over_matmul"), ("mod", 0.7, "train_step_over_dense")):
         own = record.model_copy(deep=True)
         own.method, own.run.id, own.environment = method, f"{method}-seed0", machine(place)
+        own.config["train"], own.training.steps = {"log_every": 1}, 99
         own.lm_eval = {"bench_copy": {"acc": 0.4, "acc_stderr": 0.05, "chance": 0.25}}
         if method == "mod":
             own.routing = RoutingStatistics(

@@ -59,7 +59,7 @@ def test_both_sides_must_be_ci_studies(studies, capsys, side):
         change(folder, "mod-seed0", quality__val_loss_nats=2.0)
     (studies[side] / "ci.json").write_text("{", encoding="utf-8")
     before = files(studies[0])
-    assert accepted(*studies) == 2
+    assert accepted(*studies) == (2, 4)[side]
     assert files(studies[0]) == before
 
 
@@ -81,8 +81,31 @@ def test_a_broken_study_is_not_accepted(studies, capsys):
     base, now = studies
     before = files(base)
     change(now, "mod-seed0", causality__passed=False)
-    assert accepted(base, now) == 2
+    assert accepted(base, now) == 4
+    assert "not accepted" in capsys.readouterr().err
     assert files(base) == before
+
+
+def test_a_part_that_was_judged_is_no_reason_to_accept_the_whole(studies, capsys):
+    base, now = studies
+    before = files(base)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(base), str(now), "--accept", "--speed-only"])
+    assert stopped.value.code == 2 and files(base) == before
+
+
+@pytest.mark.parametrize("linked", ["mod-seed0/documents.csv", "mod-seed0"])
+def test_a_link_is_not_followed_into_the_baseline(tmp_path, studies, capsys, linked):
+    base, now = studies
+    before = files(base)
+    secret = tmp_path / "secret"
+    if linked == "mod-seed0":
+        (now / linked).rename(secret)
+    else:
+        secret.write_text("secret", encoding="utf-8")
+    (now / linked).symlink_to(secret)
+    assert accepted(base, now) == 2
+    assert "link" in capsys.readouterr().err and files(base) == before
 
 
 @pytest.mark.parametrize("harm", ["{", None])
@@ -152,5 +175,5 @@ def test_run_ids_of_the_current_side_are_not_followed(studies, capsys):
     runs = json.loads((now / "ci.json").read_text(encoding="utf-8"))["runs"]
     for run_id in ("..", "../now/mod-seed0", ".", ""):
         change_ci(now, runs=runs | {"mod": run_id})
-        assert accepted(base, now) == 2
+        assert accepted(base, now) == 4
     assert files(base) == before

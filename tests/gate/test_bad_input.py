@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,13 +66,22 @@ DIGITS = "9" * 400
         (lambda f: written(f, '"mod"', '"m\\udfffd"', "ci.json"), "not a whole JSON"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,", f"\n5,{'1' * 200_000}"), "not a whole log of steps"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", f"\n5,{DIGITS}"), "not a number"),
-        (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", "\n5,-1.2"), "a loss is above 0"),
+        (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", "\n5,-1.2"), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats="2.9"), "valid number"),
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats=True), "valid number"),
         (lambda f: change(f, "mod-seed0", causality__passed="yes"), "valid boolean"),
-        (lambda f: change(f, "mod-seed0", quality__val_loss_nats=0.0), "a loss is above 0"),
-        (lambda f: change(f, "mod-seed0", quality__val_loss_nats=-2.0), "a loss is above 0"),
-        (lambda f: change(f, "mod-seed0", training__final_loss=-2.0), "a loss is above 0"),
+        (lambda f: change(f, "mod-seed0", quality__val_loss_nats=0.0), "a loss must be above 0"),
+        (lambda f: change(f, "mod-seed0", quality__val_loss_nats=-2.0), "a loss must be above 0"),
+        (lambda f: change(f, "mod-seed0", training__final_loss=-2.0), "a loss must be above 0"),
+        (lambda f: change_steps(f, "mod-seed0", "\n6,", "\n5,"), "not the log of the 99 steps"),
+        (lambda f: written(f, "\n99,0.060606,2.0000e-05", "", "mod-seed0/steps.csv"), "not the log of the 99 steps"),
+        (lambda f: change(f, "mod-seed0", routing__predictor_accuracy=7.0), "a share must be from 0 to 1"),
+        (lambda f: change(f, "mod-seed0", routing__fraction_processed_by_layer={"1": -0.1}), "a share must be"),
+        (lambda f: change(f, "mod-seed0", lm_eval={"copy": {"acc": 42.0}}), "an accuracy must be from 0 to 1"),
+        (lambda f: change(f, "mod-seed0", memory__peak_bytes=-5), "above 0 bytes"),
+        (lambda f: change(f, "mod-seed0", causality__max_abs_logit_change=13.0), "said to have passed"),
+        (lambda f: change(f, "mod-seed0", causality__max_abs_logit_change=-13.0), "said to have passed"),
+        (lambda f: change_ci(f, speed=speeds(f) | {"mod": {"train_step_over_dense": [0.0] * 8}}), "above 0"),
         (lambda f: change(f, "mod-seed0", schema_version="99"), "schema_version"),
         (lambda f: change(f, "mod-seed0", schema_version=99.0), "schema_version"),
         (lambda f: change(f, "mod-seed0", method="dense"), "is the record of dense"),
@@ -103,6 +115,44 @@ def test_variants_go_by_either_name(tmp_path, capsys):
         change(folder, "dense-seed0", variant=None)
         change_ci(folder, runs={"dense": "dense-seed0", name: "mod-seed0"}, speed={})
     assert main([str(base), str(base)]) == main([str(now), str(now)]) == 0
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--history", "--github-action-benchmark"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_nothing_is_written_over_what_is_compared(studies, capsys, option, side):
+    words = [str(folder) for folder in studies]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, option, str(studies[side] / "ci.json")])
+    assert stopped.value.code == 2 and "write it elsewhere" in capsys.readouterr().err
+    assert main(words) == 0
+
+
+def test_two_outputs_do_not_share_a_file(studies, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*(str(folder) for folder in studies), "--json", str(tmp_path / "out"), "--junit", str(tmp_path / "out")])
+    assert stopped.value.code == 2 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("place", "status"), [("pipe", 1), ("/dev/full", 2)])
+def test_a_closed_pipe_changes_nothing_and_a_full_disk_is_told(studies, tmp_path, place, status):
+    change(studies[1], "mod-seed0", quality__val_loss_nats=2.5)
+    words = [sys.executable, "-m", "bench.gate", *(str(folder) for folder in studies), "--json", str(tmp_path / "out")]
+    if place == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(place, os.O_WRONLY)
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == status and done.stderr.count("\n") == (status == 2)
+    assert json.loads((tmp_path / "out").read_text(encoding="utf-8"))["status"] == 1
+
+
+def test_a_terminal_that_knows_few_characters_gets_the_others_as_marks(studies):
+    change(studies[1], "mod-seed0", routing__predictor_accuracy=0.5)
+    words = [sys.executable, "-m", "bench.gate", *(str(folder) for folder in studies)]
+    done = subprocess.run(words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, b"") and b"causal router?s agreement" in done.stdout
 
 
 def test_a_folder_that_cannot_be_read_is_wrong_use(studies, capsys):

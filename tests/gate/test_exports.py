@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from gate_studies import change, change_ci, change_speed, write_study
+from gate_studies import change, change_ci, change_speed, change_steps, write_study
 from junitparser import Error, Failure, JUnitXml
 from markdown_it import MarkdownIt
 from report_records import make_record
@@ -16,9 +16,9 @@ from report_records import make_record
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
-from bench.gate.read import read_side
+from bench.gate.read import of_the_machine, read_side
 
-HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone \x1b[31m\x00 **b** </table>"
+HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone www.evil.example \x1b[31m\x00 **b** </table>"
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def verdict(studies):
     """A regression, an improvement, a vanished and a new figure, a slower step."""
     change(studies[1], "mod-seed0", quality__val_loss_nats=2.5, routing__predictor_accuracy=None)
     change(studies[1], "dense-seed0", quality__val_loss_nats=1.5)
+    change_steps(studies[1], "dense-seed0", "\n50,0.120000", "\n50,0.120001")
     change(studies[0], "dense-seed0", memory=None)
     change_speed(studies[1], "mod", 1.2)
     return compare(*(read_side(folder) for folder in studies))
@@ -191,6 +192,20 @@ def test_markdown_without_findings_is_short(studies):
     assert "fine" in text and "|" not in text and "--accept" not in text
 
 
+def test_what_it_says_of_a_machine_is_shown_as_it_is(studies):
+    for folder in studies:
+        place = json.loads((folder / "ci.json").read_text(encoding="utf-8"))["environment"]
+        change_ci(folder, environment=place | {"device_name": "Intel(R) Xeon(R) CPU @ 2.20GHz #1"})
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(markdown(compare(*map(read_side, studies))))
+    assert "CPU @ 2.20GHz #1" in html.replace("\u200b", "")
+
+
+def test_markdown_of_speed_alone_says_so_and_offers_nothing_to_accept(studies):
+    change_speed(studies[1], "mod", 1.2)
+    text = markdown(compare(*of_the_machine(*map(read_side, studies))))
+    assert "## bench, time and memory: ❌ regressed" in text and "--accept" not in text
+
+
 def test_hostile_names_stay_plain_text(studies):
     for folder in studies:
         named(folder, HOSTILE)
@@ -198,7 +213,7 @@ def test_hostile_names_stay_plain_text(studies):
     verdict = compare(*(read_side(folder) for folder in studies))
     html = MarkdownIt("gfm-like", {"linkify": False}).render(markdown(verdict))
     assert html.count("<table>") == 1 and html.count("<tr>") == 2
-    for harmful in ("<script", "<img", "<code>x", "<strong>", "@someone", "\x1b"):
+    for harmful in ("<script", "<img", "<code>x", "<strong>", "@someone", "\x1b", "http://e", "www.e"):
         assert harmful not in html
     suites = JUnitXml.fromstring(junit(verdict).encode())
     assert any("<script>alert(1)</script>" in suite.name for suite in suites)

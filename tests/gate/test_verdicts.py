@@ -15,7 +15,8 @@ from report_records import make_record
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
 from bench.gate.read import Figure, NoDataError, Side, read_side
-from bench.record import Timing
+from bench.gate.rules import rule_of
+from bench.record import Timing, save_record
 
 LOSS = "quality.val_loss_nats"
 
@@ -53,7 +54,6 @@ def test_the_same_study_is_fine(studies):
     ("part", "value", "kind"),
     [
         ("quality__val_loss_nats", 2.2, "regressed"),
-        ("quality__val_loss_nats", 1.8, "improved"),
         ("routing__predictor_accuracy", 0.7, "regressed"),
         ("routing__fraction_processed", 0.9, "changed"),
         ("model__params_total", 1_000_001, "changed"),
@@ -62,13 +62,41 @@ def test_the_same_study_is_fine(studies):
         ("training__lr", 4.4e-3, "changed"),
         ("memory__peak_bytes", 2**31, "regressed"),
         ("quality__tokens_evaluated", 600, "changed"),
+        ("quality__val_bpb", 3.2, "regressed"),
+        ("flops__parts__feed-forward", 6.1e5, "changed"),
+        ("model__context", 256, "changed"),
     ],
 )
 def test_a_figure_beyond_its_tolerance_is_found(studies, part, value, kind):
     change(studies[1], "mod-seed0", **{part: value})
     verdict = judged(studies)
     assert kinds(verdict) == {f"mod {part.replace('__', '.')}": kind}
-    assert verdict.status == (0 if kind == "improved" else 1)
+    assert verdict.status == 1
+
+
+def test_a_better_figure_of_another_training_is_an_improvement_and_of_the_same_a_change(studies):
+    change(studies[1], "mod-seed0", quality__val_loss_nats=1.8)
+    assert kinds(judged(studies)) == {"mod quality.val_loss_nats": "changed"}
+    change_steps(studies[1], "mod-seed0", "\n50,0.120000", "\n50,0.120001")
+    assert kinds(judged(studies)) == {"mod quality.val_loss_nats": "improved"}
+    assert judged(studies).status == 0
+
+
+def test_every_number_of_the_committed_study_has_a_rule_or_is_said_to_have_none():
+    side = read_side(Path(__file__).parents[2] / "results" / "ci")
+    assert len(side.figures) > 500
+    assert [key for key in side.figures if rule_of(key[1], key[0]) is None] == []
+
+
+def test_a_score_that_no_rule_names_may_move_but_not_vanish(studies):
+    for folder, value in zip(studies, (5.0, 500.0), strict=True):
+        change(folder, "mod-seed0", lm_eval={"lambada": {"word_perplexity": value, "brier_score": value}})
+    moved = {"mod lm_eval.lambada.brier_score": "changed", "mod lm_eval.lambada.word_perplexity": "regressed"}
+    assert kinds(judged(studies)) == moved  # of the same training
+    change_steps(studies[1], "mod-seed0", "\n50,0.120000", "\n50,0.120001")
+    assert kinds(judged(studies)) == {}
+    change(studies[1], "mod-seed0", lm_eval={"lambada": {"brier_score": 500.0}})
+    assert kinds(judged(studies)) == {"mod lm_eval.lambada.word_perplexity": "vanished"}
 
 
 def test_within_its_tolerance_it_is_not(studies):
@@ -131,6 +159,13 @@ def test_a_changed_setting_is_found_first(studies):
     assert (verdict.findings[0].was, verdict.findings[0].now) == ("'kjv'", "'other'")
 
 
+def test_a_setting_that_the_baseline_did_not_know_is_new_and_one_that_is_gone_a_change(studies):
+    change(studies[1], "dense-seed0", config__data__shuffled=False)
+    assert kinds(judged(studies)) == {"dense config.data.shuffled": "new"}
+    assert judged(studies).status == 0
+    assert kinds(judged(studies[::-1])) == {"dense config.data.shuffled": "changed"}
+
+
 def test_a_metric_that_vanished_is_a_finding_and_a_new_one_no_fault(studies):
     change(studies[1], "mod-seed0", routing__predictor_accuracy=None)
     assert kinds(judged(studies)) == {"mod routing.predictor_accuracy": "vanished"}
@@ -162,8 +197,21 @@ def test_speed_needs_six_samples_a_side(studies):
     content["speed"]["mod"]["train_step_over_dense"] = [2.0] * 5
     (studies[1] / "ci.json").write_text(json.dumps(content), encoding="utf-8")
     verdict = judged(studies)
+    assert kinds(verdict) == {"mod speed.train_step_over_dense": "vanished"}
+    assert (verdict.findings[0].was, verdict.findings[0].now) == ("8 samples", "5 samples")
+    verdict = judged(studies[::-1])
     assert verdict.status == 0
     assert any("needs 6 samples" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize("samples", [6, 8])
+def test_samples_that_tie_are_tested_exactly_too(samples):
+    was, now = np.linspace(0.70, 0.74, samples), np.linspace(1.40, 1.45, samples)
+    assert compare(timed(was), timed(now)).status == 1
+    was[1] = was[0]
+    now[-1] = now[-2]
+    assert compare(timed(was), timed(now)).status == 1
+    assert compare(timed(was), timed(np.array([*now[:-2], *was[:2]]))).status == 0
 
 
 def timed(samples: np.ndarray) -> Side:
@@ -209,6 +257,16 @@ def test_speed_alone_is_judged_where_that_is_asked_for(studies, capsys):
     change_speed(studies[1], "mod", 1.2)
     assert main(words) == 1
     assert "regressed  mod" in capsys.readouterr().out
+
+
+def test_a_method_that_was_taken_out_is_no_slow_down(studies):
+    content = json.loads((studies[1] / "ci.json").read_text(encoding="utf-8"))
+    for part in ("runs", "speed"):
+        del content[part]["mod"]
+    (studies[1] / "ci.json").write_text(json.dumps(content), encoding="utf-8")
+    words = [str(folder) for folder in studies]
+    assert main(words) == 1
+    assert main([*words, "--speed-only"]) == 0
 
 
 def test_a_speed_without_a_rule_is_noted_and_not_compared(studies):
@@ -299,6 +357,24 @@ def test_folders_of_plain_records_are_compared_too(studies):
         (folder / "ci.json").unlink()
     change(studies[1], "mod-seed0", quality__val_loss_nats=2.5)
     assert kinds(judged(studies)) == {"mod,seed0 quality.val_loss_nats": "regressed"}
+
+
+def test_plain_records_of_one_method_and_seed_go_by_their_ids(tmp_path):
+    base, now = tmp_path / "base", tmp_path / "now"
+    for folder, shapes in ((base, ("b", "c")), (now, ("a", "b", "c"))):
+        for shape in shapes:
+            record = make_record("mod", name="grid", run_id=f"mod-seed0-{shape}", loss=1 + ord(shape) / 100)
+            (folder / record.run.id).mkdir(parents=True)
+            save_record(record, folder / record.run.id)
+    assert kinds(judged((base, now))) == {"mod,seed0,mod-seed0-a ": "new"}
+
+
+def test_the_rules_of_a_method_hold_for_plain_records(studies):
+    for folder, loss in zip(studies, (2.0, 2.4), strict=True):
+        change(folder, "mod-seed0", method="expert_choice", quality__val_loss_nats=loss)
+        (folder / "ci.json").unlink()
+    change_steps(studies[1], "mod-seed0", "\n50,0.120000", "\n50,0.120001")
+    assert kinds(judged(studies)) == {}
 
 
 def test_names_reach_the_terminal_as_plain_text(studies, capsys):

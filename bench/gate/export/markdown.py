@@ -18,7 +18,8 @@ _LINES = 10
 def markdown(verdict: Verdict) -> str:
     """Heading, sentence, findings worst first, improvements folded away; never longer than a comment may be."""
     heading = {"fine": "✅ fine", "regressed": "❌ regressed", "broken": "⛔ broken"}[verdict.word]
-    parts = [f"{MARKER}\n## bench: {heading}", _inert(summary(verdict)), _sides(verdict)]
+    what = "bench" if verdict.current.whole else "bench, time and memory"
+    parts = [f"{MARKER}\n## {what}: {heading}", _inert(summary(verdict)), _sides(verdict)]
     if verdict.broken:
         parts.append(_list(verdict.broken))
     notes = _list(verdict.notes)
@@ -27,8 +28,10 @@ def markdown(verdict: Verdict) -> str:
     room = _LONGEST - sum(map(len, parts)) - len(notes) - 2_000
     if failing:
         text, room = _table(failing, room)
-        hint = f"On purpose? `python -m bench.gate {_code(verdict.baseline)} {_code(verdict.current)} --accept`"
-        parts += [text, hint]
+        parts.append(text)
+    if failing and verdict.current.whole:
+        sides = f"{_code(verdict.baseline)} {_code(verdict.current)}"
+        parts.append(f"On purpose? `python -m bench.gate {sides} --accept`")
     if others:
         text, room = _table(others, room)
         parts.append(f"<details><summary>{len(others):,} improved or new</summary>\n\n{text}\n\n</details>")
@@ -62,10 +65,14 @@ def _table(findings: Sequence[Finding], room: int) -> tuple[str, int]:
 
 
 def _inert(text: str) -> str:
-    """`text` on one line, in which HTML, tables, links, emphasis, code and mentions stay plain characters."""
+    """`text` on one line, in which HTML, tables, links, emphasis, code and mentions stay plain characters.
+
+    GitHub makes links of addresses and mentions of names by what is shown: a character without width keeps it from it.
+    """
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_CELL]
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    return re.sub(r"([\\`*_\[\]|~!#])", r"\\\1", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*_\[\]|~!#])", r"\\\1", text)
+    return re.sub(r"(@|://|www\.)", "\\1\u200b", text)
 
 
 def _code(side: Side) -> str:
