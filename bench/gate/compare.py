@@ -159,7 +159,7 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
     size = abs(move) / abs(was.value) if rule.relative and was.value else abs(move)
     if size <= rule.tolerance:
         return None
-    certainty = "exact" if rule.tolerance <= 1e-9 else f"{size / rule.tolerance:.1f} times what is allowed"
+    certainty = "exact" if rule.tolerance <= 1e-9 else f"{_number(size / rule.tolerance, 2)} times what is allowed"
     if rule.sampled:
         p = _mann_whitney(was.samples, now.samples)
         if p >= P:
@@ -243,7 +243,8 @@ def _written(figure: Figure, other: Figure) -> str:
 
 
 def _number(value: float, digits: int = 4) -> str:
-    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.{digits}g}"
+    whole = value == round(value) or abs(value) >= 10**digits
+    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def _percent(share: float) -> str:

@@ -25,6 +25,7 @@ class Trial(BaseModel):
     status: int | None = Field(None, description="the gate's exit status; absent where the study itself broke down")
     findings: list[str] = Field(description="the worst few, in words")
     findings_total: int
+    slower: bool = Field(False, description="a figure of speed is among the findings")
     speed: dict[str, float] = Field({}, description="`METHOD FIGURE` -> median over the baseline's")
 
     @property
@@ -34,8 +35,8 @@ class Trial(BaseModel):
 
     @property
     def caught(self) -> bool:
-        """Whether the gate told: a study that broke down never came before it."""
-        return self.status in (1, 4)
+        """Whether the gate told, of a slow-down by speed: a study that broke down never came before it."""
+        return self.status in (1, 4) and (self.slower or not self.slows)
 
 
 class Proof(BaseModel):
@@ -46,7 +47,8 @@ class Proof(BaseModel):
     schema_version: int = 1
     study: str
     created: str
-    git_commit: str | None = None
+    git_commit: str | None = Field(None, description="of the code that the trials ran")
+    judged_by: str | None = Field(None, description="commit of the gate that judged them")
     command: str
     environment: Environment
     side_by_side: int = Field(description="trials run at once, each the other's load")

@@ -78,8 +78,9 @@ def _bars_table(proof: Proof) -> Table:
     ]  # fmt: skip
     data = pd.DataFrame(rows, columns=["figure", "measured", "bar", "outcome"])
     caption = (
-        "A plant is caught where the gate's exit status is 1, regressed, or 4, a record that failed its audit; an "
-        "alarm is any status but 0, or a study that broke down."
+        "A plant is caught where the gate's exit status is 1, regressed, or 4, a record that failed its audit, a slower "
+        "step only where a figure of speed is among the findings; an alarm is any status but 0, or a study that broke "
+        "down."
     )
     return Table("bars", caption, ["figure", "measured", "bar", ""], rows, data)
 

@@ -17,7 +17,7 @@ def trials(count: int, status: int | None, planted: str | None = "a slip", slows
     found = ["changed: mod, it's <b>FLOPs</b> & more: 1 -> 2"]
     return [
         Trial(name=f"{planted}{slows}{status}{n}", planted=planted, slows=slows, status=status, findings=found,
-              findings_total=9, speed={"mod speed.train_step_over_dense": 1.0})
+              findings_total=9, slower=slows and status == 1, speed={"mod speed.train_step_over_dense": 1.0})
         for n in range(count)
     ]  # fmt: skip
 

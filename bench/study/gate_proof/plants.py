@@ -21,13 +21,18 @@ class Plant:
     slows: bool = False
 
 
-def plant_into(folder: Path, plant: Plant | None) -> None:
-    """Copy the package and its values to `folder`, with `plant` in them.
+def copy_source(folder: Path, source: Path = _ROOT) -> None:
+    """Copy the package and its values to `folder`."""
+    for name in ("bench", "conf"):
+        shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def plant_into(folder: Path, plant: Plant | None, source: Path = _ROOT) -> None:
+    """Copy the source to `folder`, with `plant` in it.
 
     Raises ValueError where the source has changed and the plant no longer fits.
     """
-    for name in ("bench", "conf"):
-        shutil.copytree(_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_source(folder, source)
     if plant is None:
         return
     path = folder / plant.file
