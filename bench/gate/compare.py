@@ -243,8 +243,8 @@ def _written(figure: Figure, other: Figure) -> str:
 
 
 def _number(value: float, digits: int = 4) -> str:
-    whole = value == round(value) or abs(value) >= 10**digits
-    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
+    whole = abs(value) < 1e15 and (value.is_integer() or abs(value) >= 10**digits)
+    return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 
 def _percent(share: float) -> str:

@@ -1,6 +1,6 @@
 """What the experiment on the gate leaves behind: `results/gate_proof/proof.json`.
 
-Regressions planted in copies of the source, and unchanged reruns, each judged by the gate against one baseline.
+Regressions planted in copies of the source, and unchanged reruns, each judged by the gate against an unchanged one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.record import Environment, load, write_atomically
 
 FILE = "proof.json"
+SCHEMA_VERSION = 2
 
 
 class Trial(BaseModel):
@@ -20,6 +21,7 @@ class Trial(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
+    piece: int = Field(description="1 for the first")
     planted: str | None = Field(None, description="in words; absent for an unchanged rerun")
     slows: bool = Field(False, description="only speed can show the plant")
     status: int | None = Field(None, description="the gate's exit status; absent where the study itself broke down")
@@ -39,20 +41,28 @@ class Trial(BaseModel):
         return self.status in (1, 4) and (self.slower or not self.slows)
 
 
-class Proof(BaseModel):
-    """All trials against one baseline."""
+class Piece(BaseModel):
+    """Trials of one commit on one machine, with a baseline of their own."""
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: int = 1
-    study: str
     created: str
-    git_commit: str | None = Field(None, description="of the code that the trials ran")
-    judged_by: str | None = Field(None, description="commit of the gate that judged them")
-    command: str
+    git_commit: str | None = None
     environment: Environment
+
+
+class Proof(BaseModel):
+    """All trials, made in as many pieces as the command was given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    command: str
     side_by_side: int = Field(description="trials run at once, each the other's load")
-    trials: list[Trial]
+    judged_by: str | None = Field(None, description="commit of the gate that judged the trials")
+    pieces: list[Piece] = []
+    trials: list[Trial] = []
 
     def of(self, planted: bool, slows: bool = False) -> list[Trial]:
         """The trials with or without a plant; of planted ones, those that slow or those that do not."""
@@ -66,4 +76,4 @@ def save_proof(proof: Proof, folder: Path) -> None:
 
 def load_proof(path: Path) -> Proof:
     """Read `proof.json`; raises UserError where it is not one."""
-    return load(path, Proof, "a proof of the gate", "Delete it and run the study again.")
+    return load(path, Proof, "a proof of the gate", "Delete it and run the study again.", SCHEMA_VERSION)

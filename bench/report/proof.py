@@ -61,7 +61,8 @@ def write_proof(proof: Proof, reports: Path) -> Path:
     folder = reports / proof.study
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "tables").mkdir(exist_ok=True)
-    drawing, tables = _spread_figure(proof), [_bars_table(proof), _planted_table(proof), _alarms_table(proof)]
+    drawing = _spread_figure(proof)
+    tables = [_bars_table(proof), _pieces_table(proof), _planted_table(proof), _alarms_table(proof)]
     write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
     for table in tables:
         write_atomically(folder / "tables" / f"{table.name}.csv", table.data.to_csv(index=False, lineterminator="\n"))
@@ -78,11 +79,25 @@ def _bars_table(proof: Proof) -> Table:
     ]  # fmt: skip
     data = pd.DataFrame(rows, columns=["figure", "measured", "bar", "outcome"])
     caption = (
-        "A plant is caught where the gate's exit status is 1, regressed, or 4, a record that failed its audit, a slower "
-        "step only where a figure of speed is among the findings; an alarm is any status but 0, or a study that broke "
-        "down."
+        "A plant is caught where the gate's exit status is 1, regressed, or 4, a record that failed its audit; a "
+        "slower step, only where a figure of speed is among the findings. An alarm is any status but 0, or a study "
+        "that broke down."
     )
     return Table("bars", caption, ["figure", "measured", "bar", ""], rows, data)
+
+
+def _pieces_table(proof: Proof) -> Table:
+    rows = []
+    for number, piece in enumerate(proof.pieces, 1):
+        own = [trial for trial in proof.trials if trial.piece == number]
+        planted, place = sum(trial.planted is not None for trial in own), piece.environment
+        machine = f"{place.processor or place.device_name}, {place.threads} thread{'s' * (place.threads != 1)}"
+        rows.append(
+            [piece.created, f"{planted}", f"{len(own) - planted}", piece.git_commit or "unknown", machine, place.torch]
+        )
+    columns = ["begun", "planted", "unchanged", "commit", "machine", "torch"]
+    caption = "Pieces of the experiment, each held to a baseline of its own commit and machine."
+    return Table("pieces", caption, columns, rows, pd.DataFrame(rows, columns=columns))
 
 
 def _planted_table(proof: Proof) -> Table:

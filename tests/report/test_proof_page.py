@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from bench.gate.proof import Proof, Trial
+from bench.gate.proof import Piece, Proof, Trial
 from bench.record import Environment
 from bench.report.proof import bars, missed, write_proof
 from bench.report.render import _markdown_cell
@@ -16,7 +16,7 @@ from bench.report.render import _markdown_cell
 def trials(count: int, status: int | None, planted: str | None = "a slip", slows: bool = False) -> list[Trial]:
     found = ["changed: mod, it's <b>FLOPs</b> & more: 1 -> 2"]
     return [
-        Trial(name=f"{planted}{slows}{status}{n}", planted=planted, slows=slows, status=status, findings=found,
+        Trial(name=f"{planted}{slows}{status}{n}", piece=1, planted=planted, slows=slows, status=status, findings=found,
               findings_total=9, slower=slows and status == 1, speed={"mod speed.train_step_over_dense": 1.0})
         for n in range(count)
     ]  # fmt: skip
@@ -26,7 +26,8 @@ def proof(*groups: list[Trial]) -> Proof:
     place = Environment(
         python="3.11", torch="2.13.0", device="cpu", device_name="a CPU", platform="Linux", threads=1, packages={}
     )
-    return Proof(study="gate_proof", created="2026", command="a command", environment=place, side_by_side=2,
+    pieces = [Piece(created="2026", git_commit="abc1234", environment=place)]
+    return Proof(study="gate_proof", command="a command", side_by_side=2, pieces=pieces,
                  trials=[trial for group in groups for trial in group])  # fmt: skip
 
 

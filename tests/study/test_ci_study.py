@@ -80,7 +80,7 @@ def test_a_planted_regression_is_caught(baseline: Path, cache: Path, tmp_path: P
     plant = next(plant for plant in DETERMINISTIC if plant.name == name)
     plant_into(tmp_path, plant)
     assert study(tmp_path, tmp_path / "results", cache).returncode == 0  # the gate is the judge
-    trial = judge(name, plant, read_side(baseline), tmp_path / "results" / "ci")
+    trial = judge(name, 1, plant, read_side(baseline), tmp_path / "results" / "ci")
     assert trial.status == (4 if name == "future_leak" else 1)
     assert trial.findings and trial.planted == plant.words
 

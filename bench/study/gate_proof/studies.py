@@ -1,14 +1,14 @@
 """The ci studies of the experiment's trials, kept, so that rules which change are tried on them again in a minute.
 
-`studies/` holds a folder a trial, an empty one where the study broke down, and `baseline/`; `studies.tar.xz` is the
-same packed, a hundredth of it, for nearly all of a rerun is what every other holds.
+`studies/` holds a folder a piece, 1 and so on, and in it a folder a trial, an empty one where the study broke down, and
+`baseline/`; `studies.tar.xz` is the same packed, a hundredth of it, for nearly all of a rerun is what others hold.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 from bench.errors import UserError
@@ -35,15 +35,22 @@ def opened(folder: Path) -> Path:
     return studies
 
 
+def pieces(studies: Path) -> list[Path]:
+    """The folders of pieces, first to last."""
+    return sorted(studies.glob("[!.]*"), key=lambda path: int(path.name))
+
+
 def keep(study: Path | None, place: Path) -> None:
     """Copy a ci study, without weights, to `place`, whole or not at all; None leaves an empty folder there."""
-    new = place.with_name(f".{place.name}.{os.getpid()}")
-    shutil.rmtree(new, ignore_errors=True)
-    if study is None:
-        new.mkdir()
-    else:
-        copy_study(study, new)
-    new.rename(place)
+    with tempfile.TemporaryDirectory(dir=_made(place.parents[1]), prefix=".") as beside:
+        new = Path(beside) / place.name
+        new.mkdir() if study is None else copy_study(study, new)
+        new.rename(_made(place.parent) / place.name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def pack(folder: Path) -> None:
