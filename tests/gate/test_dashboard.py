@@ -44,6 +44,18 @@ def test_the_front_page_has_the_verdict_of_each_machine_and_what_moved(tmp_path:
     assert ">CPU A; CPU B<" in page  # one entry for both
 
 
+def test_the_card_of_a_broken_run_says_why(tmp_path: Path):
+    rows = history()
+    rows[-1].verdict, rows[-1].broken = (
+        "broken",
+        ["current: <b>/ci.json is cut short", *map("baseline: {}".format, range(6))],
+    )
+    page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert page.count("Cannot be relied on") == 1
+    assert "<li>current: &lt;b&gt;/ci.json is cut short</li>" in page
+    assert "<li>baseline: 4</li>" in page and "<li>baseline: 5</li>" not in page and "<li>and 1 more</li>" in page
+
+
 def test_steps_up_and_down_of_a_machine_are_entries_of_their_own():
     rows = history(60, created="2026-11-01T00:00:00+00:00")
     for number, row in enumerate(rows):
