@@ -94,6 +94,12 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
     )
 
 
+def method_and_figure(name: str) -> tuple[str, str]:
+    """The parts of `METHOD FIGURE`: a method's name may hold a space, a figure's holds none."""
+    method, _, figure = name.rpartition(" ")
+    return method, figure
+
+
 def _numbers(figure: Figure) -> list[float]:
     ends = [] if figure.low is None or figure.high is None else [figure.low, figure.high]
     return [float(f"{number:.{_DIGITS}g}") for number in (figure.value, *ends)]

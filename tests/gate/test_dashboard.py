@@ -76,6 +76,17 @@ def test_studies_do_not_mix():
     assert found["ci dense"].values == [2.1] * 6 and not found["ci dense"].steps
 
 
+def test_a_method_may_have_a_space_in_its_name(tmp_path: Path):
+    rows = history(findings=["mod, seed 0 quality.val_loss_nats: regressed", "mod, seed 0 everything: vanished"])
+    for row in rows:
+        row.figures = {"mod, seed 0 quality.val_loss_nats": [2.0]}
+    (series,) = all_series(rows)
+    assert (series.method, series.words, series.group) == ("mod, seed 0", "held-out loss, nats a token", "Quality")
+    page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert ">mod, seed 0, held-out loss, nats a token: regressed</a>" in page
+    assert "<li>mod, seed 0, everything: vanished</li>" in page
+
+
 def test_machines_of_one_name_are_told_apart(tmp_path: Path):
     page = build(history(machine_name="CPU"), tmp_path / "dashboard").read_text(encoding="utf-8")
     assert "CPU (aaaa); CPU (bbbb)" in page

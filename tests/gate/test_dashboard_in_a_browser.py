@@ -226,7 +226,7 @@ def test_findings_lead_to_their_charts(page: Page, tmp_path: Path):
 def test_hostile_names_do_nothing(page: Page, tmp_path: Path, name: str):
     rows = history(commit=HOSTILE, machine_name=HOSTILE, link="javascript:document.title='harmed'", findings=[HOSTILE])
     for row in rows:
-        row.figures = {f"{HOSTILE.replace(' ', '_')} {HOSTILE}": [1.0], **row.figures}
+        row.figures = {f"{HOSTILE} {HOSTILE.replace(' ', '_')}": [1.0], **row.figures}
     site = build(rows, tmp_path / "dashboard").parent
     page.goto((site / name).as_uri())
     page.wait_for_load_state("networkidle")
