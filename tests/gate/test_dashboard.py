@@ -56,6 +56,26 @@ def test_the_card_of_a_broken_run_says_why(tmp_path: Path):
     assert "<li>baseline: 4</li>" in page and "<li>baseline: 5</li>" not in page and "<li>and 1 more</li>" in page
 
 
+def test_machines_without_a_run_in_the_last_thirty_days_are_folded_away(tmp_path: Path):
+    rows = history()
+    for machine, created in (("old", "2026-10-12T23:59:59+00:00"), ("late", "2026-10-13T00:00:00+00:00")):
+        late = {"id": machine, "machine": machine, "machine_name": f"CPU {machine}", "created": created}
+        rows.insert(0, rows[0].model_copy(update=late | {"verdict": "regressed"}))
+    page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
+    seen, folded = page[: page.index("</section>")].split("<details>")
+    assert [re.findall(r"<p>(CPU .+)</p>", part) for part in (seen, folded)] == [
+        ["CPU B", "CPU A", "CPU late"],
+        ["CPU old"],
+    ]
+    assert "<summary>Machines not seen lately: 1</summary>" in folded
+
+
+@pytest.mark.parametrize("created", ["", "2026", "0001-01-01T00:00:00+00:00"])
+def test_nothing_is_folded_away_where_times_tell_nothing(tmp_path: Path, created: str):
+    page = build(history(created=created), tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert page.count('class="card fine"') == 2 and "not seen lately" not in page
+
+
 def test_steps_up_and_down_of_a_machine_are_entries_of_their_own():
     rows = history(60, created="2026-11-01T00:00:00+00:00")
     for number, row in enumerate(rows):

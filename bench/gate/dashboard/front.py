@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,13 +16,17 @@ from bench.gate.history import Row, method_and_figure
 from bench.gate.rules import words
 
 _MOST = 40  # entries of what moved
+_SEEN_DAYS = 30  # before the newest run: a machine without a run since says nothing of today
 _SPARK = (96, 22, 60)  # width, height, most points
 
 
 def front_page(rows: Sequence[Row], series: Sequence[Series], moved: Sequence[Moved]) -> dict[str, Any]:
     """The values of the template `index.html`."""
+    cards, since = _latest(rows, series), _days_before(rows[-1].created)
     return {
-        "latest": _latest(rows, series),
+        "latest": [card for card in cards if card["row"].created >= since],
+        "unseen": [card for card in cards if card["row"].created < since],
+        "seen_days": _SEEN_DAYS,
         "moved": [_entry(each, machine_names(rows)) for each in moved[:_MOST]],
         "more_moved": max(0, len(moved) - _MOST),
         "lately": LATELY,
@@ -45,6 +50,14 @@ def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any
         findings = [_finding(finding, row, shown, drawn) for finding in row.findings]
         cards.append({"row": row, "machine": f"{study}{names[row.machine]}", "findings": findings})
     return cards
+
+
+def _days_before(newest: str) -> str:
+    """From when on a run is a late one; where the newest row's time is none, all are."""
+    try:
+        return (datetime.fromisoformat(newest) - timedelta(days=_SEEN_DAYS)).isoformat()
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _finding(
