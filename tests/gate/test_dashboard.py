@@ -96,6 +96,12 @@ def test_studies_do_not_mix():
     assert found["ci dense"].values == [2.1] * 6 and not found["ci dense"].steps
 
 
+def test_a_run_that_measured_nothing_names_no_second_study():
+    rows = history()
+    rows[-1].study, rows[-1].figures = "out", {}
+    assert {series.shown for series in all_series(rows)} == {"dense", "mod"}
+
+
 def test_a_method_may_have_a_space_in_its_name(tmp_path: Path):
     rows = history(findings=["mod, seed 0 quality.val_loss_nats: regressed", "mod, seed 0 everything: vanished"])
     for row in rows:

@@ -94,8 +94,8 @@ def all_series(rows: Sequence[Row]) -> list[Series]:
 
 
 def shown_methods(rows: Sequence[Row]) -> Callable[[str, str], str]:
-    """How (study, method) is named: with its study where the history holds more than one, for they do not compare."""
-    several = len({row.study for row in rows}) > 1
+    """How (study, method) is named: with its study where more than one has figures, for they do not compare."""
+    several = len({row.study for row in rows if row.figures}) > 1
     return lambda study, method: f"{study} {method}" if several else method
 
 
