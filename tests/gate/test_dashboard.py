@@ -158,11 +158,22 @@ def test_a_site_that_a_killed_build_took_aside_stays_until_there_is_another(tmp_
     assert aside.exists()
 
 
-def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(UserError, match=r"notes\.txt"):
+@pytest.mark.parametrize("name", ["notes.txt", "data/mine.csv", "data/rows.js.bak", "data/own/1.js"])
+def test_a_site_that_holds_anything_else_is_left_alone(tmp_path: Path, name: str):
+    mine = build(history(), tmp_path / "dashboard").parent / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine", encoding="utf-8")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"it holds {name.removesuffix('/1.js')}, which is not of a")):
+        build(history(6), tmp_path / "dashboard")
+    assert contents(tmp_path) == before
+
+
+def test_a_file_where_the_data_would_be_is_left_alone(tmp_path: Path):
+    (tmp_path / "data").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="Not a directory"):
         build(history(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert contents(tmp_path) == {tmp_path / "data": b"mine"}
 
 
 def test_a_build_that_fails_leaves_the_old_site_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
