@@ -87,6 +87,16 @@ def test_steps_up_and_down_of_a_machine_are_entries_of_their_own():
     ]
 
 
+@pytest.mark.parametrize(
+    ("after", "size"), [(2.199, "+9.9 %"), (2.246, "+12 %"), (7.0, "+250 %"), (0.0, "−100 %"), (2e4, "+999,900 %")]
+)
+def test_large_steps_are_told_in_whole_percents(after: float, size: str):
+    rows = history(machine="aaaa")
+    for number, row in enumerate(rows):
+        row.figures = {"mod quality.val_loss_nats": [2.0 if number < 6 else after]}
+    assert [each.size for each in moved_lately(rows, all_series(rows))] == [size]
+
+
 def test_studies_do_not_mix():
     rows = history()
     for row in rows[6:]:

@@ -106,6 +106,12 @@ def test_a_change_of_half_a_percent_fills_a_fair_part_of_the_axis(page: Page, tm
     assert max(heights) - min(heights) > 40
 
 
+def test_large_steps_are_told_in_whole_percents(page: Page, tmp_path: Path):
+    page.goto(charts(tmp_path))
+    told = page.evaluate("[-0.5, 9.94, 9.96, 12.4, -100, 250, 1234.5].map(signed)")
+    assert told == ["−0.50", "+9.9", "+10", "+12", "−100", "+250", "+1,235"]
+
+
 def test_machines_are_never_joined_by_a_line(page: Page, tmp_path: Path):
     page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod")
     lines = page.locator("polyline")

@@ -16,7 +16,11 @@ function digits(value, span) {
   return value.toLocaleString("en", { minimumFractionDigits: 0, maximumFractionDigits: Math.max(0, Math.min(12, wanted)) });
 }
 
-function signed(value) { return (value > 0 ? "+" : "−") + Math.abs(value).toPrecision(2); }
+// Two digits, and from 10 upward every whole one.
+function signed(value) {
+  const size = Math.abs(value);
+  return (value > 0 ? "+" : "−") + (size < 10 ? size.toPrecision(2) : Math.round(size).toLocaleString("en"));
+}
 
 function ticksOf(low, high) {
   const rough = (high - low) / 4;
