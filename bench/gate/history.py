@@ -7,6 +7,7 @@ files merge by keeping the lines of both (`*.jsonl merge=union` in .gitattribute
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ from bench.gate.compare import Verdict
 from bench.gate.read import Figure
 
 FILE = "history.jsonl"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _DIGITS = 9  # significant ones that are kept: more than a chart shows, in about half of the file
 
 _Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
@@ -43,9 +44,19 @@ class Row(BaseModel):
     machine_name: str
     verdict: str = Field(description="fine | regressed | broken")
     findings: list[str] = Field([], description="`METHOD FIGURE: KIND` of what regressed, changed, vanished, improved")
+    broken: list[str] = Field([], description="`SIDE: FAULT` of the records that a broken verdict could not rely on")
     figures: dict[str, _Value | _WithEnds] = Field(
         description="`METHOD FIGURE` -> [value], or [value, low, high] with a 95 % interval"
     )
+
+
+def _row(line: str) -> Row | None:
+    """A line as a row, where it is one."""
+    try:
+        row = Row.model_validate_json(line, strict=True)
+    except ValidationError:
+        return None
+    return row if row.schema_version <= SCHEMA_VERSION else None
 
 
 def _fault(line: str) -> str:
@@ -59,23 +70,34 @@ def _fault(line: str) -> str:
 
 
 def row_of(verdict: Verdict, link: str | None) -> Row:
-    """The current side of a verdict as a row; the figures of broken records are left out."""
+    """The current side of a verdict as a row; the figures of broken records are left out.
+
+    A side that could not be read tells nothing of itself: it is taken to be the baseline's study on its machine, now.
+    """
     current = verdict.current
+    known = current if current.environment is not None else verdict.baseline
     return Row(
-        created=current.created,
+        created=current.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         commit=current.commit,
         link=link,
-        study=current.study,
-        machine=current.machine,
-        machine_name=current.machine_name,
+        study=known.study,
+        machine=known.machine,
+        machine_name=known.machine_name,
         verdict=verdict.word,
         findings=[
             f"{finding.method} {finding.figure or 'everything'}: {finding.kind}"
             for finding in verdict.findings
             if finding.kind != "new"
         ],
+        broken=verdict.broken,
         figures={f"{method} {name}": _numbers(figure) for (method, name), figure in current.figures.items()},
     )
+
+
+def method_and_figure(name: str) -> tuple[str, str]:
+    """The parts of `METHOD FIGURE`: a method's name may hold a space, a figure's holds none."""
+    method, _, figure = name.rpartition(" ")
+    return method, figure
 
 
 def _numbers(figure: Figure) -> list[float]:
@@ -120,18 +142,16 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. python -m bench.gate --history writes it.") from error
-    rows: dict[str, Row] = {}
+    rows: dict[str, tuple[int, Row]] = {}
     problems = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            row = Row.model_validate_json(line, strict=True)
-        except ValidationError:
+        row = _row(line)
+        if row is None:
             problems.append(f"{path}, line {number}: {_fault(line)}; skipped.")
             continue
-        if row.schema_version > SCHEMA_VERSION:
-            problems.append(f"{path}, line {number}: {_fault(line)}; skipped.")
-            continue
-        rows.setdefault(row.id, row)
-    return sorted(rows.values(), key=lambda row: row.created), problems
+        first, kept = rows.setdefault(row.id, (number, row))
+        if row != kept:
+            problems.append(f"{path}, line {number}: same id as line {first}, other content; skipped.")
+    return sorted((row for _, row in rows.values()), key=lambda row: row.created), problems

@@ -44,6 +44,38 @@ def test_the_front_page_has_the_verdict_of_each_machine_and_what_moved(tmp_path:
     assert ">CPU A; CPU B<" in page  # one entry for both
 
 
+def test_the_card_of_a_broken_run_says_why(tmp_path: Path):
+    rows = history()
+    rows[-1].verdict, rows[-1].broken = (
+        "broken",
+        ["current: <b>/ci.json is cut short", *map("baseline: {}".format, range(6))],
+    )
+    page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert page.count("Cannot be relied on") == 1
+    assert "<li>current: &lt;b&gt;/ci.json is cut short</li>" in page
+    assert "<li>baseline: 4</li>" in page and "<li>baseline: 5</li>" not in page and "<li>and 1 more</li>" in page
+
+
+def test_machines_without_a_run_in_the_last_thirty_days_are_folded_away(tmp_path: Path):
+    rows = history()
+    for machine, created in (("old", "2026-10-12T23:59:59+00:00"), ("late", "2026-10-13T00:00:00+00:00")):
+        late = {"id": machine, "machine": machine, "machine_name": f"CPU {machine}", "created": created}
+        rows.insert(0, rows[0].model_copy(update=late | {"verdict": "regressed"}))
+    page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
+    seen, folded = page[: page.index("</section>")].split("<details>")
+    assert [re.findall(r"<p>(CPU .+)</p>", part) for part in (seen, folded)] == [
+        ["CPU B", "CPU A", "CPU late"],
+        ["CPU old"],
+    ]
+    assert "<summary>Machines not seen lately: 1</summary>" in folded
+
+
+@pytest.mark.parametrize("created", ["", "2026", "0001-01-01T00:00:00+00:00"])
+def test_nothing_is_folded_away_where_times_tell_nothing(tmp_path: Path, created: str):
+    page = build(history(created=created), tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert page.count('class="card fine"') == 2 and "not seen lately" not in page
+
+
 def test_steps_up_and_down_of_a_machine_are_entries_of_their_own():
     rows = history(60, created="2026-11-01T00:00:00+00:00")
     for number, row in enumerate(rows):
@@ -55,6 +87,16 @@ def test_steps_up_and_down_of_a_machine_are_entries_of_their_own():
     ]
 
 
+@pytest.mark.parametrize(
+    ("after", "size"), [(2.199, "+9.9 %"), (2.246, "+12 %"), (7.0, "+250 %"), (0.0, "−100 %"), (2e4, "+999,900 %")]
+)
+def test_large_steps_are_told_in_whole_percents(after: float, size: str):
+    rows = history(machine="aaaa")
+    for number, row in enumerate(rows):
+        row.figures = {"mod quality.val_loss_nats": [2.0 if number < 6 else after]}
+    assert [each.size for each in moved_lately(rows, all_series(rows))] == [size]
+
+
 def test_studies_do_not_mix():
     rows = history()
     for row in rows[6:]:
@@ -62,6 +104,23 @@ def test_studies_do_not_mix():
     found = {series.shown: series for series in all_series(rows) if series.figure == "quality.val_loss_nats"}
     assert list(found) == ["ci dense", "ci mod", "nightly dense", "nightly mod"]
     assert found["ci dense"].values == [2.1] * 6 and not found["ci dense"].steps
+
+
+def test_a_run_that_measured_nothing_names_no_second_study():
+    rows = history()
+    rows[-1].study, rows[-1].figures = "out", {}
+    assert {series.shown for series in all_series(rows)} == {"dense", "mod"}
+
+
+def test_a_method_may_have_a_space_in_its_name(tmp_path: Path):
+    rows = history(findings=["mod, seed 0 quality.val_loss_nats: regressed", "mod, seed 0 everything: vanished"])
+    for row in rows:
+        row.figures = {"mod, seed 0 quality.val_loss_nats": [2.0]}
+    (series,) = all_series(rows)
+    assert (series.method, series.words, series.group) == ("mod, seed 0", "held-out loss, nats a token", "Quality")
+    page = build(rows, tmp_path / "dashboard").read_text(encoding="utf-8")
+    assert ">mod, seed 0, held-out loss, nats a token: regressed</a>" in page
+    assert "<li>mod, seed 0, everything: vanished</li>" in page
 
 
 def test_machines_of_one_name_are_told_apart(tmp_path: Path):
@@ -109,11 +168,22 @@ def test_a_site_that_a_killed_build_took_aside_stays_until_there_is_another(tmp_
     assert aside.exists()
 
 
-def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(UserError, match=r"notes\.txt"):
+@pytest.mark.parametrize("name", ["notes.txt", "data/mine.csv", "data/rows.js.bak", "data/own/1.js"])
+def test_a_site_that_holds_anything_else_is_left_alone(tmp_path: Path, name: str):
+    mine = build(history(), tmp_path / "dashboard").parent / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine", encoding="utf-8")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"it holds {name.removesuffix('/1.js')}, which is not of a")):
+        build(history(6), tmp_path / "dashboard")
+    assert contents(tmp_path) == before
+
+
+def test_a_file_where_the_data_would_be_is_left_alone(tmp_path: Path):
+    (tmp_path / "data").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="Not a directory"):
         build(history(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert contents(tmp_path) == {tmp_path / "data": b"mine"}
 
 
 def test_a_build_that_fails_leaves_the_old_site_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ from gate_histories import history, realistic
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bench.gate.dashboard import build
+from bench.gate.history import Row
 
 HOSTILE = "<script>document.title='harmed'</script>\"'&../../x</script><img src=x onerror=\"document.title='harmed'\">"
 LOAD_MS = 1000  # of 5,000 rows
@@ -104,6 +105,79 @@ def test_a_change_of_half_a_percent_fills_a_fair_part_of_the_axis(page: Page, tm
     expect(line).to_be_visible()
     heights = [float(point.split(",")[1]) for point in (line.get_attribute("points") or "").split()]
     assert max(heights) - min(heights) > 40
+
+
+def with_outlier(run: int, value: float, machine: str = "aaaa") -> list[Row]:
+    """A history of one machine whose mod loss is `value` at one run."""
+    rows = history(machine=machine)
+    rows[run].figures["mod quality.val_loss_nats"] = [value]
+    return rows
+
+
+@pytest.mark.parametrize(("value", "edge"), [(9.0, "min"), (0.1, "max")])
+def test_a_single_run_far_off_does_not_stretch_the_axis(page: Page, tmp_path: Path, value: float, edge: str):
+    page.goto(f"{charts(tmp_path, with_outlier(3, value))}#figure=quality.val_loss_nats&method=mod")
+    line = page.locator("polyline").first
+    expect(line).to_be_visible()
+    heights = [float(point.split(",")[1]) for point in (line.get_attribute("points") or "").split()]
+    assert heights[0] - heights[-1] > 40  # from 2.00 to 2.01
+    assert heights[3] == {"min": min, "max": max}[edge](heights)
+    box = page.locator(".chart svg").first.bounding_box()
+    assert box is not None and 10 < heights[3] < box["height"] - 20
+    expect(page.locator(".chart > svg .off")).to_have_count(1)
+    expect(page.locator(".key")).to_have_text("off the scale: 1 run")
+
+
+def test_a_run_off_the_scale_is_read_as_the_others_are(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path, with_outlier(3, 9.0))}#figure=quality.val_loss_nats&method=mod")
+    readout, chart = page.locator(".readout"), page.locator(".chart svg").first
+    expect(readout).to_contain_text("2.01 (1.96 to 2.06), 2026-11-12")
+    chart.press("Home")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(readout).to_have_text("9, off the scale, 2026-11-04 00:00, commit c0ffee03, CPU B, fine, the run")
+    page.keyboard.press("ArrowRight")
+    expect(readout).to_contain_text("2 (1.95 to 2.05), 2026-11-05")
+    at = page.locator(".chart > svg .off").bounding_box()
+    assert at is not None
+    page.mouse.click(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+    expect(readout).to_contain_text("9, off the scale")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0] * 11 + [1.0],  # no size to be far from
+        [2.0] * 6 + [3.0] * 6,
+        [2.0] * 10 + [3.0] * 2,
+        [2.0, 3.0] * 6,
+        [2.0, 9.0],
+        [100 + 7 * (number * 5 % 12) for number in range(12)],  # noise
+        [2.0] * 6 + [2.03] + [2.0] * 5,  # too near to hide anything
+    ],
+)
+def test_levels_and_noise_are_never_off_the_scale(page: Page, tmp_path: Path, values: list[float]):
+    rows = history(len(values), machine="aaaa")
+    for row, value in zip(rows, values, strict=True):
+        row.figures = {"mod quality.val_loss_nats": [value]}
+    page.goto(charts(tmp_path, rows))
+    expect(page.locator(".readout")).to_contain_text("commit")
+    expect(page.locator(".off, .key")).to_have_count(0)
+
+
+def test_a_noisy_machine_is_not_off_the_scale_of_a_quiet_one(page: Page, tmp_path: Path):
+    rows = history(60, created="2026-11-01T00:00:00+00:00")
+    for number, row in enumerate(rows):
+        noise = 0.0 if row.machine == "aaaa" else 0.01 * (number * 7 % 30 - 15)
+        row.figures = {"mod quality.val_loss_nats": [2.0 + noise]}
+    page.goto(charts(tmp_path, rows))
+    expect(page.locator(".key")).to_have_text("CPU A CPU B")
+
+
+def test_large_steps_are_told_in_whole_percents(page: Page, tmp_path: Path):
+    page.goto(charts(tmp_path))
+    told = page.evaluate("[-0.5, 9.94, 9.96, 12.4, -100, 250, 1234.5].map(signed)")
+    assert told == ["−0.50", "+9.9", "+10", "+12", "−100", "+250", "+1,235"]
 
 
 def test_machines_are_never_joined_by_a_line(page: Page, tmp_path: Path):
@@ -226,7 +300,7 @@ def test_findings_lead_to_their_charts(page: Page, tmp_path: Path):
 def test_hostile_names_do_nothing(page: Page, tmp_path: Path, name: str):
     rows = history(commit=HOSTILE, machine_name=HOSTILE, link="javascript:document.title='harmed'", findings=[HOSTILE])
     for row in rows:
-        row.figures = {f"{HOSTILE.replace(' ', '_')} {HOSTILE}": [1.0], **row.figures}
+        row.figures = {f"{HOSTILE} {HOSTILE.replace(' ', '_')}": [1.0], **row.figures}
     site = build(rows, tmp_path / "dashboard").parent
     page.goto((site / name).as_uri())
     page.wait_for_load_state("networkidle")

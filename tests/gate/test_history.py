@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -92,10 +93,26 @@ def test_merged_branches_keep_every_row_once(tmp_path: Path):
 def test_rows_of_a_newer_schema_and_nonsense_are_named_and_skipped(tmp_path: Path):
     append(row(1), tmp_path)
     with open(tmp_path / FILE, "a", encoding="utf-8") as file:
-        file.write('{"schema_version": 2}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
+        file.write('{"schema_version": 3}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
     found, problems = read(tmp_path)
     assert len(found) == 1
     assert [problem.split("line ")[1][0] for problem in problems] == ["2", "3", "4", "6"]
+    assert "schema version 3 is newer" in problems[0]
+
+
+def test_rows_of_the_first_schema_are_still_read(tmp_path: Path):
+    old = row(1, schema_version=1).model_dump(exclude_none=True, exclude={"broken"})
+    (tmp_path / FILE).write_text(json.dumps(old) + "\n", encoding="utf-8")
+    found, problems = read(tmp_path)
+    assert (found[0].schema_version, found[0].broken, problems) == (1, [], [])
+
+
+def test_a_second_row_of_an_id_is_named_unless_it_is_the_same(tmp_path: Path):
+    for each in (row(1, id="one"), row(1, id="one"), row(2, id="one"), row(3, id="two")):
+        append(each, tmp_path)
+    found, problems = read(tmp_path)
+    assert [each.figures["mod quality.val_loss_nats"] for each in found] == [[2.5], [4.5]]
+    assert problems == [f"{tmp_path / FILE}, line 3: same id as line 1, other content; skipped."]
 
 
 @pytest.mark.parametrize("numbers", ["[]", "[1.0, 2.0]", "[1, 2, 3, 4]", '["1.5"]', "[NaN]", "[1e999]", "null", "1.5"])
@@ -136,6 +153,32 @@ def test_the_gate_appends_what_it_judged(tmp_path: Path, capsys):
     value, low, high = found[0].figures["mod quality.val_loss_nats"]
     assert (value, round(high - low, 4)) == (2.5, round(2 * 1.959964 * 0.02, 4))
     assert len(found[0].figures["mod speed.train_step_over_dense"]) == 3
+
+
+def test_a_side_that_could_not_be_read_stands_at_the_baselines_study_and_machine_now(tmp_path: Path, capsys):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "out", record)
+    (now / "ci.json").write_text((now / "ci.json").read_text(encoding="utf-8")[:200], encoding="utf-8")
+    assert main([str(base), str(base), "--history", str(tmp_path / "history")]) == 0
+    assert main([str(base), str(now), "--history", str(tmp_path / "history")]) == 4
+    (whole, cut), problems = read(tmp_path / "history")
+    assert problems == []
+    assert (cut.study, cut.machine, cut.machine_name) == ("ci", whole.machine, whole.machine_name)
+    assert whole.machine_name == "a CPU, 1 thread"
+    age = datetime.now(UTC) - datetime.fromisoformat(cut.created)
+    assert timedelta(0) <= age < timedelta(minutes=5)
+    assert (cut.verdict, cut.figures, whole.broken) == ("broken", {}, [])
+    assert len(cut.broken) == 1 and cut.broken[0].startswith("current: ") and "not a whole JSON" in cut.broken[0]
+
+
+def test_a_broken_side_that_could_be_read_stands_as_itself(tmp_path: Path, capsys):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "out", record, place="another CPU")
+    change(now, "mod-seed0", causality__passed=False)
+    assert main([str(base), str(now), "--history", str(tmp_path / "history")]) == 4
+    found = read(tmp_path / "history")[0][0]
+    assert (found.created, found.machine_name) == ("2026-11-01T00:00:00+00:00", "another CPU, 1 thread")
+    assert [line.split(":")[:2] for line in found.broken] == [["current", " mod"]]
 
 
 def test_a_history_that_cannot_be_written_is_wrong_use(tmp_path: Path, capsys):

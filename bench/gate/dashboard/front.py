@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -11,17 +12,21 @@ from markupsafe import Markup
 
 from bench.gate.dashboard.moved import LATELY, Moved
 from bench.gate.dashboard.series import Series, machine_names, shown_methods
-from bench.gate.history import Row
+from bench.gate.history import Row, method_and_figure
 from bench.gate.rules import words
 
 _MOST = 40  # entries of what moved
+_SEEN_DAYS = 30  # before the newest run: a machine without a run since says nothing of today
 _SPARK = (96, 22, 60)  # width, height, most points
 
 
 def front_page(rows: Sequence[Row], series: Sequence[Series], moved: Sequence[Moved]) -> dict[str, Any]:
     """The values of the template `index.html`."""
+    cards, since = _latest(rows, series), _days_before(rows[-1].created)
     return {
-        "latest": _latest(rows, series),
+        "latest": [card for card in cards if card["row"].created >= since],
+        "unseen": [card for card in cards if card["row"].created < since],
+        "seen_days": _SEEN_DAYS,
         "moved": [_entry(each, machine_names(rows)) for each in moved[:_MOST]],
         "more_moved": max(0, len(moved) - _MOST),
         "lately": LATELY,
@@ -41,22 +46,36 @@ def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any
     drawn = {(each.shown, each.figure) for each in series}
     cards = []
     for row in sorted(last, key=lambda row: row.created, reverse=True):
-        findings = []
-        for finding in row.findings:
-            method, figure, kind = _parts(finding)
-            method = shown(row.study, method)
-            link = charts_link(figure=figure, method=method, machine=row.machine) if (method, figure) in drawn else None
-            findings.append({"told": f"{method}, {words(figure)}: {kind}" if figure else finding, "link": link})
         study = f"study {row.study}, " if shown(row.study, "") else ""
+        findings = [_finding(finding, row, shown, drawn) for finding in row.findings]
         cards.append({"row": row, "machine": f"{study}{names[row.machine]}", "findings": findings})
     return cards
+
+
+def _days_before(newest: str) -> str:
+    """From when on a run is a late one; where the newest row's time is none, all are."""
+    try:
+        return (datetime.fromisoformat(newest) - timedelta(days=_SEEN_DAYS)).isoformat()
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _finding(
+    finding: str, row: Row, shown: Callable[[str, str], str], drawn: Container[tuple[str, str]]
+) -> dict[str, str | None]:
+    """A finding in words, and the address of its chart, where it has one."""
+    method, figure, kind = _parts(finding)
+    if not method:
+        return {"told": finding, "link": None}
+    method = shown(row.study, method)
+    link = charts_link(figure=figure, method=method, machine=row.machine) if (method, figure) in drawn else None
+    return {"told": f"{method}, {words(figure)}: {kind}", "link": link}
 
 
 def _parts(finding: str) -> tuple[str, str, str]:
     """Method, figure and kind of `METHOD FIGURE: KIND`, as a history has it."""
     name, _, kind = finding.rpartition(": ")
-    method, _, figure = name.partition(" ")
-    return method, figure, kind
+    return *method_and_figure(name), kind
 
 
 def _entry(moved: Moved, names: Mapping[str, str]) -> dict[str, Any]:

@@ -65,4 +65,5 @@ def _recent(rows: Sequence[Row]) -> set[int]:
 def _size(step: SeriesStep) -> str:
     if step.share is None:
         return f"{step.before:.4g} to {step.after:.4g}"
-    return f"{100 * step.share:+.2g} %".replace("-", "−")
+    share = f"{100 * step.share:+.2g}" if abs(step.share) < 0.1 else f"{100 * step.share:+,.0f}"
+    return f"{share} %".replace("-", "−")

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.gate.history import Row
+from bench.gate.history import Row, method_and_figure
 from bench.gate.rules import Better, rule_of, words
 from bench.gate.steps import find_steps
 
@@ -79,7 +79,7 @@ def all_series(rows: Sequence[Row]) -> list[Series]:
         for name, numbers in row.figures.items():
             series = found.get((row.study, name))
             if series is None:
-                method, _, figure = name.partition(" ")
+                method, figure = method_and_figure(name)
                 series = found[row.study, name] = Series(method, figure, shown(row.study, method))
             series.rows.append(number)
             series.values.append(numbers[0])
@@ -94,8 +94,8 @@ def all_series(rows: Sequence[Row]) -> list[Series]:
 
 
 def shown_methods(rows: Sequence[Row]) -> Callable[[str, str], str]:
-    """How (study, method) is named: with its study where the history holds more than one, for they do not compare."""
-    several = len({row.study for row in rows}) > 1
+    """How (study, method) is named: with its study where more than one has figures, for they do not compare."""
+    several = len({row.study for row in rows if row.figures}) > 1
     return lambda study, method: f"{study} {method}" if several else method
 
 

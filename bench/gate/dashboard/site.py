@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from bench.gate.history import Row
 
 _HERE = Path(__file__).parent
 _ASSETS = ("dashboard.css", "theme.js", "numbers.js", "data.js", "filters.js", "chart.js", "reading.js", "dashboard.js")
+_DATA = re.compile(r"(rows|\d+)\.js")  # what is written into data/
 
 
 def build(rows: Sequence[Row], folder: Path) -> Path:
@@ -47,10 +49,12 @@ def build(rows: Sequence[Row], folder: Path) -> Path:
 
 def _check_ours(folder: Path) -> None:
     """An earlier site may be taken away, and nothing else."""
-    known = {"index.html", "charts.html", "data", *_ASSETS}
-    foreign = [path for path in folder.iterdir() if path.name not in known] if folder.exists() else []
+    ours, data = {"index.html", "charts.html", "data", *_ASSETS}, folder / "data"
+    foreign = [path for path in folder.iterdir() if path.name not in ours] if folder.exists() else []
+    foreign += [path for path in data.iterdir() if not _DATA.fullmatch(path.name)] if data.exists() else []
     if foreign:
-        raise UserError(f"{folder} is not replaced: it holds {foreign[0].name}, which is not of a dashboard.")
+        name = foreign[0].relative_to(folder)
+        raise UserError(f"{folder} is not replaced: it holds {name}, which is not of a dashboard.")
 
 
 def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:

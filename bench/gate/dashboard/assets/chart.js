@@ -4,6 +4,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 62, RIGHT = 10, TOP = 18, BOTTOM = 24;
 const LEAST_SPAN = 0.01;  // of the value: a change of half a percent fills half the height
+const AROUND = 2;         // runs on either side, with whose median a run is compared
+const FAR = 3, NEAR = 0.02;  // interquartile ranges of the noise, share of the level: beyond both is off the scale
 const MARKS = ["circle", "square", "triangle", "diamond"];
 const MARKED = 150;       // points of one machine, beyond which single ones are not marked
 
@@ -11,34 +13,43 @@ const MARKED = 150;       // points of one machine, beyond which single ones are
 function draw(svg, series, points) {
   const { width, height } = svg.getBoundingClientRect();
   const first = points[0].row, last = points[points.length - 1].row;
-  const [low, high] = rangeOf(points);
+  const machines = unique(points.map((point) => point.machine));
+  const own = new Map(machines.map((number) => [number, points.filter((point) => point.machine === number)]));
+  const [low, high] = rangeOf([...own.values()].map(valuesOf));
   const scale = {
     width, height, low, high, bottom: height - BOTTOM,
+    off: (value) => value < low || value > high,
     x: (row) => LEFT + (last === first ? 0.5 : (row - first) / (last - first)) * (width - LEFT - RIGHT - 6) + 3,
-    y: (value) => TOP + (high - value) / (high - low) * (height - TOP - BOTTOM),
+    y: (value) => TOP + (high - Math.max(low, Math.min(high, value))) / (high - low) * (height - TOP - BOTTOM),
   };
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   drawAxes(svg, scale, runs.created[first], runs.created[last]);
-  const machines = unique(points.map((point) => point.machine));
-  const own = new Map(machines.map((number) => [number, points.filter((point) => point.machine === number)]));
   const crowded = machines.filter((number) => isCrowded(own.get(number)));
   for (const number of machines) drawPoints(svg, own.get(number), number, crowded.includes(number), scale);
   for (const number of crowded) drawLevel(svg, own.get(number), number, scale);  // above every machine's noise
+  drawOff(svg, points, scale);
   drawSteps(svg, series, points, scale);
   return scale;
 }
 
-// By the values alone: an interval may be far wider than the moves that are looked for.
-function rangeOf(points) {
-  let low = Infinity, high = -Infinity;
-  for (const { value } of points) {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
+function valuesOf(points) { return points.map((point) => point.value); }
+
+function rangeOf(machines) {
+  const [low, high] = extent(machines.flatMap(endsOf));
   const middle = (low + high) / 2;
   const span = Math.max((high - low) * 1.3, LEAST_SPAN * Math.abs(middle)) || 1;
   return [middle - span / 2, middle + span / 2];
+}
+
+// The least and the greatest of a machine's values, but for single runs far from those around them: they would press
+// flat what is looked for. So would intervals, which do not count.
+function endsOf(values) {
+  const levels = runningMedian(values, AROUND), [least, most] = extent(levels);
+  const apart = values.map((value, place) => value - levels[place]);
+  const noise = FAR * (quantile(apart, 0.75) - quantile(apart, 0.25));
+  const reach = Math.max(noise, NEAR * Math.max(Math.abs(least), Math.abs(most))) || Infinity;
+  return extent([...levels, ...values.filter((value) => value >= least - reach && value <= most + reach)]);
 }
 
 function drawAxes(svg, { x, y, low, high, width, height }, from, to) {
@@ -51,7 +62,7 @@ function drawAxes(svg, { x, y, low, high, width, height }, from, to) {
 }
 
 // Noisy points too many to tell apart: their level is what can be seen. What repeats to the bit shows it as it is.
-function isCrowded(points) { return points.length > MARKED && isNoisy(points.map((point) => point.value)); }
+function isCrowded(points) { return points.length > MARKED && isNoisy(valuesOf(points)); }
 
 function drawPoints(svg, points, number, crowded, scale) {
   const { x, y } = scale;
@@ -59,12 +70,19 @@ function drawPoints(svg, points, number, crowded, scale) {
   if (!crowded) drawBand(svg, points, colour, scale);
   svg.append(lineOf(points, colour, scale, crowded ? { class: "faint" } : { "stroke-width": 1.4 }));
   if (points.length <= MARKED) {
-    for (const point of points) svg.append(mark(markOf(number), x(point.row), y(point.value), colour));
+    const marked = points.filter((point) => !scale.off(point.value));
+    for (const point of marked) svg.append(mark(markOf(number), x(point.row), y(point.value), colour));
+  }
+}
+
+function drawOff(svg, points, { x, y, high, off }) {
+  for (const point of points.filter((point) => off(point.value))) {
+    svg.append(arrow(point.value > high, x(point.row), y(point.value), colourOf(point.machine)));
   }
 }
 
 function drawLevel(svg, points, number, scale) {
-  const levels = runningMedian(points.map((point) => point.value));
+  const levels = runningMedian(valuesOf(points), Math.max(5, Math.round(points.length / 60)));
   const level = points.map((point, place) => ({ row: point.row, value: levels[place] }));
   svg.append(lineOf(level, colourOf(number), scale, { class: "level" }));
 }
@@ -75,13 +93,12 @@ function lineOf(points, stroke, { x, y }, more) {
 }
 
 // A band wider than the chart would say nothing, and three of them hide the lines.
-function drawBand(svg, points, colour, { x, y, low, high, bottom }) {
+function drawBand(svg, points, colour, { x, y, low, high }) {
   const banded = points.filter((point) => point.low !== null);
   if (banded.length < 2 || median(banded.map((point) => point.high - point.low)) > high - low) return;
   const drawn = decimated(banded, x);
-  const within = (value) => Math.max(TOP, Math.min(bottom, y(value)));
-  const there = drawn.map((point) => `${x(point.row)},${within(point.high)}`);
-  const back = drawn.map((point) => `${x(point.row)},${within(point.low)}`).reverse();
+  const there = drawn.map((point) => `${x(point.row)},${y(point.high)}`);
+  const back = drawn.map((point) => `${x(point.row)},${y(point.low)}`).reverse();
   svg.append(make("polygon", { class: "band", points: [...there, ...back].join(" "), fill: colour, opacity: 0.12 }));
 }
 
@@ -122,17 +139,25 @@ function drawSteps(svg, series, points, { x, width, bottom }) {
   }
 }
 
-function keyOf(machines) {
+// Which machine is which, where there are several; and how many runs are off the scale, where any is.
+function keyOf(points, scale) {
+  const machines = unique(points.map((point) => point.machine));
+  const off = points.filter((point) => scale.off(point.value)).length;
   const key = document.createElement("ul");
   key.className = "key";
-  for (const number of machines) {
-    const item = document.createElement("li");
-    const sample = make("svg", { viewBox: "0 0 12 12", style: "display:inline;width:12px;height:12px;vertical-align:-1px" });
-    sample.append(mark(markOf(number), 6, 6, colourOf(number), 4));
-    item.append(sample, ` ${runs.machines[number].name}`);
-    key.append(item);
+  for (const number of machines.length > 1 ? machines : []) {
+    key.append(keyItem(mark(markOf(number), 6, 6, colourOf(number), 4), runs.machines[number].name));
   }
+  if (off) key.append(keyItem(arrow(true, 6, 6, "var(--muted)"), `off the scale: ${off} run${off === 1 ? "" : "s"}`));
   return key;
+}
+
+function keyItem(sample, words) {
+  const item = document.createElement("li");
+  const holder = make("svg", { viewBox: "0 0 12 12", style: "display:inline;width:12px;height:12px;vertical-align:-1px" });
+  holder.append(sample);
+  item.append(holder, ` ${words}`);
+  return item;
 }
 
 // ---- pieces ----
@@ -160,4 +185,10 @@ function mark(shape, x, y, fill, r = 2.4) {
     diamond: [[0, -r * 1.3], [r * 1.3, 0], [0, r * 1.3], [-r * 1.3, 0]],
   }[shape];
   return make("polygon", { points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" "), fill });
+}
+
+// At the edge, pointing to where the value is.
+function arrow(up, x, y, stroke) {
+  const tip = up ? -4 : 4;
+  return make("polygon", { class: "off", points: `${x},${y + tip} ${x + 5},${y - tip} ${x - 5},${y - tip}`, stroke });
 }

@@ -73,8 +73,8 @@ async function drawNow(chart) {
     return;
   }
   chart.scale = draw(chart.svg, series, chart.points);
-  const machines = unique(chart.points.map((point) => point.machine));
-  if (machines.length > 1) chart.figure.append(keyOf(machines));
+  const key = keyOf(chart.points, chart.scale);
+  if (key.hasChildNodes()) chart.figure.append(key);
   readAgain(chart);
 }
 

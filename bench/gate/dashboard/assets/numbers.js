@@ -16,7 +16,11 @@ function digits(value, span) {
   return value.toLocaleString("en", { minimumFractionDigits: 0, maximumFractionDigits: Math.max(0, Math.min(12, wanted)) });
 }
 
-function signed(value) { return (value > 0 ? "+" : "−") + Math.abs(value).toPrecision(2); }
+// Two digits, and from 10 upward every whole one.
+function signed(value) {
+  const size = Math.abs(value);
+  return (value > 0 ? "+" : "−") + (size < 10 ? size.toPrecision(2) : Math.round(size).toLocaleString("en"));
+}
 
 function ticksOf(low, high) {
   const rough = (high - low) / 4;
@@ -27,15 +31,26 @@ function ticksOf(low, high) {
   return ticks;
 }
 
-function median(values) {
+function median(values) { return quantile(values, 0.5); }
+
+// The value below which that share of them lies; between two of them in proportion.
+function quantile(values, share) {
   const sorted = Float64Array.from(values).sort();
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  const place = share * (sorted.length - 1), below = Math.floor(place), above = Math.ceil(place);
+  return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
+}
+
+function extent(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  return [low, high];
 }
 
 // The median of the points around each: noise goes, a step stays where it is.
-function runningMedian(values) {
-  const reach = Math.max(5, Math.round(values.length / 60));
+function runningMedian(values, reach) {
   return values.map((_, place) => median(values.slice(Math.max(0, place - reach), place + reach + 1)));
 }
 

@@ -37,12 +37,12 @@ function read(chart, point) {
   const { x, y } = chart.scale;
   chart.here.replaceChildren(make("circle", { cx: x(point.row), cy: y(point.value), r: 5 }));
   if (point.low !== null) chart.here.append(whiskerOf(point, chart.scale));
-  tell(chart.readout, point);
+  tell(chart, point);
 }
 
 // The interval as an upright line, with a bar at an end that lies within the chart.
-function whiskerOf(point, { x, y, low, high, bottom }) {
-  const at = x(point.row), top = Math.max(TOP, y(point.high)), foot = Math.min(bottom, y(point.low));
+function whiskerOf(point, { x, y, low, high }) {
+  const at = x(point.row), top = y(point.high), foot = y(point.low);
   const bar = (end) => `M${at - 4} ${end}h8`;
   const path = `M${at} ${top}V${foot}${point.high <= high ? bar(top) : ""}${point.low >= low ? bar(foot) : ""}`;
   return make("path", { class: "whisker", d: path, style: `stroke:${colourOf(point.machine)}` });
@@ -54,10 +54,11 @@ function closest(points, distance) {
   return best;
 }
 
-function tell(readout, point) {
+function tell({ readout, scale }, point) {
   const interval = point.low === null ? "" : ` (${written(point.low, point.low)} to ${written(point.high, point.high)})`;
   const parts = [
-    `${written(point.value, point.value)}${interval}`, runs.created[point.row].slice(0, 16).replace("T", " "),
+    `${written(point.value, point.value)}${interval}`, ...(scale.off(point.value) ? ["off the scale"] : []),
+    runs.created[point.row].slice(0, 16).replace("T", " "),
     `commit ${(runs.commit[point.row] || "unknown").slice(0, 12)}`, runs.machines[point.machine].name,
     runs.verdict[point.row],
   ];
