@@ -64,14 +64,18 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that ran, marked where code or values differ from it; records and reports may."""
-    root = Path(__file__).resolve().parent.parent
+    """The commit of the code that ran, marked where code or values differ from it; records and reports may.
+
+    None outside a checkout of bench: what is installed into another project's has nothing to do with its commits.
+    """
+    own = Path(__file__).resolve()
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=own.parent.parent, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "--", str(own))
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--", ".", ":!results", ":!reports")
     except (OSError, subprocess.CalledProcessError):
