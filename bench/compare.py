@@ -21,7 +21,7 @@ from bench.run import comparison_name, finished, run, run_folder
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     """Run every configuration and, before it, its dense twin; write the reports; print tables and verdicts.
 
-    What is finished already is not run again. Returns whether every run came to its end.
+    What has been run already is not run again. Returns whether every run came to its end.
     """
     for config in configs:  # what cannot work is told before anything is trained
         plan(config, vocabulary_size(config.data.tokenizer))
@@ -39,11 +39,11 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
                 continue
             record = finished(wanted)
             if record is not None:
-                print(f"{folder} is finished already and is used as it is.")
+                print(f"{folder} has been run already and is used as it is.")
             else:
                 record = run(wanted, shared.corpus(config), shared.machine(config), command)
-                if record.run.message:
-                    print(f"{record.run.id}: {record.run.message}.")
+            if record.run.message:
+                print(f"{record.run.id}: {record.run.message}.")
             records[folder] = record
     _report(configs)
     return all(record.run.status == "finished" for record in records.values())

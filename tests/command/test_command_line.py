@@ -269,7 +269,7 @@ def test_what_is_finished_is_not_run_again(finished):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")}
     done = _bench("+method=mod", *TINY, "name=tiny", cwd=folder)
-    assert done.returncode == 0 and done.stdout.count("is finished already") == 2
+    assert done.returncode == 0 and done.stdout.count("has been run already") == 2
     assert {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")} == before
 
 

@@ -61,7 +61,7 @@ def test_the_same_text_elsewhere_in_time_is_reused(configured, tmp_path, capsys)
     compare([configured("dense")], ["first"])
     write_text(tmp_path, "sheep")
     compare([configured("dense")], ["again"])
-    assert "is finished already" in capsys.readouterr().out
+    assert "has been run already" in capsys.readouterr().out
 
 
 def test_a_record_from_before_the_text_was_kept_is_taken_as_it_is(configured, tmp_path):
@@ -127,6 +127,18 @@ def test_a_twin_without_weights_is_told(configured, capsys):
     compare([configured("mod", "evaluate.timing_steps=1")], ["second"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if WEIGHTS in line]
     assert line.startswith(f"{twin} holds no {WEIGHTS}") and f"delete {twin}" in line
+
+
+def test_what_went_wrong_with_a_run_is_told_whenever_it_is_used(configured, capsys):
+    words = ["train.lr=1e40", "train.grad_clip=1e30", "evaluate.timing_steps=1"]
+    twin = run_folder(configured("dense", *words))
+    for command in ("first", "again"):
+        assert not compare([configured("dense", *words)], [command])
+        assert f"{twin.name}: the loss became NaN at step" in capsys.readouterr().out
+    compare([configured("mod", *words)], ["its method"])
+    told = capsys.readouterr().out
+    assert f"{twin} diverged, so mod, seed 0 has nothing to be held to" in told
+    assert "For one, stop here" not in told
 
 
 def test_every_run_of_a_sweep_over_texts_is_trained_on_its_own(configured, tmp_path, capsys, monkeypatch):
