@@ -75,6 +75,8 @@ MISTAKES = {
     "no such sweep": (["-m", "+method=mod", "seed=interval(1,2)"], "cannot be swept"),
     "empty sweep": (["-m", "+method=mod", "seed=range(1,1)"], "lists no value"),
     "endless sweep": (["-m", "+method=mod", "seed=range(0,1e9)"], "runs; at most 10,000"),
+    "swept studies": (["-m", "+study=ci,decode", "dry_run=true"], "a study is not swept"),
+    "swept study": (["-m", "+study=isoflop", "seed=0,1", "dry_run=true"], "a study is not swept"),
     "task": (["+method=mod", "evaluate.tasks=[nope]"], "evaluate.tasks: nope is unknown"),
     "reports": (["+method=mod", "reports_dir=/proc/none", *TINY], "Set reports_dir to another folder"),
     "study plan": (["+study=step_time", "dry_run=true"], "it only measures"),
