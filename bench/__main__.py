@@ -74,7 +74,9 @@ def _execute(words: list[str], multirun: bool) -> int:
     runs = expand(words, multirun)
     configs = [configure(overrides) for overrides in runs]
     commands = [shlex.join(["python", "-m", "bench", *overrides]) for overrides in runs]
-    if configs[0].study is not None:  # a study holds its own list of runs
+    if configs[0].study is not None:
+        if len(configs) > 1:
+            raise UserError("a study is not swept, for its runs are its own: give one +study and one value a key.")
         from bench.study import run_study
 
         return run_study(configs[0], commands[0])

@@ -102,6 +102,11 @@ def _check_shape(config: RunConfig) -> None:
         )
     if model.context < 2:
         raise UserError(f"model.context={model.context}: a sequence needs at least 2 tokens.")
+    if model.context < 3 and config.evaluate.timing_steps and config.evaluate.decode_batch_sizes:
+        raise UserError(
+            f"model.context={model.context} leaves no token to time decoding by: it must be at least 3, or "
+            "evaluate.decode_batch_sizes=[]."
+        )
     if experts is not None and experts.top_k > experts.n_experts + experts.n_noop:
         raise UserError(
             f"method.experts.top_k={experts.top_k} is more than the {experts.n_experts + experts.n_noop} there are "

@@ -13,7 +13,7 @@ from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
 from bench.evaluate import check_tasks, left_out, load_tasks
 from bench.flops.match import dense_twin, plan
-from bench.machine import Machine, make_machine
+from bench.machine import Machine, make_machine, set_threads
 from bench.record import Record
 from bench.run import comparison_name, finished, run, run_folder
 
@@ -21,7 +21,7 @@ from bench.run import comparison_name, finished, run, run_folder
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     """Run every configuration and, before it, its dense twin; write the reports; print tables and verdicts.
 
-    What is finished already is not run again. Returns whether every run came to its end.
+    What has been run already is not run again. Returns whether every run came to its end.
     """
     for config in configs:  # what cannot work is told before anything is trained
         plan(config, vocabulary_size(config.data.tokenizer))
@@ -31,8 +31,7 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
         if None in (finished(dense_twin(config)), finished(config)):
             load_tasks(config.evaluate.tasks)
     records: dict[Path, Record] = {}
-    corpus: Corpus | None = None
-    machine: Machine | None = None
+    shared = _Shared()
     for config, command in zip(configs, commands, strict=True):
         for wanted in (dense_twin(config), config):
             folder = run_folder(wanted)
@@ -40,19 +39,39 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
                 continue
             record = finished(wanted)
             if record is not None:
-                print(f"{folder} is finished already and is used as it is.")
+                print(f"{folder} has been run already and is used as it is.")
             else:
-                if corpus is None:
-                    corpus = prepare(config.data)
-                    for sentence in left_out(corpus, config.evaluate):
-                        print(sentence)
-                machine = machine or make_machine(config)
-                record = run(wanted, corpus, machine, command)
-                if record.run.message:
-                    print(f"{record.run.id}: {record.run.message}.")
+                record = run(wanted, shared.corpus(config), shared.machine(config), command)
+            if record.run.message:
+                print(f"{record.run.id}: {record.run.message}.")
             records[folder] = record
     _report(configs)
     return all(record.run.status == "finished" for record in records.values())
+
+
+class _Shared:
+    """What runs of equal settings share in a sweep: the text, and the machine as it was measured."""
+
+    def __init__(self) -> None:
+        self.corpora: dict[str, Corpus] = {}
+        self.machines: dict[tuple[str, str, int | None], Machine] = {}
+
+    def corpus(self, config: RunConfig) -> Corpus:
+        """The text of `config`; the first time, what it gives too few items for is told."""
+        key = repr(config.data)
+        if key not in self.corpora:
+            self.corpora[key] = prepare(config.data)
+            for sentence in left_out(self.corpora[key], config.evaluate):
+                print(sentence)
+        return self.corpora[key]
+
+    def machine(self, config: RunConfig) -> Machine:
+        """The machine of `config`, with its threads set."""
+        key = config.train.device, config.train.dtype, config.train.threads
+        if key not in self.machines:
+            self.machines[key] = make_machine(config)
+        set_threads(config.train)
+        return self.machines[key]
 
 
 def _check_writable(folder: Path, key: str) -> None:

@@ -37,7 +37,7 @@ class DepthConfig:
     every: int = 2  # blocks every, 2*every, ... are routed; 1 routes all of them
     router: str = "learned"  # learned | gaussian (the paper's control)
     scope: str = "block"  # block | attention | feed_forward: what the router wraps
-    causal: str = "predictor"  # predictor (stop-gradient MLP) | bce (on the router's own logits)
+    causal: str = "predictor"  # predictor | bce | threshold | expert_threshold (see bench/methods/causal.py)
     predictor_hidden: int = 64  # width of the predictor's one hidden layer
     causal_loss: float = 0.01  # weight of the BCE on the router's logits; the predictor's is always 1
 
@@ -199,7 +199,7 @@ class RunConfig:
     dry_run: bool = False
 
 
-# Where a run is written, or how often its weights are saved, changes nothing in its result.
+# Where a run is written, and what asked for it, changes nothing in its result.
 _NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
 
 
@@ -208,7 +208,7 @@ def shared_settings(config: RunConfig) -> dict[str, Any]:
     settings = asdict(config)
     for key in _NOT_HASHED | {"method", "seed"}:
         settings.pop(key)
-    for key in ("checkpoint_every_seconds", "log_every", "snapshots"):
+    for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is written down
         settings["train"].pop(key)
     settings["data"].pop("cache_dir")
     return settings

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from bench.config import RunConfig
+from bench.config import RunConfig, TrainConfig
 from bench.errors import UserError
 from bench.measure.speed import matmul_rate
 from bench.record import Environment
 from bench.train.step import precision
 
 _PACKAGES = ("torch", "numpy", "fvcore", "lm-eval", "hydra-core", "tokenizers", "datasets", "safetensors")
+_THREADS = torch.get_num_threads()  # what torch finds, before any run has set another number
 
 
 @dataclass
@@ -64,14 +65,18 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that ran, marked where code or values differ from it; records and reports may."""
-    root = Path(__file__).resolve().parent.parent
+    """The commit of the code that ran, marked where code or values differ from it; records and reports may.
+
+    None outside a checkout of bench: what is installed into another project's has nothing to do with its commits.
+    """
+    own = Path(__file__).resolve()
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=own.parent.parent, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "--", str(own))
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--", ".", ":!results", ":!reports")
     except (OSError, subprocess.CalledProcessError):
@@ -85,7 +90,12 @@ def make_machine(config: RunConfig) -> Machine:
     if train_config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device=cuda, but torch finds no CUDA device here; use train.device=cpu.")
     kind = "cuda" if train_config.device != "cpu" and torch.cuda.is_available() else "cpu"
-    if train_config.threads is not None:
-        torch.set_num_threads(train_config.threads)
+    set_threads(train_config)
     device = torch.device(kind)
     return Machine(device, matmul_rate(device, precision(train_config, device)))
+
+
+def set_threads(config: TrainConfig) -> None:
+    """As many as configured; where none are, as torch finds, if a run before this one has set another number."""
+    if config.threads is not None or torch.get_num_threads() != _THREADS:
+        torch.set_num_threads(config.threads or _THREADS)

@@ -213,7 +213,9 @@ class DecodePoint(_Part):
     flops_per_token: float = Field(description="planned")
     kv_cache_bytes: int = Field(description="allocated at the end")
     kv_cache_held_bytes: int = Field(description="of the keys and values that are there")
-    speedup_realised: Timing | None = Field(None, description="dense seconds over the method's, over groups of steps")
+    speedup_realised: Timing | None = Field(
+        None, description="dense seconds over the method's, over groups of 8 steps; absent where there are fewer"
+    )
     speedup_ideal: float | None = Field(None, description="by the roofline of both, at the share processed")
     roofline_share: float | None = Field(None, description="roofline's seconds of a step over the measured ones")
     kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense twin's")

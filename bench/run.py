@@ -119,10 +119,13 @@ def run(
 def _check_twin(config: RunConfig) -> None:
     """Before anything is trained: refuse a twin of other text, and say where one has no weights to be timed."""
     twin = dense_twin(config)
-    if config.method.name == "dense" or finished(twin) is None:
-        return
+    record = None if config.method.name == "dense" else finished(twin)
     folder = run_folder(twin)
-    if config.evaluate.timing_steps and not (folder / WEIGHTS).exists():
+    if record is None or not config.evaluate.timing_steps or (folder / WEIGHTS).exists():
+        return
+    if record.run.status == "diverged":
+        print(f"{folder} diverged, so {label(config)} has nothing to be held to; lower the learning rate of both.")
+    else:
         print(
             f"{folder} holds no {WEIGHTS}, so {label(config)} will have no speed-up over it. "
             f"For one, stop here, delete {folder} and give the same command again."

@@ -102,8 +102,9 @@ def _count(model: ModelConfig, method: MethodConfig, vocab_size: int) -> Count:
 def _solve_shape(config: RunConfig, dense: Count, vocab_size: int) -> ModelConfig:
     """Depth and feed-forward width whose figure is the twin's, keeping d_ff / d_model near the twin's.
 
-    The figure is affine in d_ff at each depth, so two counts give the width; depth runs up to four
-    times the twin's, for a method that spends less per layer is meant to get more layers.
+    The figure is affine in d_ff at each depth, so two counts give the width; where d_ff does not move it, as with
+    experts of a given width, depth alone is solved. Depth runs up to four times the twin's, for a method that
+    spends less per layer is meant to get more layers.
     """
     figure = _SOLVED[config.contract.name]
     target, width = figure(dense), feed_forward_width(config.model)
@@ -114,7 +115,7 @@ def _solve_shape(config: RunConfig, dense: Count, vocab_size: int) -> ModelConfi
             return replace(config.model, n_layers=n_layers, d_ff=d_ff)
 
         narrow, wide = (figure(_count(shaped(d_ff), config.method, vocab_size)) for d_ff in (width, 2 * width))
-        exact = width + (target - narrow) * width / (wide - narrow)
+        exact = width + (target - narrow) * width / (wide - narrow) if wide != narrow else width
         if not width / 3 <= exact <= 3 * width:
             continue
         for d_ff in {max(8, 8 * (round(exact / 8) + step)) for step in (-1, 0, 1)}:

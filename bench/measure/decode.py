@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.measure.speed import synchronise
+from bench.measure.speed import ratios, synchronise
 from bench.methods.depth import DepthRouted, expecting
 from bench.model import Attention, Transformer
 from bench.model.cache import KVCache
 from bench.record import DecodePoint, Timing
 
-_GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
+GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
 _READINGS = ((2048, 5), (8192, 3))  # prompts of up to so many tokens are read so many times over; longer ones once
 
 
@@ -81,9 +81,10 @@ def decode_point(
 
     The first `context` tokens are read at once, the others one by one, the models taking turns at each;
     the next token is the text's, not the model's, so that all do the same work. `before_steps` is called
-    when the contexts are read. A model with routed
-    blocks decodes in both forms where there are several rows, and the faster is reported. The roofline is
-    that of the share which did go through the routed blocks. On a CPU, `lay_out_for_decoding` comes first.
+    when the contexts are read. Fewer than GROUP steps (and there is one at least) give no realised speed-up.
+    A model with routed blocks decodes in both forms where there are several rows, and the faster is reported.
+    The roofline is that of the share which did go through the routed blocks. On a CPU, `lay_out_for_decoding`
+    comes first.
     """
     decoders = [_Decoder(twin, "gathered", len(text))]
     for model in models:
@@ -146,8 +147,8 @@ def _point(
         least = roofline.seconds(model, rows, middle)
     point.roofline_share = least * steps / sum(decoder.seconds)
     if decoder is not twin:
-        groups = zip(_grouped(twin.seconds), _grouped(decoder.seconds), strict=True)
-        point.speedup_realised = Timing.of([dense / own for dense, own in groups])
+        groups = ratios(_grouped(twin.seconds), _grouped(decoder.seconds))
+        point.speedup_realised = Timing.of(groups) if groups else None
         point.speedup_ideal = roofline.seconds(twin.model, rows, middle) / least
         point.kv_cache_ratio = decoder.cache.allocated_bytes / twin.cache.allocated_bytes
     return point
@@ -155,4 +156,4 @@ def _point(
 
 def _grouped(seconds: list[float]) -> list[float]:
     """Sums of consecutive steps; a remainder joins none."""
-    return [sum(seconds[start : start + _GROUP]) for start in range(0, len(seconds) - _GROUP + 1, _GROUP)]
+    return [sum(seconds[start : start + GROUP]) for start in range(0, len(seconds) - GROUP + 1, GROUP)]

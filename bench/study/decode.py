@@ -20,10 +20,11 @@ from bench.bars import Bar
 from bench.compose import configure, configure_method
 from bench.config import EvaluateConfig, RunConfig
 from bench.data import Corpus, prepare
+from bench.errors import UserError
 from bench.evaluate import offline_documents
 from bench.evaluate.lm import BenchLM
 from bench.machine import Machine, make_machine
-from bench.measure.decode import Roofline, decode_point
+from bench.measure.decode import GROUP, Roofline, decode_point
 from bench.measure.speed import interleave, memory_rate, ratios
 from bench.methods import build_model
 from bench.methods.causal import Predictor, Threshold, lowest_of
@@ -32,7 +33,7 @@ from bench.model import Transformer
 from bench.model.sampling import Continuations
 from bench.record import DecodePoint, Timing, load_record
 from bench.study.finish import finish, model_shape
-from bench.study.peer import llama
+from bench.study.peer import check_peer, llama
 
 _CONTEXT = 256  # of the bars
 _AT_LEAST = {1: 1.6, 64: 1.25}  # batch size -> dense seconds over the method's
@@ -50,6 +51,9 @@ _CALIBRATION_TOKENS = 1 << 15
 def run(config: RunConfig, command: str) -> int:
     """Time every point, write `bars.json` and its page, print the bars; status 1 where one is missed."""
     assert config.study is not None
+    if config.study.rounds < GROUP:
+        raise UserError(f"study.rounds={config.study.rounds} is not allowed: a speed-up takes at least {GROUP} steps.")
+    check_peer()
     corpus, machine = prepare(config.data), make_machine(config)
     vocab_size = corpus.tokenizer.vocab_size
     models = {"dense": build_model(config.model, config.method, vocab_size, config.seed)}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ _CPU = torch.device("cpu")
 def run(config: RunConfig, command: str) -> int:
     """Time each, write `bars.json` and its page, print the bars; status 1 where one is missed."""
     assert config.study is not None
-    rounds, side = config.study.rounds, read_side(_BASELINE)
+    rounds, browser, side = config.study.rounds, _browser(), read_side(_BASELINE)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         rows = list(_rows(side))
@@ -44,10 +45,20 @@ def run(config: RunConfig, command: str) -> int:
             _bar("bench.gate on two ci studies, whole command", _gate, rounds, _GATE),
             _bar(f"append to a history of {_ROWS:,} rows", lambda: history.append(rows[-1], folder), rounds, _APPEND),
             _bar(f"dashboard of {_ROWS:,} rows, whole command", lambda: _dashboard(folder), rounds, _BUILD),
-            *_browser_bars(build(rows, folder / "site"), rounds),
+            *_browser_bars(browser, build(rows, folder / "site"), rounds),
         ]
     shape = {"rows": _ROWS, "figures": len(side.figures), "machines": _MACHINES}
     return finish("gate_time", config, command, _CPU, shape, bars)
+
+
+def _browser() -> str:
+    """Where Chromium is. Raises UserError where it, or what drives it, is not installed."""
+    if find_spec("playwright") is None:
+        raise UserError("this study opens the dashboard in a browser: pip install 'bench[test]' drives it.")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        raise UserError("this study opens the dashboard in a browser, and finds no chromium; install it.")
+    return found
 
 
 def _bar(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Bar:
@@ -92,15 +103,10 @@ def _run(*module: str) -> None:
     subprocess.run([sys.executable, "-m", *module], check=True, capture_output=True)
 
 
-def _browser_bars(front: Path, rounds: int) -> list[Bar]:
+def _browser_bars(browser: str, front: Path, rounds: int) -> list[Bar]:
     """From the address to the first chart that can be read, and from a choice to its charts, in Chromium."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise UserError("this study opens the dashboard in a browser: pip install 'bench[test]' drives it.") from error
-    if browser is None:
-        raise UserError("this study opens the dashboard in a browser, and finds no chromium; install it.")
+    from playwright.sync_api import sync_playwright
+
     address = front.with_name("charts.html").as_uri()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])

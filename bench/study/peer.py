@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from bench.config import ModelConfig
@@ -9,15 +10,17 @@ from bench.errors import UserError
 from bench.model.feed_forward import feed_forward_width
 
 
-def llama(shape: ModelConfig, vocab_size: int) -> Any:
-    """LlamaForCausalLM with SDPA attention, freshly initialised.
+def check_peer() -> None:
+    """Raise UserError where transformers is not installed."""
+    if find_spec("transformers") is None:
+        raise UserError("this study compares with transformers: pip install 'bench[test]' brings it.")
 
-    Raises UserError where transformers is not installed.
-    """
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError as error:
-        raise UserError("this study compares with transformers: pip install 'bench[test]' brings it.") from error
+
+def llama(shape: ModelConfig, vocab_size: int) -> Any:
+    """LlamaForCausalLM with SDPA attention, freshly initialised; raises UserError as `check_peer` does."""
+    check_peer()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     of_shape: Any = LlamaConfig  # its keyword arguments are wider than its annotations
     return LlamaForCausalLM(
         of_shape(

@@ -50,6 +50,7 @@ MISTAKES = {
     "name": (["+method=mod", "name=../up"], "plain folder name"),
     "budget": (["+method=mod", "train.budget_flops=1e5"], "less than one step"),
     "context": (["+method=mod", "model.context=5000000", "train.budget_flops=1e22"], "model.context"),
+    "decoding": (["+method=mod", "model.context=2"], "at least 3, or evaluate.decode_batch_sizes=[]"),
     "missing file": (["+method=mod", "data=text", "data.train=[none.txt]"], "none.txt"),
     "no files": (["+method=mod", "data=text"], "data.train is empty"),
     "no device": (["+method=mod", "train.device=tpu"], "one of auto, cpu, cuda"),
@@ -75,6 +76,8 @@ MISTAKES = {
     "no such sweep": (["-m", "+method=mod", "seed=interval(1,2)"], "cannot be swept"),
     "empty sweep": (["-m", "+method=mod", "seed=range(1,1)"], "lists no value"),
     "endless sweep": (["-m", "+method=mod", "seed=range(0,1e9)"], "runs; at most 10,000"),
+    "swept studies": (["-m", "+study=ci,decode", "dry_run=true"], "a study is not swept"),
+    "swept study": (["-m", "+study=isoflop", "seed=0,1", "dry_run=true"], "a study is not swept"),
     "task": (["+method=mod", "evaluate.tasks=[nope]"], "evaluate.tasks: nope is unknown"),
     "reports": (["+method=mod", "reports_dir=/proc/none", *TINY], "Set reports_dir to another folder"),
     "study plan": (["+study=step_time", "dry_run=true"], "it only measures"),
@@ -269,7 +272,7 @@ def test_what_is_finished_is_not_run_again(finished):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")}
     done = _bench("+method=mod", *TINY, "name=tiny", cwd=folder)
-    assert done.returncode == 0 and done.stdout.count("is finished already") == 2
+    assert done.returncode == 0 and done.stdout.count("has been run already") == 2
     assert {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")} == before
 
 

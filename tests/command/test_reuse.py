@@ -7,6 +7,7 @@ from bench.compare import compare
 from bench.compose import configure
 from bench.config import config_hash
 from bench.data import prepare
+from bench.data.corpus import corpus_fingerprint
 from bench.errors import UserError
 from bench.flops.trace import Traced
 from bench.machine import Machine
@@ -33,9 +34,13 @@ def configured(tmp_path, monkeypatch):
     return lambda method, *more: configure([f"+method={method}", *data, *TINY, *more])
 
 
-def write_text(folder, animal):
+def write_text(folder, animal, name="s.jsonl"):
     lines = [f'{{"text": "There are {n} {animal} on hill {7 * n}, and then {n + 1}."}}\n' for n in range(200)]
-    (folder / "s.jsonl").write_text("".join(lines))
+    (folder / name).write_text("".join(lines))
+
+
+def recorded(config):
+    return load_record(run_folder(config) / "record.json")
 
 
 def test_runs_of_other_text_are_neither_reused_nor_compared(configured, tmp_path):
@@ -56,7 +61,7 @@ def test_the_same_text_elsewhere_in_time_is_reused(configured, tmp_path, capsys)
     compare([configured("dense")], ["first"])
     write_text(tmp_path, "sheep")
     compare([configured("dense")], ["again"])
-    assert "is finished already" in capsys.readouterr().out
+    assert "has been run already" in capsys.readouterr().out
 
 
 def test_a_record_from_before_the_text_was_kept_is_taken_as_it_is(configured, tmp_path):
@@ -122,3 +127,42 @@ def test_a_twin_without_weights_is_told(configured, capsys):
     compare([configured("mod", "evaluate.timing_steps=1")], ["second"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if WEIGHTS in line]
     assert line.startswith(f"{twin} holds no {WEIGHTS}") and f"delete {twin}" in line
+
+
+def test_what_went_wrong_with_a_run_is_told_whenever_it_is_used(configured, capsys):
+    words = ["train.lr=1e40", "train.grad_clip=1e30", "evaluate.timing_steps=1"]
+    twin = run_folder(configured("dense", *words))
+    for command in ("first", "again"):
+        assert not compare([configured("dense", *words)], [command])
+        assert f"{twin.name}: the loss became NaN at step" in capsys.readouterr().out
+    compare([configured("mod", *words)], ["its method"])
+    told = capsys.readouterr().out
+    assert f"{twin} diverged, so mod, seed 0 has nothing to be held to" in told
+    assert "For one, stop here" not in told
+
+
+def test_every_run_of_a_sweep_over_texts_is_trained_on_its_own(configured, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bench.compare.left_out", lambda corpus, evaluate: [f"left out of {corpus.fingerprint}"])
+    write_text(tmp_path, "goats", "g.jsonl")
+    sweep = [(seed, text) for seed in (0, 1) for text in ("s.jsonl", "g.jsonl")]
+    configs = [configured("dense", f"seed={seed}", f"data.train=[{text}]") for seed, text in sweep]
+    assert compare(configs, ["command"] * 4)
+    texts = [corpus_fingerprint(config.data) for config in configs]
+    assert [recorded(config).run.corpus_fingerprint for config in configs] == texts
+    assert len(set(texts)) == 2
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out of")]
+    assert told == [f"left out of {text}" for text in texts[:2]]
+
+
+def test_every_run_of_a_sweep_has_its_own_threads_and_machine(configured, monkeypatch):
+    measured = []  # once for all runs of equal settings
+    monkeypatch.setattr("bench.machine.matmul_rate", lambda _, dtype: measured.append(dtype) or 1e9 * len(measured))
+    monkeypatch.setattr("bench.machine._THREADS", 1)
+    sweep = [("2", "float32"), ("null", "float32"), ("2", "float32"), ("1", "bfloat16")]
+    words = [[f"train.threads={threads}", f"train.dtype={dtype}"] for threads, dtype in sweep]
+    configs = [configured("dense", f"seed={n}", "evaluate.timing_steps=1", *each) for n, each in enumerate(words)]
+    assert compare(configs, ["command"] * 4)
+    records = [recorded(config) for config in configs]
+    assert [record.environment.threads for record in records] == [2, 1, 2, 1]
+    assert [record.speed.matmul_flops_per_second for record in records] == [1e9, 2e9, 1e9, 3e9]
+    assert measured == [torch.float32, torch.float32, torch.bfloat16]

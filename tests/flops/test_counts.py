@@ -14,6 +14,7 @@ from bench.flops.match import dense_twin, plan
 from bench.flops.trace import count_fvcore, count_torch, trace
 from bench.methods import build_model
 from bench.model import Attention, Stream
+from bench.model.feed_forward import feed_forward_width
 
 torch.set_num_threads(1)
 
@@ -195,6 +196,17 @@ def test_solved_shapes_match_the_twin(method, contract, figure):
     config = _config(method, contract, "model.n_layers=4")
     own, twin = plan(config, 256), plan(dense_twin(config), 256)
     assert figure(own.count) == pytest.approx(figure(twin.count), rel=0.005)
+
+
+@pytest.mark.parametrize("contract", ["forward_flops", "active_params", "total_params"])
+def test_experts_of_a_given_width_are_matched_by_depth_alone(contract):
+    config = _config("moe", contract, "model.n_layers=2", "method.experts.hidden=64")
+    with pytest.raises(UserError, match="no depth and width of moe comes within 0.5%"):
+        plan(config, 256)
+    config.contract.tolerance = 0.35
+    solved = plan(config, 256).model
+    assert solved.n_layers == {"forward_flops": 3, "active_params": 3, "total_params": 2}[contract]
+    assert solved.d_ff == feed_forward_width(config.model)
 
 
 @pytest.mark.parametrize("contract", ["tokens", "active_params"])

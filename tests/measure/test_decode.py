@@ -88,6 +88,14 @@ def test_a_point_reports_what_was_done():
     assert 1 < point.speedup_ideal < 2
 
 
+@pytest.mark.parametrize("steps", [1, 7])
+@torch.no_grad()
+def test_a_few_steps_give_a_point_without_a_speed_up(steps):
+    _, point = decode_point(_model(DENSE), [_model(MOE)], _text(2, 9 + steps), 8, steps, Roofline(1e11, 1e10))
+    assert point.steps == steps and point.tokens_per_second > 0
+    assert point.speedup_realised is None and point.speedup_ideal is not None
+
+
 @torch.no_grad()
 def test_laying_out_for_decoding_changes_no_value():
     model, text = _model(MOE), _text(2)

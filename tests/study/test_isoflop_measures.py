@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bench.errors import Interrupted, UserError
 from bench.isoflop import Packing, Study, TokenStudy
 from bench.machine import Machine, environment
 from bench.record import Timing
+from bench.study import isoflop
 from bench.study.isoflop import packing, timing, tokens
 from bench.study.isoflop.clock import Clock
 from bench.study.isoflop.depth_use import CLASSES, HeldOut, depth_use
@@ -150,6 +152,44 @@ def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypat
     tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-0", None, None, lambda: None, Clock(0.0))
     with pytest.raises(Interrupted):  # of another dense twin: past the deadline it is not even begun
         tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-9", None, None, lambda: None, Clock(0.0))
+
+
+def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, monkeypatch):
+    made, asked, lost = grid(f"results_dir={tmp_path}"), {}, set()
+    sizes = made.sizes({"dense": 1e-3, "mod": 1e-3})
+    dense, mod = (sizes[name, made.budgets[-1]] for name in ("dense", "mod"))  # the smallest is the best
+    own = [isoflop.run_folder(replace(mod[0].config, seed=seed)) for seed in range(3)]
+    for seed, folder in enumerate(own):
+        (folder / ("snapshots" if seed else "")).mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+    rank = {folder: place for place, folder in enumerate(isoflop.run_folder(job.config) for job in (*dense, *mod))}
+    monkeypatch.setattr(isoflop, "study_tokens", lambda _, runs, twin, *__: asked.update(runs=runs, twin=twin))
+
+    def loss(config):
+        folder = isoflop.run_folder(config)
+        return None if folder in lost else rank.get(folder, 0)
+
+    monkeypatch.setattr(isoflop, "held_out_loss", loss)
+
+    def studied(tokens=None):
+        isoflop._tokens(study(tokens=tokens), made, sizes, None, lambda: None, Clock(None))
+        return asked["runs"].get("mod")
+
+    assert studied() == own[1]
+    lost.add(own[1])
+    assert studied() == own[2]
+    (own[2] / "model.safetensors").unlink()
+    assert studied() == own[0]
+    (own[0] / "model.safetensors").unlink()
+    assert studied() is None
+    earlier = TokenStudy(tokens=1, documents=9, twin="dense", runs={"mod": own[2].name}, kinds=[], depth={},
+                         experts={}, settling={})  # fmt: skip
+    assert studied(earlier) == own[2]
+    (same_shape,) = [isoflop.run_folder(job.config) for job in dense if job.config.model == mod[0].config.model]
+    assert asked["twin"] == same_shape != isoflop.run_folder(dense[0].config)
+    lost.add(same_shape)
+    studied()
+    assert asked["twin"] == isoflop.run_folder(dense[0].config)
 
 
 def test_the_whole_studys_time_is_counted_over_sessions_or_not_given():

@@ -27,6 +27,8 @@ from bench.study.isoflop.pool import Pool
 from bench.study.isoflop.rates import settle
 from bench.study.isoflop.timing import time_steps
 from bench.study.isoflop.tokens import study_tokens
+from bench.train.loop import SNAPSHOTS
+from bench.trained import WEIGHTS
 
 Sizes = dict[tuple[str, float], list[Job]]
 
@@ -150,14 +152,27 @@ def _run_all(pool: Pool, jobs: Iterable[Job]) -> list[str]:
 
 
 def _tokens(study: Study, grid: Grid, sizes: Sizes, corpus: Corpus, save: Callable[[], None], clock: Clock) -> None:
-    """Of the best shapes at the largest budget; a later seed's runs have snapshots. Dense is of mod's shape, if run."""
-    budget, seed = grid.budgets[-1], 1 if grid.values.seeds > 1 else 0
+    """Of the best shapes at the largest budget. Dense is of mod's shape, if a run of it came to a good end."""
+    budget, earlier = grid.budgets[-1], study.tokens.runs if study.tokens else {}
     best = {name: best_of(sizes[name, budget], held_out_loss) for name in grid.methods}
-    runs = {name: run_folder(replace(job.config, seed=seed)) for name, job in best.items() if name != "dense"}
+    seeds = {name: _seed_to_study(best[name], grid.values.seeds, earlier.get(name)) for name in best if name != "dense"}
+    runs = {name: folder for name, folder in seeds.items() if folder is not None}
     routed = next((best[name] for name in grid.methods if best[name].config.method.depth), best["dense"])
     same_shape = [job for job in sizes["dense", budget] if job.config.model == routed.config.model]
-    twin = run_folder((same_shape or [best["dense"]])[0].config)
+    ended_well = [job for job in same_shape if held_out_loss(job.config) is not None]
+    twin = run_folder((ended_well or [best["dense"]])[0].config)
     study_tokens(study, runs, twin, corpus, grid.config.evaluate, save, clock)
+
+
+def _seed_to_study(job: Job, seeds: int, earlier: str | None) -> Path | None:
+    """The folder of one seed that came to a good end, and has weights or was studied earlier; None where none has.
+
+    What was studied earlier stays; else the first with snapshots is taken, which later seeds have.
+    """
+    configs = [replace(job.config, seed=seed) for seed in (*range(1, seeds), 0)]
+    ended_well = [run_folder(config) for config in configs if held_out_loss(config) is not None]
+    whole = [folder for folder in ended_well if folder.name == earlier or (folder / WEIGHTS).exists()]
+    return max(whole, key=lambda folder: (folder.name == earlier, (folder / SNAPSHOTS).exists()), default=None)
 
 
 def _report(folder: Path, reports: Path) -> None:
