@@ -93,6 +93,14 @@ def held_out_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool =
     return torch.from_numpy(text[start : start + rows * length]).view(rows, length).to(model.embedding.weight.device)
 
 
+def assess_memory(record: Record, trainee: Trainee, batch: tuple[Tensor, Tensor]) -> None:
+    """Peak memory of a training step, of this model alone: before its twin is built, which a device would count too."""
+    gc.collect()
+    trainee.model.train()
+    step = fixed_batch(*batch, trainee.step)
+    record.memory = Memory(peak_bytes=peak_bytes(step, trainee.model, trainee.optimiser))
+
+
 def assess_speed(
     record: Record,
     solved: Plan,
@@ -104,13 +112,11 @@ def assess_speed(
 ) -> None:
     """Training steps and decoding of the trained model and of its trained twin, in turn; leaves both laid out
     for decoding, so it comes last."""
-    gc.collect()
     trainee.model.train()
     own = fixed_batch(*batch, trainee.step)
     actions = [own] if twin is None else [own, fixed_batch(*batch, twin[1].step)]
     evaluation = record.config["evaluate"]
     seconds = interleave(actions, evaluation["timing_steps"], machine.device)
-    record.memory = Memory(peak_bytes=peak_bytes(own, trainee.model, trainee.optimiser))
     record.speed = step_speed(solved, seconds[0], machine.matmul_flops)
     if twin is not None:
         compare_steps(record.speed, solved, seconds[0], twin[0], seconds[1])

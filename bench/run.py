@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bench.assess import assess, assess_speed, held_out_rows
+from bench.assess import assess, assess_memory, assess_speed, held_out_rows
 from bench.config import RunConfig, comparison_hash, config_hash
 from bench.data import Batches, Corpus
 from bench.data.corpus import corpus_fingerprint
@@ -108,6 +108,7 @@ def run(
             corpus.tokenizer.save(folder)
         assess(record, config, corpus, trainee.model, folder)
         if config.evaluate.timing_steps and record.run.status != "diverged":
+            assess_memory(record, trainee, (inputs, targets))
             assess_speed(record, solved, trainee, _twin(config, corpus, machine), corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)

@@ -11,13 +11,14 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(step: Callable[[], object], model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Bytes of tensors at the highest point of one `step`, weights and optimiser state included.
+    """Bytes of tensors at the highest point of a `step`, weights and optimiser state included; one before it warms up.
 
-    On CUDA the allocator keeps this figure. On a CPU torch has no allocator statistics, so the
-    allocations that the profiler sees in the step are added up in order, on top of what stays
-    allocated between steps. That leaves out the interpreter and the libraries, which are the same for
-    every method.
+    On CUDA the allocator keeps this figure, for all that the process has on the device. On a CPU torch
+    has no allocator statistics, so the allocations that the profiler sees in the step are added up in
+    order, on top of what stays allocated between steps. That leaves out the interpreter and the
+    libraries, which are the same for every method.
     """
+    step()  # a first one may compile, which takes memory that steps do not
     device = next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
