@@ -62,13 +62,16 @@ def train(
     """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
 
     Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and as many
-    snapshots of the weights as `train.snapshots` asks for; calls `show` after each step.
+    snapshots of the weights as `train.snapshots` asks for; calls `show` after each step. What is to be
+    compiled is compiled before the first step, in no step's seconds.
     Raises Interrupted after a signal, with a checkpoint written.
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
     with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
+        if trainee.compiles:
+            trainee.warm_up(*batches.at(state["step"]))
         saved_at = time.monotonic()
         share = budget.progress(state["flops"], state["seconds"])
         while not _spent(state, budget, plan):

@@ -52,8 +52,23 @@ class Trainee:
         self.dtype = precision(config, device)
         self.peak_lr, self.lr_rule = peak_lr(config, d_model)
         self.optimiser = make_optimiser(self.model, config, self.peak_lr)
-        compiled = config.compile if config.compile is not None else device.type == "cuda"
-        self.forward = _compiled(self.model) if compiled else self.model
+        self.compiles = config.compile if config.compile is not None else device.type == "cuda"
+        self.forward = _compiled(self.model) if self.compiles else self.model
+
+    def warm_up(self, inputs: Tensor, targets: Tensor) -> None:
+        """A step's forward and backward, which compiles them; model, optimiser and random numbers stay to the bit.
+
+        Once is enough: sizes that follow the routing differ from layer to layer, so the compiler meets several.
+        """
+        on_cuda = self.device.type == "cuda"
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        with torch.random.fork_rng([self.device] if on_cuda else []):
+            self.accumulate(inputs, targets)
+        self.optimiser.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        if on_cuda:
+            torch.cuda.synchronize(self.device)  # or the first step waits for it
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float) -> StepReport:
         """inputs, targets (B, T) int64; updates the model with learning rate `lr`."""

@@ -318,6 +318,68 @@ def test_ctrl_c_ends_with_how_to_go_on_and_that_goes_on(tmp_path):
     assert not (log.parent / "checkpoint.json").exists()
 
 
+WARMED = {
+    "mod": [],
+    "mod_random": [],
+    "moe": ["method.experts.balance=bias"],
+    "expert_choice": [],
+    "mode": ["method.variant=integrated"],
+}
+
+
+def _in_training(method):
+    """A trainee after two steps, and the batches it goes on with."""
+    config = _config(method, *WARMED[method])
+    torch.manual_seed(0)
+    trainee = Trainee(build_model(config.model, config.method, 256), config.train, 32, torch.device("cpu"))
+    batches = Batches(prepare(config.data).train, 32, 4, 0)
+    for number in range(2):
+        trainee.step(*batches.at(number), 1e-3)
+    return trainee, batches
+
+
+def _everything(trainee):
+    """All that the next step depends on."""
+    named = dict(trainee.model.named_parameters()) | dict(trainee.model.named_buffers())
+    moments = {(n, key): value for n, s in enumerate(trainee.optimiser.state.values()) for key, value in s.items()}
+    kept = {key: value.detach().clone() for key, value in (named | moments).items()}
+    return kept | {"random": torch.get_rng_state()}
+
+
+@pytest.mark.parametrize("method", list(WARMED))
+def test_warming_up_leaves_everything_to_the_bit(method):
+    cold, batches = _in_training(method)
+    wanted = cold.step(*batches.at(2), 1e-3)
+    trainee, _ = _in_training(method)
+    before = _everything(trainee)
+    trainee.warm_up(*batches.at(2))
+    after = _everything(trainee)
+    assert before.keys() == after.keys()
+    assert [key for key, value in before.items() if not torch.equal(value, after[key])] == []
+    assert all(parameter.grad is None for parameter in trainee.model.parameters())
+    assert trainee.step(*batches.at(2), 1e-3) == wanted
+
+
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_nothing_is_compiled_in_a_step_s_seconds(method, monkeypatch, tmp_path):
+    compiled = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
+    step, counts = Trainee.step, []
+
+    def counted(*arguments):
+        counts.append(compiled.frame_count)
+        report = step(*arguments)
+        counts.append(compiled.frame_count)
+        return report
+
+    monkeypatch.setattr(Trainee, "step", counted)
+    trained, _, losses, _ = _train(_config(method, "train.compile=true"), tmp_path / "compiled")
+    assert len(counts) == 2 * trained.steps > 2
+    assert set(counts) == {compiled.frame_count} != {0}
+    _, _, eager, _ = _train(_config(method), tmp_path / "eager")
+    assert [float(loss) for loss in losses] == pytest.approx([float(loss) for loss in eager], abs=1e-3)
+
+
 def test_every_model_of_a_process_is_compiled_however_many_came_before(monkeypatch):
     compiled = CompileCounter()  # counts graphs, and runs them as they are
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
