@@ -20,7 +20,7 @@ from bench.config import RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.errors import UserError
 from bench.flops.match import plan
-from bench.machine import environment, git_commit, make_machine
+from bench.machine import Machine, environment, git_commit, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.run import run as run_once
@@ -92,7 +92,7 @@ def _sample(configs: dict[str, RunConfig], rounds: int) -> dict[str, dict[str, f
         for _ in range(_PRODUCTS):
             matrices[0] @ matrices[1]
 
-    actions = [multiply, *(_step(config, corpus) for config in configs.values())]
+    actions = [multiply, *(_step(config, corpus, machine) for config in configs.values())]
     products, *steps = interleave(actions, rounds, machine.device)
     seconds = dict(zip(configs, steps, strict=True))
     found = {
@@ -103,10 +103,10 @@ def _sample(configs: dict[str, RunConfig], rounds: int) -> dict[str, dict[str, f
     return {"dense": {"train_step_over_matmul": statistics.median(ratios(seconds["dense"], products))}} | found
 
 
-def _step(config: RunConfig, corpus: Corpus):
+def _step(config: RunConfig, corpus: Corpus, machine: Machine):
     """A training step on a fixed batch, at learning rate 0."""
     solved = plan(config, corpus.tokenizer.vocab_size)
     model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed)
-    trainee = Trainee(model, config.train, solved.model.d_model, next(model.parameters()).device)
+    trainee = Trainee(model, config.train, solved.model.d_model, machine.device)
     batch = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed).at(0)
     return fixed_batch(*batch, trainee.step)

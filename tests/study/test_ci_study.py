@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.ci import load_ci
+from bench.compose import configure
 from bench.gate.compare import compare
 from bench.gate.read import read_side
+from bench.machine import Machine
+from bench.study import ci
 from bench.study.gate_proof import judge
 from bench.study.gate_proof.plants import DETERMINISTIC, SLOWER, plant_into
+from bench.train.step import Trainee
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -56,6 +61,24 @@ def test_the_study_says_which_processor_it_ran_on(baseline: Path):
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     family = next((line.split(":")[1].strip() for line in lines if line.startswith("cpu family")), None)
     assert found.processor is None if family is None else found.processor.startswith(f"family {family} model ")
+
+
+def test_steps_are_timed_on_the_machine_s_device(monkeypatch, cache: Path):
+    """Beside the matrix products. `cpu:0` stands for a device that fresh models are not on."""
+    device, trained_on = torch.device("cpu", 0), []
+
+    class Watched(Trainee):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            trained_on.append(self.device)
+
+    monkeypatch.setattr(ci, "make_machine", lambda config: Machine(device, 1e11))
+    monkeypatch.setattr(ci, "Trainee", Watched)
+    words = [word for word in SMALL if not word.startswith(("+study", "study."))]
+    configs = {name: configure([f"+method={name}", *words, f"data.cache_dir={cache}"]) for name in ("dense", "mod")}
+    found = ci._sample(configs, rounds=1)
+    assert trained_on == [device, device]
+    assert found["dense"]["train_step_over_matmul"] > 0 and found["mod"]["train_step_over_dense"] > 0
 
 
 def test_a_study_is_never_written_over(baseline: Path, cache: Path):
