@@ -54,7 +54,7 @@ class GroupedExperts(nn.Module):
 class Experts(Branch):
     """A residual branch: pre-norm, router, routed experts, optional shared experts.
 
-    Subclasses say which token meets which expert: `_choose`, and how often in expectation: `visits`.
+    Subclasses pair tokens with experts in `forward`, and say how many pairs that plans for a row: `visits`.
     """
 
     def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
@@ -72,27 +72,35 @@ class Experts(Branch):
         """(N, D) -> (N, E + no-ops), in float32."""
         return self.router(normed).float()
 
+    @property
+    def visits_per_token(self) -> float:
+        """Experts that a token meets in expectation, load being balanced; no-ops are none."""
+        return self.config.top_k * self.config.n_experts / self.n_choices
+
     def visits(self, tokens: float) -> float:
         """Expert rows planned for a row of `tokens` tokens."""
         raise NotImplementedError
 
     def flops(self, tokens: float) -> dict[str, float]:
-        """Planned forward FLOPs of `tokens` tokens, by part; no-ops cost nothing but their logit."""
+        return self._flops(tokens, self.visits(tokens))
+
+    def _flops(self, tokens: float, visits: float) -> dict[str, float]:
+        """Forward FLOPs of `tokens` tokens on `visits` expert rows; no-ops cost nothing but their logit."""
         parts = {
             "router": 2.0 * self.router.weight.numel() * tokens,
-            "experts": self.experts.flops_per_row * self.visits(tokens),
+            "experts": self.experts.flops_per_row * visits,
         }
         if self.shared is not None:
             parts["experts"] += sum(self.shared.flops(tokens).values())
         return parts
 
     def step_cost(self, visit: Visit) -> StepCost:
-        """An expert's weights are read as soon as any row picks it; load is taken as balanced."""
+        """An expert's weights are read as soon as any row picks it."""
         own = sum(p.numel() for p in self.experts.parameters())
         others = sum(p.numel() for p in self.parameters()) - own
-        picked = min(1.0, self.config.top_k / self.n_choices)
+        picked = self.visits_per_token / self.config.n_experts
         weights = visit.touched() * others + visit.touched(picked) * own
-        return StepCost(weights, flops=visit.coming * sum(self.flops(1.0).values()))
+        return StepCost(weights, flops=visit.coming * sum(self._flops(1.0, self.visits_per_token).values()))
 
     def moved_bytes(self, tokens: float, element_bytes: int) -> float:
         """Probabilities ranked and choices sorted; visited rows gathered (read, written) and summed (read, written)."""
@@ -102,8 +110,7 @@ class Experts(Branch):
     def active_params(self) -> float:
         total = sum(parameter.numel() for parameter in self.parameters())
         routed = sum(parameter.numel() for parameter in self.experts.parameters())
-        share = self.visits(1024.0) / 1024.0 / self.config.n_experts
-        return total - routed * (1.0 - share)
+        return total - routed * (1.0 - self.visits_per_token / self.config.n_experts)
 
 
 class TokenChoice(Experts):
@@ -120,7 +127,7 @@ class TokenChoice(Experts):
         self.register_buffer("bias", torch.zeros(self.n_choices))
 
     def visits(self, tokens: float) -> float:
-        return tokens * self.config.top_k * self.config.n_experts / self.n_choices
+        return tokens * self.visits_per_token
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """x (B, T, D) -> what the experts add to it (B, T, D)."""
@@ -199,7 +206,7 @@ class ExpertChoice(Experts):
         self.register_buffer("updates", torch.zeros(()))
 
     def quota(self, tokens: float) -> int:
-        """Tokens of a row of `tokens` that each expert picks, so that a token meets top_k on average."""
+        """Tokens of a row of `tokens` that each expert picks, so that a token meets top_k on average; never none."""
         return max(1, round(int(tokens) * self.config.top_k / self.config.n_experts))
 
     def visits(self, tokens: float) -> float:

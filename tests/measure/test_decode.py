@@ -14,6 +14,7 @@ SHAPE = ModelConfig(n_layers=4, d_model=32, n_heads=4, n_kv_heads=2, context=64,
 DENSE = MethodConfig("dense")
 MOD = MethodConfig("mod", depth=DepthConfig(0.25, causal="threshold"))
 MOE = MethodConfig("moe", experts=ExpertsConfig(n_experts=4))
+EXPERT_CHOICE = MethodConfig("expert_choice", experts=ExpertsConfig(n_experts=4, routing="expert_choice"))
 
 
 def _model(method):
@@ -24,7 +25,7 @@ def _text(rows, length=64, seed=0):
     return torch.randint(50, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("method", [DENSE, MOE, MOD], ids=["dense", "moe", "mod"])
+@pytest.mark.parametrize("method", [DENSE, MOE, EXPERT_CHOICE, MOD], ids=lambda method: method.name)
 def test_the_flops_of_steps_are_those_of_a_row(method):
     """A layer's step that finds n - 1 keys computes n pairs; a row's worth of such steps is the n x n of a row.
 

@@ -8,6 +8,7 @@ from bench.config import ExpertsConfig, ModelConfig
 from bench.methods.experts import ExpertChoice, TokenChoice, expert_width
 from bench.methods.permute import combine, dispatch
 from bench.model import FeedForward, Stream
+from bench.model.block import Visit
 
 torch.set_num_threads(1)
 D = 16
@@ -100,6 +101,17 @@ def test_experts_are_sized_for_equal_active_flops():
     experts = TokenChoice(shape, ExpertsConfig(), 0).flops(256)["experts"]
     assert experts == FeedForward(shape).flops(256)["feed-forward"]
     assert expert_width(shape, ExpertsConfig(top_k=2, n_shared=2)) * 4 == 704
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_experts": 6}, {"n_experts": 6, "n_shared": 1}])
+def test_a_token_is_expected_to_meet_as_many_experts_whoever_chooses(changes):
+    """One token, or a row whose length no quota divides: what a step costs and what is active are expectations."""
+    tokens, experts = _layer(TokenChoice, **changes), _layer(ExpertChoice, **changes)
+    assert tokens.step_cost(Visit(3, 1.0, 7)) == experts.step_cost(Visit(3, 1.0, 7))
+    assert tokens.active_params() == experts.active_params()
+    own = sum(p.numel() for p in experts.experts.parameters()) / experts.config.n_experts
+    others = sum(p.numel() for p in experts.parameters()) - own * experts.config.n_experts
+    assert experts.active_params() == pytest.approx(others + 2 * own)
 
 
 @torch.no_grad()
