@@ -21,7 +21,7 @@ from bench.measure.decode import Roofline, decode_point
 from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
 from bench.measure.routing import RoutingObserver, observe_passage
-from bench.measure.speed import fixed_batch, interleave, memory_rate, ratios
+from bench.measure.speed import fixed_batch, interleave, matmul_rate, memory_rate, ratios
 from bench.methods.depth import judged_by, judges
 from bench.model import Transformer
 from bench.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, Timing, write_atomically
@@ -148,7 +148,8 @@ def _decode(models: list[Transformer], corpus: Corpus, machine: Machine, batch_s
     """The last model's points: half a context is read, and what follows is decoded step by step."""
     if machine.device.type == "cpu":
         models = [model.lay_out_for_decoding() for model in models]
-    roofline = Roofline(machine.matmul_flops, memory_rate(machine.device))
+    rate = matmul_rate(machine.device, models[-1].head.weight.dtype)  # which need not be the one of training
+    roofline = Roofline(rate, memory_rate(machine.device))
     points = []
     for rows in batch_sizes:
         text = held_out_rows(corpus, models[-1], rows)

@@ -25,7 +25,7 @@ from bench.evaluate import offline_documents
 from bench.evaluate.lm import BenchLM
 from bench.machine import Machine, make_machine
 from bench.measure.decode import GROUP, Roofline, decode_point
-from bench.measure.speed import interleave, memory_rate, ratios
+from bench.measure.speed import interleave, matmul_rate, memory_rate, ratios
 from bench.methods import build_model
 from bench.methods.causal import Predictor, Threshold, lowest_of
 from bench.methods.depth import DepthRouted
@@ -125,9 +125,10 @@ def _points(
     config: RunConfig, corpus: Corpus, machine: Machine, models: dict[str, Transformer]
 ) -> dict[str, list[DecodePoint]]:
     assert config.study is not None
-    roofline = Roofline(machine.matmul_flops, memory_rate(machine.device))
     points: dict[str, list[DecodePoint]] = {name: [] for name in models}
     twin, *others = models.values()
+    rate = matmul_rate(machine.device, twin.head.weight.dtype)  # which need not be the one of training
+    roofline = Roofline(rate, memory_rate(machine.device))
     for rows, context in config.study.points:
         text = _rows(corpus, rows, context + 1 + config.study.rounds).to(machine.device)
         some = text[: max(1, _CALIBRATION_TOKENS // text.shape[1])]

@@ -1,4 +1,4 @@
-"""What a finished run is measured with: its model alone for memory, beside its twin for speed."""
+"""What a trained model is measured beside: nothing for its memory, its twin for speed, its own dtype's rate."""
 
 import weakref
 
@@ -26,8 +26,8 @@ def measured(tmp_path):
     """Trains and measures a method, small and in a folder of the test's own."""
     places = [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
 
-    def measure(method):
-        config = configure([f"+method={method}", *TINY, *places])
+    def measure(method, *more):
+        config = configure([f"+method={method}", *TINY, *places, *more])
         return run.run(config, prepare(config.data), MACHINE, "command", lambda progress: None)
 
     return measure
@@ -53,3 +53,20 @@ def test_memory_is_measured_before_there_is_a_twin(measured, monkeypatch):
     assert seen == [[True], [True]]
     assert mod.speed.train_speedup_realised is not None  # the twin was there, later
     assert dense.memory is not None and mod.memory is not None
+
+
+def test_the_roofline_of_decoding_takes_the_rate_of_the_dtype_that_decodes(measured, monkeypatch):
+    """Training in another dtype has another rate; weights are float32, and so are the products of decoding."""
+    asked = []
+
+    def rate(device, dtype):
+        asked.append((device, dtype))
+        return 2e9
+
+    monkeypatch.setattr(assess, "matmul_rate", rate)
+    monkeypatch.setattr(assess, "memory_rate", lambda device: 1e30)  # so that computing is what takes time
+    record = measured("dense", "evaluate.decode_batch_sizes=[2]", "train.dtype=bfloat16")
+    assert asked == [(torch.device("cpu"), torch.float32)]
+    assert record.speed.matmul_flops_per_second == MACHINE.matmul_flops and record.training.dtype == "bfloat16"
+    (point,) = record.speed.decode
+    assert point.roofline_share == pytest.approx(point.flops_per_token / 2e9 * point.tokens_per_second)

@@ -1,17 +1,19 @@
 """The decode study's own parts: shares that are set, bars that say what they rest on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.bars import Bars
-from bench.config import DepthConfig, MethodConfig, ModelConfig
+from bench.config import DepthConfig, MethodConfig, ModelConfig, RunConfig, StudyConfig
+from bench.machine import Machine
 from bench.measure.decode import Roofline, decode_point
 from bench.methods import build_model
 from bench.record import Environment
 from bench.report.decode import decode_table
-from bench.study.decode import _let_capacity_through, _method_bars, _predictor_bars
+from bench.study.decode import _let_capacity_through, _method_bars, _points, _predictor_bars
 
 torch.set_num_threads(1)
 SHAPE = ModelConfig(n_layers=4, d_model=32, n_heads=4, context=128, d_ff=48)
@@ -39,6 +41,20 @@ def test_the_capacity_goes_through_before_and_while_it_is_timed(causal):
         assert [routing.metrics["fraction_processed"].item() for routing in routings] == pytest.approx([0.25, 0.25])
         _, point = decode_point(twin, [model], text, 64, 40, ROOFLINE, for_steps)
         assert point.fraction_processed == pytest.approx(0.25)
+
+
+@torch.no_grad()
+def test_the_ceiling_is_measured_in_the_dtype_that_decodes(monkeypatch):
+    """Not the one of training, which a machine's rate is for."""
+    rates = {torch.float32: 2e9, torch.bfloat16: 8e9}
+    monkeypatch.setattr("bench.study.decode.matmul_rate", lambda device, dtype: rates[dtype])
+    monkeypatch.setattr("bench.study.decode.memory_rate", lambda device: 1e30)
+    config = RunConfig(study=StudyConfig(name="decode", rounds=8, points=[[2, 32]]))
+    corpus = SimpleNamespace(train=_text(1, 500)[0].numpy())
+    machine = Machine(torch.device("cpu"), rates[torch.bfloat16])
+    (point,) = _points(config, corpus, machine, dict(zip(["dense", "mod"], _models(), strict=True)))["dense"]
+    seconds = point.flops_per_token / rates[torch.float32]
+    assert point.roofline_share == pytest.approx(seconds * point.tokens_per_second)
 
 
 @torch.no_grad()
