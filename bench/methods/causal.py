@@ -6,8 +6,10 @@
 | bce | the router's own score above 0 | top-k membership, by a loss on the router itself |
 | threshold | the score above a fixed value | held-out text: the value that lets the capacity through |
 | expert_threshold | the score above a running value | training: the mean of the lowest score that top-k took |
+| noise_threshold | the noise above a fixed value | nothing: the value is a quantile of the noise |
 
-A model has all that need nothing but its router, and of predictor and bce the one it was trained with.
+A model has all that need nothing but its router, and of predictor and bce the one it was trained with; one that
+ranks by noise has the last alone.
 """
 
 from __future__ import annotations
@@ -124,10 +126,15 @@ def lowest_of(scores: Tensor, capacity: float) -> Tensor:
     return (ordered[k - 1] + ordered[k]) / 2 if k < len(ordered) else ordered[-1] - 1
 
 
+def judge_of(config: DepthConfig) -> str:
+    """The causal router that a block of this configuration is judged by: noise can only be held to its own quantile."""
+    return "noise_threshold" if config.router == "gaussian" else config.causal
+
+
 def causal_routers(config: DepthConfig, d_model: int) -> dict[str, CausalRouter]:
     """Name -> module, for every causal router that a block of this configuration has."""
     if config.router == "gaussian":
-        return {config.causal: NoiseThreshold(config.capacity)}
+        return {judge_of(config): NoiseThreshold(config.capacity)}
     routers: dict[str, CausalRouter] = {
         "threshold": Threshold(config.capacity),
         "expert_threshold": ExpertThreshold(),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import DepthConfig
-from bench.methods.causal import CausalRouter, ExpertThreshold, Threshold, causal_routers
+from bench.methods.causal import CausalRouter, ExpertThreshold, Threshold, causal_routers, judge_of
 from bench.methods.permute import take
 from bench.methods.routers import ROUTERS
 from bench.model.attention import Attention
@@ -46,12 +46,17 @@ class DepthRouted(Layer):
         self.layer = layer
         self.router = ROUTERS[config.router](d_model, context, layer)
         self.causal_routers = nn.ModuleDict(causal_routers(config, d_model))
-        self.judge = config.causal
+        self.judge = judge_of(config)
         self.expected_share = config.capacity  # of rows that a decoding step is said to let through
 
     @property
     def causal_router(self) -> CausalRouter:
         return cast(CausalRouter, self.causal_routers[self.judge])
+
+    @property
+    def _planned_router(self) -> CausalRouter:
+        """The configuration's, whichever one judges now."""
+        return cast(CausalRouter, self.causal_routers[judge_of(self.config)])
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
@@ -120,7 +125,8 @@ class DepthRouted(Layer):
         routing.metrics["fraction_processed"] = _mean_over(selected, stream.valid)
         if stream.causal:
             return routing
-        routing.metrics["predictor_accuracy"] = _mean_over(choice == selected, stream.valid)
+        if not isinstance(self.causal_router, Threshold):  # which is set after training
+            routing.metrics["predictor_accuracy"] = _mean_over(choice == selected, stream.valid)
         if self.training:
             self._learn(routing, scores, causal_logits, selected)
         return routing
@@ -146,8 +152,7 @@ class DepthRouted(Layer):
         return torch.tensor(sum(extra), dtype=torch.float64)
 
     def _spent(self, tokens: float, chosen: float) -> dict[str, float]:
-        judge = cast(CausalRouter, self.causal_routers[self.config.causal])
-        routers = {"router": self.router.flops(tokens, chosen), "predictor": judge.flops(tokens)}
+        routers = {"router": self.router.flops(tokens, chosen), "predictor": self._planned_router.flops(tokens)}
         return add_parts(self.branch.flops(chosen), routers)
 
     def flops(self, tokens: int) -> dict[str, float]:
@@ -159,10 +164,9 @@ class DepthRouted(Layer):
 
         Inside `expecting` it is another share.
         """
-        routers = [self.router, self.causal_routers[self.config.causal]]
-        weights = sum(p.numel() for module in routers for p in module.parameters())
-        share = self.expected_share
-        spent = self.router.flops(1, share) + cast(CausalRouter, routers[1]).flops(1)
+        judge, share = self._planned_router, self.expected_share
+        weights = sum(p.numel() for module in (self.router, judge) for p in module.parameters())
+        spent = self.router.flops(1, share) + judge.flops(1)
         branch = self.branch.step_cost(Visit(rows, share, share * context))
         return StepCost(weights, flops=rows * spent) + branch
 

@@ -44,6 +44,8 @@ def causal_routers_table(group: Group) -> Table:
         "membership; bce: the router’s own score, pushed apart by a loss; threshold: a value set once on other "
         "held-out text; expert threshold: the running mean of the lowest score that top-k took in training."
     )
+    if any(row["router"] == "noise_threshold" for row in data):
+        caption += " Noise threshold: the quantile of the noise that a method without a learned router ranks by."
     columns = ["router", "agrees with top-k", "tokens processed", "loss, nats", "loss over top-k’s"]
     return Table("causal_routers", caption, columns, rows, pd.DataFrame(data))
 

@@ -109,8 +109,9 @@ def accuracy_figure(group: Group) -> Drawing | None:
         curves = _step_curves(method, "predictor_accuracy")
         if curves:
             draw_seeds(axes, curves, colours[method.label], method.label)
-            drawn.append(method)
         running = _step_curves(method, "expert_threshold_accuracy")
+        if curves or running:
+            drawn.append(method)
         if running:
             label = f"{method.label}, running threshold"
             axes.plot(*running[0], color=colours[method.label], linewidth=1, linestyle=(0, (1.5, 1.5)), label=label)

@@ -223,6 +223,29 @@ def test_the_gaussian_router_is_fresh_in_training_and_fixed_in_evaluation():
     assert torch.equal(selected(True), selected(True))
 
 
+@pytest.mark.parametrize("causal", ["predictor", "bce", "threshold"])
+def test_noise_is_judged_by_its_own_quantile_and_teaches_nobody(causal):
+    """Whatever causal router is asked for, there is nothing in noise to learn."""
+    layer, stream = _layer(router="gaussian", causal=causal).train(), _stream()
+    assert list(layer.causal_routers) == [layer.judge] == ["noise_threshold"]
+    layer(_rows(), stream)
+    (routing,) = stream.routings
+    assert routing.losses == {} and "causal_loss" not in routing.metrics
+    above = layer.causal_router(torch.empty(0), torch.randn(4000, generator=torch.Generator().manual_seed(0))) > 0
+    assert above.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert layer.step_cost(1, 4).flops > 0
+
+
+@pytest.mark.parametrize("causal", ["predictor", "bce", "threshold", "expert_threshold"])
+def test_agreement_is_told_in_training_of_routers_that_are_there_by_then(causal):
+    """A threshold is set after training: until then it lets nothing through, and agreeing so often says nothing."""
+    layer, stream = _layer(causal=causal).train(), _stream()
+    layer(_rows(), stream)
+    told = stream.routings[0].metrics.keys()
+    assert ("predictor_accuracy" in told) == (causal != "threshold")
+    assert "expert_threshold_accuracy" in told
+
+
 @torch.no_grad()
 def test_the_plain_layer_adds_its_residual_once():
     torch.manual_seed(0)

@@ -13,10 +13,11 @@ import pytest
 from report_records import make_record, save
 
 from bench.errors import UserError
-from bench.record import Causality
+from bench.record import Causality, CausalRouterStatistics, RoutingStatistics
 from bench.report import build, summary_table, verdicts
+from bench.report.inference import causal_routers_table
 from bench.report.load import read_results
-from bench.report.routing import heat_maps, weight_figures
+from bench.report.routing import accuracy_figure, heat_maps, weight_figures
 from bench.report.write import folder_name
 
 
@@ -175,6 +176,32 @@ def test_router_numbers_are_called_what_they_are(tmp_path):
     assert [found.ranks for found in heat_maps(comparison.groups[0])] == ["router weight", "noise rank"]
     page = build(tmp_path / "results", tmp_path / "reports")[0].read_text()
     assert "layer 1, noise rank 0.10" in page and "which decides who is processed" in page
+
+
+def _only_group(results):
+    (comparison,), _ = read_results(results)
+    (group,) = comparison.groups
+    return group
+
+
+@pytest.mark.parametrize("router", ["predictor", "noise_threshold"])
+def test_a_router_over_noise_is_explained_where_there_is_one(tmp_path, router):
+    """Records from before it had a name of its own call it a predictor, and read as they did."""
+    seen = CausalRouterStatistics(
+        accuracy=0.96, fraction_processed=0.12, fraction_by_position=[0.12], val_loss_nats=2.0, loss_over_topk=0.0
+    )
+    save(tmp_path, make_record("mod_random", routing=RoutingStatistics(causal_routers={router: seen})))
+    table = causal_routers_table(_only_group(tmp_path))
+    assert [row[0] for row in table.rows] == [f"mod_random, {router.replace('_', ' ')}"]
+    assert ("Noise threshold: " in table.caption) == (router == "noise_threshold")
+
+
+def test_agreement_over_training_is_drawn_of_a_running_threshold_alone(tmp_path):
+    folder = save(tmp_path, make_record("mod"))
+    steps = pd.read_csv(folder / "steps.csv").rename(columns={"predictor_accuracy": "expert_threshold_accuracy"})
+    steps.to_csv(folder / "steps.csv", index=False)
+    drawing = accuracy_figure(_only_group(tmp_path))
+    assert drawing is not None and "for mod." in drawing.alt
 
 
 def test_one_method_with_two_settings_is_two_methods(tmp_path):
