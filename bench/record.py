@@ -136,7 +136,7 @@ class Flops(_Part):
     budget: float
     forward_per_token_causal: float = Field(description="with causal-halved attention scores")
     six_n_per_token: float = Field(description="6 x active parameters, the usual training estimate")
-    moved_bytes_per_token: float = Field(description="bytes of sort, top-k, gather, scatter in a forward pass")
+    moved_bytes_per_token: float = Field(description="of sort, top-k, gather, scatter in a forward pass, in float32")
     parts: dict[str, float] = Field(description="forward FLOPs a token, by part of the model")
 
 

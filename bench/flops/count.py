@@ -23,7 +23,7 @@ class Count:
     params_active: int
 
 
-def count(model: Transformer, context: int, element_bytes: int = 4) -> Count:
+def count(model: Transformer, context: int) -> Count:
     """Count `model` on rows of `context` tokens."""
     parts = {part: flops / context for part, flops in model.flops(context).items() if flops}
     forward = sum(parts.values())
@@ -33,7 +33,7 @@ def count(model: Transformer, context: int, element_bytes: int = 4) -> Count:
         train=(1 + BACKWARD_PER_FORWARD) * forward,
         forward_causal=forward - parts.get("attention scores", 0.0) / 2,
         six_n=6.0 * active,
-        moved_bytes=model.moved_bytes(context, element_bytes) / context,
+        moved_bytes=model.moved_bytes(context) / context,
         parts=parts,
         params_total=sum(parameter.numel() for parameter in model.parameters()),
         params_active=active,

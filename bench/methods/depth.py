@@ -174,12 +174,11 @@ class DepthRouted(Layer):
         routers = sum(p.numel() for m in (self.router, self.causal_routers) for p in m.parameters())
         return self.config.capacity * self.branch.active_params() + routers
 
-    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
+    def moved_bytes(self, tokens: int) -> float:
         """Scores ranked (read once), k rows gathered (read, written) and scattered (two reads, one write)."""
         k = capacity_tokens(self.config.capacity, tokens)
         width = self.router.score.weight.numel()
-        own = 4.0 * tokens + 5.0 * k * width * element_bytes
-        return own + self.branch.moved_bytes(k, element_bytes)
+        return 4.0 * (tokens + 5.0 * k * width) + self.branch.moved_bytes(k)
 
 
 @contextmanager

@@ -102,10 +102,10 @@ class Experts(Branch):
         weights = visit.touched() * others + visit.touched(picked) * own
         return StepCost(weights, flops=visit.coming * sum(self._flops(1.0, self.visits_per_token).values()))
 
-    def moved_bytes(self, tokens: float, element_bytes: int) -> float:
+    def moved_bytes(self, tokens: float) -> float:
         """Probabilities ranked and choices sorted; visited rows gathered (read, written) and summed (read, written)."""
         ranked = 4.0 * self.n_choices * tokens + 16.0 * self.config.top_k * tokens
-        return ranked + (3.0 * self.visits(tokens) + tokens) * self.norm.weight.numel() * element_bytes
+        return ranked + 4.0 * (3.0 * self.visits(tokens) + tokens) * self.norm.weight.numel()
 
     def active_params(self) -> float:
         total = sum(parameter.numel() for parameter in self.parameters())

@@ -68,8 +68,8 @@ class Branch(nn.Module):
         """Parameters that a token meets, in expectation."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def moved_bytes(self, tokens: float, element_bytes: int) -> float:
-        """Bytes that routing `tokens` tokens reads and writes: sort, gather, scatter."""
+    def moved_bytes(self, tokens: float) -> float:
+        """Bytes that routing `tokens` tokens reads and writes, in float32: sort, gather, scatter."""
         return 0.0
 
 
@@ -88,8 +88,8 @@ class Layer(nn.Module):
         """Parameters that a token meets, in expectation."""
         raise NotImplementedError
 
-    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
-        """Bytes that routing a row of `tokens` tokens reads and writes: sort, top-k, gather, scatter."""
+    def moved_bytes(self, tokens: int) -> float:
+        """Bytes that routing a row of `tokens` tokens reads and writes, in float32: sort, top-k, gather, scatter."""
         raise NotImplementedError
 
 
@@ -118,8 +118,8 @@ class Block(Branch):
     def active_params(self) -> float:
         return self.attention.active_params() + self.feed_forward.active_params()
 
-    def moved_bytes(self, tokens: float, element_bytes: int) -> float:
-        return self.attention.moved_bytes(tokens, element_bytes) + self.feed_forward.moved_bytes(tokens, element_bytes)
+    def moved_bytes(self, tokens: float) -> float:
+        return self.attention.moved_bytes(tokens) + self.feed_forward.moved_bytes(tokens)
 
 
 class Residual(Layer):
@@ -141,5 +141,5 @@ class Residual(Layer):
     def active_params(self) -> float:
         return self.branch.active_params()
 
-    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
-        return self.branch.moved_bytes(tokens, element_bytes)
+    def moved_bytes(self, tokens: int) -> float:
+        return self.branch.moved_bytes(tokens)

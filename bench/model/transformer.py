@@ -171,9 +171,12 @@ class Transformer(nn.Module):
         ends = {id(p): p.numel() for p in (self.embedding.weight, self.head.weight, self.norm.weight)}
         return sum(ends.values()) + sum(layer.active_params() for layer in self._layers())
 
-    def moved_bytes(self, tokens: int, element_bytes: int) -> float:
-        """Bytes that sort, top-k, gather and scatter read and write in a forward pass of one row."""
-        return sum(layer.moved_bytes(tokens, element_bytes) for layer in self._layers())
+    def moved_bytes(self, tokens: int) -> float:
+        """Bytes that sort, top-k, gather and scatter read and write in a forward pass of one row.
+
+        In float32, which the residual stream is in, whatever products are in.
+        """
+        return sum(layer.moved_bytes(tokens) for layer in self._layers())
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -104,6 +104,32 @@ def test_what_a_causal_pass_executes_is_what_it_says(method):
     assert said == pytest.approx(count_torch(Causal(), tokens), rel=2e-2 if method.depth and method.experts else 1e-3)
 
 
+def test_what_routing_moves_by_hand():
+    """A row of 32 tokens, 32 wide: 128 bytes a token in float32."""
+    shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=32)
+    mod = build_model(shape, MethodConfig(name="mod", depth=DepthConfig(capacity=0.25)), 64)  # one of two layers routes
+    assert count(mod, 32).moved_bytes * 32 == 32 * 4 + 5 * 8 * 128
+    moe = build_model(shape, MethodConfig(name="moe", experts=ExpertsConfig(n_experts=4)), 64)
+    assert count(moe, 32).moved_bytes * 32 == 2 * (32 * 4 * 4 + 32 * 2 * 16 + (3 * 64 + 32) * 128)
+
+
+def test_the_stream_that_routing_moves_is_float32_in_bfloat16_training():
+    shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=32)
+    method = MethodConfig(name="mode", depth=DepthConfig(capacity=0.25), experts=ExpertsConfig(n_experts=4))
+    model, met = build_model(shape, method, 64), {}
+
+    def watch(module, inputs):
+        met[type(module).__name__] = inputs[0].dtype
+
+    for module in model.modules():
+        if type(module).__name__ in ("DepthRouted", "TokenChoice", "GroupedExperts"):
+            module.register_forward_pre_hook(watch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, _ = model(torch.randint(64, (2, 32)))
+    assert logits.dtype == torch.bfloat16
+    assert met == dict.fromkeys(("TokenChoice", "GroupedExperts", "DepthRouted"), torch.float32)
+
+
 def test_a_product_that_fvcore_cannot_count_fails_the_count():
     class Hidden(nn.Module):
         def forward(self, tokens):
