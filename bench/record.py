@@ -222,7 +222,10 @@ class DecodePoint(_Part):
 
 
 class Speed(_Part):
-    """Method and dense twin timed alternately in one process; absent for the twin itself but for the step."""
+    """Method and dense twin timed alternately in one process.
+
+    What compares the two is absent for the twin itself, and where its weights were not there.
+    """
 
     train_step_seconds: Timing
     train_tokens_per_second: float
@@ -235,7 +238,9 @@ class Speed(_Part):
 
 
 class Memory(_Part):
-    peak_bytes: Bytes = Field(description="during a training step: the device's allocator, or the process on a CPU")
+    peak_bytes: Bytes = Field(
+        description="of tensors, in a training step: by the device's allocator; on a CPU, by torch's profiler"
+    )
 
 
 class Energy(_Part):

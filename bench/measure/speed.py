@@ -54,5 +54,8 @@ def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[flo
 
 
 def fixed_batch(inputs: Tensor, targets: Tensor, step: Callable[[Tensor, Tensor, float], object]):
-    """A step on the same batch at learning rate 0: all of the work, no change to the weights."""
+    """A step on the same batch at learning rate 0: all of the work, and no change to the weights.
+
+    What a step moves beside them it does move: AdamW's moments, balance biases, running thresholds.
+    """
     return lambda: step(inputs, targets, 0.0)

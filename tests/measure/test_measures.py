@@ -10,14 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import bench.measure.speed as speed_of_steps
 from bench.assess import compare_steps, step_speed
-from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
+from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.data import Document
 from bench.flops.match import Plan
 from bench.measure.causality import audit
 from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
 from bench.measure.routing import RoutingObserver, observe_passage
-from bench.measure.speed import interleave, ratios
+from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.methods.depth import DepthRouted
 from bench.model import Routing
@@ -174,9 +174,20 @@ def test_actions_are_taken_in_turn():
     assert ratios([6.0, 8.0], [2.0, 4.0]) == [3.0, 2.0]
 
 
-def test_peak_memory_is_repeatable_and_grows_with_the_batch():
-    from bench.config import TrainConfig
+def test_a_step_that_is_timed_leaves_the_weights_and_moves_what_balances():
+    experts = ExpertsConfig(n_experts=4, balance="bias")
+    model = build_model(SHAPE, MethodConfig(name="mode", depth=DepthConfig(), experts=experts), 64)
+    trainee = Trainee(model, TrainConfig(budget_flops=1.0), 32, torch.device("cpu"))
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    tokens = torch.randint(64, (2, T), generator=torch.Generator().manual_seed(0))
+    fixed_batch(tokens, tokens, trainee.step)()
+    assert all(torch.equal(*pair) for pair in zip(weights, model.parameters(), strict=True))
+    moved = {name.rpartition(".")[2] for name, buffer in model.named_buffers() if not buffer.equal(buffers[name])}
+    assert moved == {"bias", "value", "updates"}
 
+
+def test_peak_memory_is_repeatable_and_grows_with_the_batch():
     trainee = Trainee(_model("dense"), TrainConfig(budget_flops=1.0), 32, torch.device("cpu"))
     peaks = []
     for rows in (2, 2, 8):
