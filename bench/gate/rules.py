@@ -133,9 +133,7 @@ _RULES: dict[str, Rule] = {
     "speed.decode.*.bytes_per_token": Rule("bytes read to decode a token, batch {}", "lower", _SUM),
     "speed.decode.*.flops_per_token": Rule("FLOPs to decode a token, batch {}", "same", _SUM),
     "speed.train_step_over_dense": Rule("training step over dense’s", "lower", EFFECT, here=True, sampled=True),
-    "speed.train_step_over_matmul": Rule(
-        "training step over matrix products", "lower", EFFECT, here=True, sampled=True
-    ),
+    "speed.train_step_over_torch": Rule("training step over torch’s encoder", "lower", EFFECT, here=True, sampled=True),
 }  # fmt: skip
 
 # Numbers of a record that no rule is for: names and settings; the uncertainty of a figure, which is its interval; the

@@ -152,7 +152,7 @@ def _spread_figure(proof: Proof) -> Drawing:
     return finish(
         figure, "speed", "Speed, trial by trial", "Median speed ratio of each trial over the baseline's.",
         "A dot: a trial. Right of the dashed line a slow-down is told, if the test agrees. A plant slows the methods "
-        "of one kind, or all, which only the step over matrix products can show.",
+        "of one kind, or all, which only the step over torch’s own encoder can show.",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from bench.ci import FILE, CiStudy, save_ci
 from bench.compose import configure_method
@@ -25,11 +25,11 @@ from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.run import run as run_once
 from bench.run import run_folder
+from bench.study.reference import encoder_step
 from bench.train import checkpoint
 from bench.train.step import Trainee
 
 _SPAWN = multiprocessing.get_context("spawn")
-_SIDE, _PRODUCTS = 512, 8  # the matrix products that dense is held to: about as long as a step
 
 
 def run(config: RunConfig, command: str) -> int:
@@ -83,24 +83,20 @@ def _speed(configs: dict[str, RunConfig], processes: int, rounds: int) -> dict[s
 
 
 def _sample(configs: dict[str, RunConfig], rounds: int) -> dict[str, dict[str, float]]:
-    """Training steps of every method and matrix products, in turn; medians of the ratios within a round."""
+    """Training steps of every method and of the reference, in turn; medians of the ratios within a round."""
     first = next(iter(configs.values()))
     corpus, machine = prepare(first.data), make_machine(first)
-    matrices = torch.randn(2, _SIDE, _SIDE, device=machine.device)
-
-    def multiply() -> None:
-        for _ in range(_PRODUCTS):
-            matrices[0] @ matrices[1]
-
-    actions = [multiply, *(_step(config, corpus, machine) for config in configs.values())]
-    products, *steps = interleave(actions, rounds, machine.device)
+    batch = [part.to(machine.device) for part in _batch(first, corpus)]
+    reference = encoder_step(first.model, corpus.tokenizer.vocab_size, *batch)
+    actions = [reference, *(_step(config, corpus, machine) for config in configs.values())]
+    of_reference, *steps = interleave(actions, rounds, machine.device)
     seconds = dict(zip(configs, steps, strict=True))
     found = {
         name: {"train_step_over_dense": statistics.median(ratios(own, seconds["dense"]))}
         for name, own in seconds.items()
         if name != "dense"
     }
-    return {"dense": {"train_step_over_matmul": statistics.median(ratios(seconds["dense"], products))}} | found
+    return {"dense": {"train_step_over_torch": statistics.median(ratios(seconds["dense"], of_reference))}} | found
 
 
 def _step(config: RunConfig, corpus: Corpus, machine: Machine):
@@ -108,5 +104,8 @@ def _step(config: RunConfig, corpus: Corpus, machine: Machine):
     solved = plan(config, corpus.tokenizer.vocab_size)
     model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed)
     trainee = Trainee(model, config.train, solved.model.d_model, machine.device)
-    batch = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed).at(0)
-    return fixed_batch(*batch, trainee.step)
+    return fixed_batch(*_batch(config, corpus), trainee.step)
+
+
+def _batch(config: RunConfig, corpus: Corpus) -> tuple[Tensor, Tensor]:
+    return Batches(corpus.train, config.model.context, config.train.batch_size, config.seed).at(0)

@@ -26,7 +26,7 @@ def write_study(folder: Path, record: Record, seed: int = 0, name: str = "ci", p
     speed: dict[str, dict[str, list[float]]] = {}
     noise = np.random.default_rng(seed)
     runs = {}
-    for method, level, figure in (("dense", 1.6, "train_step_over_matmul"), ("mod", 0.7, "train_step_over_dense")):
+    for method, level, figure in (("dense", 1.6, "train_step_over_torch"), ("mod", 0.7, "train_step_over_dense")):
         own = record.model_copy(deep=True)
         own.method, own.run.id, own.environment = method, f"{method}-seed0", machine(place)
         own.config["train"], own.training.steps = {"log_every": 1}, 99

@@ -51,7 +51,7 @@ def test_the_study_says_which_run_is_which_and_samples_each_process(baseline: Pa
     assert list(found.runs) == ["dense", "mod"]
     assert all((baseline / run / "record.json").exists() for run in found.runs.values())
     assert {method: {k: len(v) for k, v in figures.items()} for method, figures in found.speed.items()} == {
-        "dense": {"train_step_over_matmul": 2},
+        "dense": {"train_step_over_torch": 2},
         "mod": {"train_step_over_dense": 2},
     }
 
@@ -78,7 +78,7 @@ def test_steps_are_timed_on_the_machine_s_device(monkeypatch, cache: Path):
     configs = {name: configure([f"+method={name}", *words, f"data.cache_dir={cache}"]) for name in ("dense", "mod")}
     found = ci._sample(configs, rounds=1)
     assert trained_on == [device, device]
-    assert found["dense"]["train_step_over_matmul"] > 0 and found["mod"]["train_step_over_dense"] > 0
+    assert found["dense"]["train_step_over_torch"] > 0 and found["mod"]["train_step_over_dense"] > 0
 
 
 def test_a_study_is_never_written_over(baseline: Path, cache: Path):
