@@ -60,11 +60,12 @@ class _Decoder:
         synchronise(tokens.device)
         return time.perf_counter() - started
 
-    def held_when_routed(self) -> int:
-        """Tokens that the caches of the routed blocks hold, over rows and blocks."""
+    def held_when_routed(self) -> int | None:
+        """Tokens that the caches of the routed blocks hold, over rows and blocks; None where none has attention."""
         routed = [layer for layer in self.model.layers if isinstance(layer, DepthRouted)]
         owners = [module for layer in routed for module in layer.modules() if isinstance(module, Attention)]
-        return sum(int(self.cache.layers[owner].lengths.sum()) for owner in owners if owner in self.cache.layers)
+        caches = [self.cache.layers[owner] for owner in owners if owner in self.cache.layers]  # from its first token on
+        return sum(int(cache.lengths.sum()) for cache in caches) if owners else None
 
 
 @torch.inference_mode()
@@ -122,7 +123,7 @@ def _first_token(decoders: Sequence[_Decoder], prompts: Tensor) -> list[float]:
 
 
 def _point(
-    decoder: _Decoder, twin: _Decoder, context: int, first_token: float, held_before: int, roofline: Roofline
+    decoder: _Decoder, twin: _Decoder, context: int, first_token: float, held_before: int | None, roofline: Roofline
 ) -> DecodePoint:
     rows, steps, model = decoder.cache.rows, len(decoder.seconds), decoder.model
     middle = context + steps // 2
@@ -141,8 +142,9 @@ def _point(
         kv_cache_bytes=decoder.cache.allocated_bytes,
         kv_cache_held_bytes=decoder.cache.held_bytes,
     )
-    if routed and decoder.held_when_routed():
-        point.fraction_processed = (decoder.held_when_routed() - held_before) / (rows * steps * routed)
+    held = decoder.held_when_routed()
+    if held is not None and held_before is not None:
+        point.fraction_processed = (held - held_before) / (rows * steps * routed)
     with expecting(model, point.fraction_processed):
         least = roofline.seconds(model, rows, middle)
     point.roofline_share = least * steps / sum(decoder.seconds)

@@ -89,6 +89,15 @@ def test_a_point_reports_what_was_done():
     assert 1 < point.speedup_ideal < 2
 
 
+@torch.no_grad()
+def test_a_router_that_lets_nothing_through_is_measured_at_nought_and_a_model_without_one_not_at_all():
+    mod = _model(MOD)
+    for layer in (layer for layer in mod.layers if isinstance(layer, DepthRouted)):
+        layer.causal_router.value.fill_(1e9)
+    twin, point = decode_point(_model(DENSE), [mod], _text(2, 25), 8, 16, Roofline(1e11, 1e10))
+    assert point.fraction_processed == 0.0 and twin.fraction_processed is None
+
+
 @pytest.mark.parametrize("steps", [1, 7])
 @torch.no_grad()
 def test_a_few_steps_give_a_point_without_a_speed_up(steps):
