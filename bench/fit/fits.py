@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,22 +11,55 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from tqdm import tqdm
 
+from bench.fit.outliers import Outlier
 from bench.fit.parabolas import Estimate, MethodFit, fit_method
 from bench.fit.parametric import Parametric, fit_parametric
 from bench.fit.points import Points
-from bench.report.formats import power
+from bench.report.formats import power, significant
 
 SCHEMA_VERSION = 1
 _REFERENCE = "dense"
+_NAMED = 6  # outliers of a budget that a note names
 
 
 @dataclass(frozen=True)
 class Equivalent:
-    """How many times the FLOPs dense needs for the loss that a method reaches at its optimum."""
+    """How many times the FLOPs dense needs for the loss that a method reaches at its optimum.
+
+    run: the FLOPs of dense's own first and last optimum, as times these; what is beyond them is an extrapolation.
+    """
 
     flops: float
     times: Estimate
-    extrapolated: bool  # the loss is outside those of dense's own optima
+    run: tuple[float, float]
+
+    @property
+    def extrapolated(self) -> bool:
+        return self._beyond(self.times.value)
+
+    @property
+    def ends_extrapolated(self) -> tuple[bool, bool]:
+        return self._beyond(self.times.low), self._beyond(self.times.high)
+
+    @property
+    def measured(self) -> Estimate:
+        """`times`, open at the ends that are extrapolations."""
+        low, high = self.ends_extrapolated
+        return Estimate(self.times.value, -math.inf if low else self.times.low, math.inf if high else self.times.high)
+
+    @property
+    def warning(self) -> str:
+        """What of it is an extrapolation, in words; empty where nothing is."""
+        low, high = self.ends_extrapolated
+        if self.extrapolated:
+            return "an extrapolation"
+        if low and high:
+            return "both ends are extrapolations"
+        return "the lower end is an extrapolation" if low else "the upper end is an extrapolation" if high else ""
+
+    def _beyond(self, times: float | None) -> bool:
+        first, last = self.run
+        return times is not None and not first <= times <= last
 
 
 @dataclass(frozen=True)
@@ -38,7 +73,7 @@ class Fits:
     bootstraps: int = 0  # resamples behind the intervals
 
     def plain(self) -> dict[str, Any]:
-        """As JSON: every number as {value, low, high}, None where it could not be estimated."""
+        """As JSON: every number as {value, low, high}, None where it could not be estimated or an end is open."""
         return {
             "schema_version": SCHEMA_VERSION,
             "notes": self.notes,
@@ -51,7 +86,7 @@ class Fits:
         optima = [
             {
                 "flops": optimum.flops, "status": optimum.status, "points": optimum.points,
-                "near_edge": optimum.near_edge,
+                "near_edge": optimum.near_edge, "outliers": [asdict(outlier) for outlier in optimum.outliers],
                 **{key: _plain(getattr(optimum, key)) for key in ("params", "tokens", "loss")},
             }
             for optimum in fit.optima
@@ -59,16 +94,22 @@ class Fits:
         return {
             "optima": optima,
             **{law: _plain(getattr(fit, law)) for law in laws},
-            "parametric": asdict(parametric) if parametric else None,
+            "parametric": {key: _plain(value) for key, value in vars(parametric).items()} if parametric else None,
             "dense_equivalent": [
-                {"flops": each.flops, "times": _plain(each.times), "extrapolated": each.extrapolated}
+                {
+                    "flops": each.flops, "times": _plain(each.times), "extrapolated": each.extrapolated,
+                    "low_extrapolated": each.ends_extrapolated[0], "high_extrapolated": each.ends_extrapolated[1],
+                }
                 for each in self.equivalents.get(name, [])
             ],
-        }
+        }  # fmt: skip
 
 
 def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:
-    return asdict(estimate) if estimate else None
+    """As JSON, which knows no infinity: an open end is None."""
+    if estimate is None:
+        return None
+    return {key: None if value is None or math.isinf(value) else value for key, value in asdict(estimate).items()}
 
 
 def fit(points: Points, bootstraps: int = 1000, seed: int = 0) -> Fits:
@@ -82,12 +123,12 @@ def fit(points: Points, bootstraps: int = 1000, seed: int = 0) -> Fits:
             n, d, loss = (own[column].to_numpy(dtype=float) for column in ("params", "tokens", "loss"))
             parametric[name] = fit_parametric(n, d, loss, bootstraps, rng, bar.update)
     reference = next((name for name in optima if name.lower() == _REFERENCE), None)
-    equivalents = {
-        name: _equivalents(own, optima[reference])
+    times = {
+        name: equivalents(own, optima[reference])
         for name, own in optima.items()
         if reference is not None and name != reference
     }
-    return Fits(optima, parametric, equivalents, [*points.notes, *_remarks(optima, parametric)], bootstraps)
+    return Fits(optima, parametric, times, [*points.notes, *_remarks(optima, parametric)], bootstraps)
 
 
 def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | None]) -> list[str]:
@@ -102,6 +143,13 @@ def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | No
         for name, own in optima.items()
         for optimum in own.optima
         if optimum.status != "ok"
+    ]
+    notes += [
+        f"{name}: {len(optimum.outliers)} of the runs at {power(optimum.flops)} FLOPs left out of the parabola, far "
+        f"off what the others say: {_listed(optimum.outliers)}."
+        for name, own in optima.items()
+        for optimum in own.optima
+        if optimum.outliers
     ]
     notes += [
         f"{name}: no power law, for it needs two budgets with an optimum and has {len(own.log_flops)}."
@@ -120,7 +168,16 @@ def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | No
     ]
 
 
-def _equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
+def _listed(outliers: Sequence[Outlier]) -> str:
+    told = [
+        f"{significant(run.params)} params, whose loss of {significant(run.loss, 4)} is {abs(run.off):.1%} "
+        f"{'above' if run.off > 0 else 'below'}"
+        for run in outliers[:_NAMED]
+    ]
+    return "; ".join([*told, *["and more"] * (len(outliers) > _NAMED)])
+
+
+def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
     """Log FLOPs along the curve through dense's optima, against log loss."""
     if len(dense.log_flops) < 2:
         return []
@@ -135,8 +192,9 @@ def _equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
             with np.errstate(invalid="ignore"):
                 pairs = zip(np.log(method.loss_draws[:, place]), np.log(dense.loss_draws), strict=True)
                 draws = np.exp([_log_flops_at(own, dense.log_flops, line) - log_flops for own, line in pairs])
-        outside = not dense.loss.min() <= loss <= dense.loss.max()
-        found.append(Equivalent(float(np.exp(log_flops)), Estimate.of(float(np.exp(value)), draws), outside))
+        first, last = np.exp(dense.log_flops[[0, -1]] - log_flops)
+        times = Estimate.of(float(np.exp(value)), draws)
+        found.append(Equivalent(float(np.exp(log_flops)), times, (float(first), float(last))))
     return found
 
 

@@ -13,7 +13,7 @@ from bench.fit.fits import Fits
 from bench.fit.parabolas import OPEN_INTERVAL, Estimate
 from bench.fit.points import Points
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
-from bench.report.formats import DASH, power, significant
+from bench.report.formats import DASH, power, significant, with_interval
 
 REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola whose minimum does not count
 
@@ -69,7 +69,7 @@ def table(fits: Fits) -> str:
                 _cell(value if counts else None, fits.bootstraps, digits)
                 for value, digits in ((optimum.params, 3), (optimum.tokens, 3), (optimum.loss, 4))
             ]
-            far = " (extrapolated)" if times and times.extrapolated else ""
+            far = f" ({times.warning})" if times and times.warning else ""
             cells.append(_cell(times.times if times else None, fits.bootstraps) + far)
             status = optimum.status + (", near the edge" if optimum.near_edge else "")
             lines.append(f"| {_safe(name)} | {power(optimum.flops)} | {' | '.join(cells)} | {status} |")
@@ -77,7 +77,9 @@ def table(fits: Fits) -> str:
     lines += _rows(fits, fits.optima, _LAWS)
     lines += ["", "L = E + A / N^alpha + B / D^beta (approach 3), and the exponent of params that follows from it.", ""]
     lines += _rows(fits, fits.parametric, _PARAMETERS)
-    told = "Values with their 95 % bootstrap interval." if fits.bootstraps else "No intervals: none were asked for."
+    told = "Values with their 95 % bootstrap interval; or more, or less: it goes beyond the sizes that were run."
+    if not fits.bootstraps:
+        told = "No intervals: none were asked for."
     return "\n".join([*lines, "", told, ""])
 
 
@@ -100,12 +102,8 @@ def _cell(estimate: Estimate | None, bootstraps: int, digits: int = 3) -> str:
     """A value with its interval; where resamples left none, that is said, for such a value is the least sure."""
     if estimate is None:
         return DASH
-    if estimate.low is None or estimate.high is None:
-        return significant(estimate.value, digits) + (f" {OPEN_INTERVAL}" if bootstraps else "")
-    return (
-        f"{significant(estimate.value, digits)} "
-        f"({significant(estimate.low, digits)} to {significant(estimate.high, digits)})"
-    )
+    text = with_interval(estimate.value, estimate.low, estimate.high, lambda value: significant(value, digits))
+    return text if estimate.low is not None or not bootstraps else f"{text} {OPEN_INTERVAL}"
 
 
 def _safe(text: str) -> str:

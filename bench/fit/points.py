@@ -38,7 +38,8 @@ class Points:
 def read_points(path: Path) -> Points:
     """Read `method,flops,loss` and one of `params` or `tokens`; the other follows from flops = 6 params tokens.
 
-    Rows that cannot be used are named in `notes`. Raises UserError where the file, a column or every row is of no use.
+    Each row may have the one or the other. Rows that cannot be used are named in `notes`. Raises UserError where the
+    file, a column or every row is of no use.
     """
     frame = _read(path)
     missing = [name for name in ("method", "flops", "loss") if name not in frame]
@@ -100,19 +101,12 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     """The usable rows of `frame`, completed, and what was left out and why."""
     frame = frame.copy()
     frame["method"] = frame["method"].astype("string").str.split().str.join(" ")  # on one line
-    given = [name for name in _NUMBERS if name in frame]
-    for name in given:
-        frame[name] = pd.to_numeric(frame[name], errors="coerce")
-    numbers = frame[given]
-    least = np.where(np.array(given) == "loss", _LEAST_LOSS, 1.0)
-    usable = np.isfinite(numbers) & (numbers >= least) & (numbers <= _MOST)
-    bad = ~usable.all(axis=1) | frame["method"].isna() | (frame["method"] == "")
-    notes = []
-    if bad.any():
-        notes.append(
-            f"{bad.sum()} of {len(frame)} rows are left out, for a value is missing, not a positive number, or beyond "
-            f"reason: {_lines(frame, bad)}."
-        )
+    why = _faults(frame)
+    for name in _NUMBERS:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce") if name in frame else np.nan
+    bad = why != ""
+    left_out = "; ".join(f"{reason} ({_lines(frame, why == reason)})" for reason in why[bad].unique())
+    notes = [f"{bad.sum()} of {len(frame)} rows are left out: {left_out}."] if bad.any() else []
     repeated = frame.drop(columns=_LINE, errors="ignore").duplicated() & ~bad
     if repeated.any():  # counted twice, a run would look like two that agree, and intervals would narrow
         notes.append(
@@ -121,19 +115,51 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
         )
     frame = frame[~bad & ~repeated].reset_index(drop=True)
     if frame.empty:
-        raise UserError(f"{source} holds no point that can be used: every row lacks a positive number.")
-    if "tokens" not in frame:
-        frame["tokens"] = frame["flops"] / (6 * frame["params"])
-        notes.append("tokens are derived: flops / (6 params).")
-    if "params" not in frame:
-        frame["params"] = frame["flops"] / (6 * frame["tokens"])
-        notes.append("params are derived: flops / (6 tokens).")
+        raise UserError(f"{source} holds no point that can be used: {left_out}.")
+    notes += [_derive(frame, "tokens", "params"), _derive(frame, "params", "tokens")]
     ratio = float((frame["flops"] / (6 * frame["params"] * frame["tokens"])).median())
     if not 0.1 < ratio < 10:
         notes.append(f"flops are {ratio:.3g} times 6 x params x tokens: is a column in another unit?")
     frame["method"] = frame["method"].astype(str)
     frame["budget"] = _budgets(frame["flops"].to_numpy(dtype=float))
-    return Points(frame, notes)
+    return Points(frame, [note for note in notes if note])
+
+
+def _faults(frame: pd.DataFrame) -> pd.Series:
+    """Why each row cannot be used; empty where it can."""
+    why = pd.Series("", index=frame.index)
+
+    def tell(where: pd.Series, reason: str) -> None:
+        why[where & (why == "")] = reason
+
+    empty = {name: _is_empty(frame[name]) if name in frame else pd.Series(True, frame.index) for name in _NUMBERS}
+    tell(frame["method"].isna() | (frame["method"] == ""), "no method")
+    tell(empty["flops"], "no flops")
+    tell(empty["loss"], "no loss")
+    tell(empty["params"] & empty["tokens"], "neither params nor tokens")
+    for name in (name for name in _NUMBERS if name in frame):
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        tell(~empty[name] & ~np.isfinite(numbers), f"{name} is no number")
+        tell(numbers <= 0, f"{name} is not above 0")
+        least = _LEAST_LOSS if name == "loss" else 1.0
+        unit = "" if name == "loss" else f", and it is counted in single {name}, not in millions or billions"
+        tell(numbers < least, f"{name} is below {least:g}{unit}")
+        tell(numbers > _MOST, f"{name} is above {_MOST:g}")
+    return why
+
+
+def _is_empty(column: pd.Series) -> pd.Series:
+    return column.isna() | (column.astype("string").str.strip() == "").fillna(True).astype(bool)
+
+
+def _derive(frame: pd.DataFrame, name: str, other: str) -> str:
+    """Fill in what is missing of a column from flops = 6 params tokens; in words, empty where nothing is."""
+    missing = frame[name].isna()
+    if not missing.any():
+        return ""
+    frame[name] = frame[name].fillna(frame["flops"] / (6 * frame[other]))
+    where = "" if missing.all() else f" in {missing.sum()} of {len(frame)} rows"
+    return f"{name} are derived{where}: flops / (6 {other})."
 
 
 def _lines(frame: pd.DataFrame, chosen: pd.Series) -> str:

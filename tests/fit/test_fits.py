@@ -75,6 +75,44 @@ def test_the_parametric_interval_holds_the_truth_and_outliers_do_not_move_it():
     assert law.params_exponent.high - law.params_exponent.low < 0.1
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_runs_that_went_wrong_are_named_and_leave_the_law_its_interval(seeds):
+    clean, frame = _points(noise=0.003, seeds=seeds), _points(noise=0.003, seeds=seeds)
+    wrong = frame.index[::17]
+    frame.loc[wrong, "loss"] *= 1.1  # a run in seventeen
+    fits = fit(check_points(frame, "x"), bootstraps=200)
+    own = fits.optima["dense"]
+    found = sorted(outlier.loss for optimum in own.optima for outlier in optimum.outliers)
+    assert found == pytest.approx(sorted(frame.loc[wrong, "loss"]))
+    assert own.params_exponent.low <= EXPONENT <= own.params_exponent.high
+    undisturbed = fit_method(check_points(clean, "x").of("dense"), 200, np.random.default_rng(0)).params_exponent
+    assert own.params_exponent.high - own.params_exponent.low < 1.5 * (undisturbed.high - undisturbed.low)
+    named = " ".join(note for note in fits.notes if "left out of the parabola" in note)
+    assert all(f"whose loss of {loss:.4g} is" in named for loss in frame.loc[wrong, "loss"])
+    assert sum(len(o["outliers"]) for o in fits.plain()["methods"]["dense"]["optima"]) == len(wrong)
+
+
+def test_noise_and_losses_that_are_no_parabola_have_no_outliers():
+    frames = [_points(noise=0.003, seed=seed, seeds=seed % 3 + 1) for seed in range(30)]
+    frames += [_floor_then_cliff(_points(noise=0.001)), _points(span=200.0), _points(noise=0.02, seeds=2)]
+    for frame in frames:
+        own = fit_method(check_points(frame, "x").of("dense"), 0, np.random.default_rng(0))
+        assert not any(optimum.outliers for optimum in own.optima)
+
+
+def test_ends_of_dense_equivalent_compute_beyond_denses_optima_are_marked():
+    frame = pd.concat([_points(noise=0.01, seeds=2), _points(noise=0.01, seed=1, seeds=2, method="mod", better=3.0)])
+    fits = fit(check_points(frame, "x"), bootstraps=300)
+    first, last = BUDGETS[0], BUDGETS[-1]
+    for each, plain in zip(fits.equivalents["mod"], fits.plain()["methods"]["mod"]["dense_equivalent"], strict=True):
+        beyond = [not first <= end * each.flops <= last for end in (each.times.low, each.times.high)]
+        assert [plain["low_extrapolated"], plain["high_extrapolated"]] == beyond
+        assert [np.isinf(each.measured.low), np.isinf(each.measured.high)] == beyond
+    told = [each.warning for each in fits.equivalents["mod"]]
+    assert told == ["", "", "", "the upper end is an extrapolation", "an extrapolation"]
+    assert "(the upper end is an extrapolation)" in table(fits)
+
+
 def test_dense_equivalent_compute_of_a_method_that_is_twice_as_good():
     frame = pd.concat([_points(noise=0.001, seeds=3), _points(noise=0.001, seed=1, seeds=3, method="mod", better=2.0)])
     found = fit(check_points(frame, "x"), bootstraps=200).equivalents["mod"]
@@ -116,7 +154,9 @@ def test_rows_that_cannot_be_used_are_named():
     frame = pd.concat([frame, frame.iloc[[0]]])
     points = check_points(frame, "x")
     assert len(points.frame) == len(frame) - 4
-    assert "3 of 36 rows are left out" in points.notes[0] and "line 5, 7, 10" in points.notes[0]
+    assert points.notes[0] == (
+        "3 of 36 rows are left out: no loss (line 5); loss is not above 0 (line 7); no method (line 10)."
+    )
     assert any("1 rows repeat an earlier one" in note and "line 37" in note for note in points.notes)
 
 
@@ -133,7 +173,35 @@ def test_rows_given_twice_do_not_make_intervals_narrower():
 def test_lines_are_those_of_the_file(tmp_path):
     text = 'method,flops,loss,params\n\n\ndense,1e18,3,1e8\n"a\nb",1e18,-1,1e8\n  \ndense,1e18,x,1e8\n'
     (tmp_path / "points.csv").write_text(text)
-    assert "line 5, 8" in read_points(tmp_path / "points.csv").notes[0]
+    assert read_points(tmp_path / "points.csv").notes[0] == (
+        "2 of 3 rows are left out: loss is not above 0 (line 5); loss is no number (line 8)."
+    )
+
+
+def test_each_row_may_have_params_or_tokens(tmp_path):
+    header = "method,flops,loss,params,tokens\n"
+    (tmp_path / "points.csv").write_text(f"{header}a,6e18,3,1e8,\na,6e18,3.1,,2e10\na,6e18,3.2, ,\n")
+    points = read_points(tmp_path / "points.csv")
+    assert points.frame["tokens"].tolist() == pytest.approx([1e10, 2e10])
+    assert points.frame["params"].tolist() == pytest.approx([1e8, 5e7])
+    assert points.notes[0] == "1 of 3 rows are left out: neither params nor tokens (line 4)."
+    assert {"tokens are derived in 1 of 2 rows: flops / (6 params).",
+            "params are derived in 1 of 2 rows: flops / (6 tokens)."} <= set(points.notes)  # fmt: skip
+    (tmp_path / "points.csv").write_text(f"{header}a,6e18,3,1e8,\na,6e18,3.1,2e8,\n")  # a column, and nothing in it
+    points = read_points(tmp_path / "points.csv")
+    assert points.frame["tokens"].tolist() == pytest.approx([1e10, 5e9])
+    assert points.notes == ["tokens are derived: flops / (6 params)."]
+
+
+def test_params_in_billions_are_told_to_be_counted_one_by_one(tmp_path):
+    (tmp_path / "points.csv").write_text("method,flops,loss,params\na,1e18,3,0.124\na,1e18,3,1.3e8\n")
+    assert (
+        "params is below 1, and it is counted in single params, not in millions or billions (line 2)"
+        in (read_points(tmp_path / "points.csv").notes[0])
+    )
+    (tmp_path / "points.csv").write_text("method,flops,loss,params\na,1e18,3,0.124\n")
+    with pytest.raises(UserError, match="no point that can be used: params is below 1, .* not in millions or billions"):
+        read_points(tmp_path / "points.csv")
 
 
 @pytest.mark.parametrize(
@@ -199,13 +267,28 @@ def test_optima_within_one_size_of_an_end_are_flagged():
 def test_a_value_without_an_interval_says_so():
     frame = _points(noise=0.05, span=2.0, sizes=5, seed=3)  # so noisy that drawn parabolas open downwards
     fits = fit(check_points(frame, "x"), bootstraps=100)
-    open_ones = [o for o in fits.optima["dense"].optima if o.status == "ok" and o.params.low is None]
-    assert open_ones
+    found = [o for o in fits.optima["dense"].optima if o.status == "ok"]
+    assert any(np.isinf([o.params.low, o.params.high]).all() for o in found) and fits.optima["dense"].params_exponent
     for line in table(fits).splitlines():
         cells = [cell.strip() for cell in line.split("|")[3:-2]]
         if line.startswith("| dense"):
-            assert all(cell == "–" or "to" in cell or "interval open" in cell for cell in cells), line
-    assert "interval open" not in table(fit(check_points(frame, "x"), bootstraps=0))
+            assert all(cell == "–" or "to" in cell or "open" in cell or "or " in cell for cell in cells), line
+    assert "(interval open)" in table(fits) and "(open at both ends)" in table(fits)
+    without = table(fit(check_points(frame, "x"), bootstraps=0))
+    assert "interval open" not in without and "(open" not in without
+
+
+def test_drawn_minima_beyond_the_sizes_that_were_run_open_the_interval_and_do_not_lower_the_loss():
+    frame = _points(budgets=(1e19,), seeds=2)
+    frame["params"] *= 2.2  # the optimum is just inside the smallest size
+    frame["loss"] = _loss(frame["params"], 1e19 / (6 * frame["params"]))
+    frame["loss"] *= 1 + 0.01 * np.random.default_rng(1).standard_normal(len(frame))
+    fits = fit(check_points(frame, "x"), bootstraps=400)
+    own = fits.optima["dense"].optima[0]
+    curve = [np.polynomial.polynomial.polyval(np.log(n / own.centre), own.curve) for n in frame["params"]]
+    assert own.status == "ok" and own.params.low == -np.inf and np.isfinite(own.params.high)
+    assert own.loss.low > min(curve) * 0.97
+    assert fits.plain()["methods"]["dense"]["optima"][0]["params"]["low"] is None
 
 
 def test_names_reach_the_table_as_plain_text_in_notes_too():
@@ -275,7 +358,8 @@ def test_values_beyond_reason_are_left_out_and_named():
     frame = _points()
     frame.loc[0, "flops"], frame.loc[1, "loss"] = 1e-300, 1e300
     points = check_points(frame, "x")
-    assert len(points.frame) == len(frame) - 2 and "line 2, 3" in points.notes[0]
+    assert len(points.frame) == len(frame) - 2
+    assert "flops is below 1" in points.notes[0] and "loss is above 1e+60 (line 3)" in points.notes[0]
 
 
 def test_budgets_that_drift_do_not_merge_into_one():

@@ -1,8 +1,8 @@
 """Loss over size at equal training FLOPs, as curves that optima and losses can be read off.
 
 A curve is a parabola in the log of a size (parameters stored or met, forward FLOPs a token), one a method and budget,
-with bootstrap draws of its coefficients from the residuals of all of the method's budgets. A figure outside the sizes
-that were run is not given.
+with bootstrap draws of its coefficients from the residuals of all of the method's budgets. Runs that went wrong are
+left out, and a figure outside the sizes that were run is not given.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from bench.fit.parabolas import Budget, Estimate, Noise, noise, residuals
+from bench.fit.budget import Budget, Noise, noise, residuals
+from bench.fit.outliers import without_outliers
+from bench.fit.parabolas import Estimate
 from bench.report.isoflop.results import Results
 
 Size = Literal["params_total", "params_active", "forward_flops"]
-_DRAWS = 1000
+DRAWS = 1000
 _OUTSIDE = "its optimum is not inside the sizes that were run"
 FAULTS = {
     "": "",
@@ -56,21 +58,17 @@ class Curve:
 
         The fitted one first, then the drawn ones; where a parabola's minimum is not between them, an end is lowest.
         """
-        least, most = self._ends
-        at, _ = self.budget.minima(self._all)
-        ends = np.array([least, most])[np.argmin([self._loss(np.full(len(at), end)) for end in (least, most)], axis=0)]
-        size = np.where((least < at) & (at < most), at, ends)
-        return size, self._loss(size)
+        return self.budget.lowest(self._all)
 
     @property
     def unbounded_optimum(self) -> np.ndarray:
         """Log size of the optimum (1 + R,); infinite where it is at an end, so that it may be anywhere beyond."""
         size, _ = self.optimum
-        return self._open_at_ends(size)
+        return self.budget.open_at_ends(size)
 
     def at(self, log_size: np.ndarray) -> np.ndarray:
         """Loss at log sizes (1 + R,), NaN outside the sizes that were run (by the first, which is the fitted one)."""
-        least, most = self._ends
+        least, most = self.budget.ends
         if not least - 1e-9 <= log_size[0] <= most + 1e-9:
             return np.full(len(log_size), np.nan)
         return self._loss(log_size)
@@ -80,7 +78,7 @@ class Curve:
 
         Infinite where no size that was run reaches it, minus infinity where the smallest does.
         """
-        least, most = self._ends
+        least, most = self.budget.ends
         c0, c1, c2 = self._all.T
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = np.sqrt(c1 * c1 - 4 * c2 * (c0 - loss)) / (2 * c2)
@@ -93,18 +91,8 @@ class Curve:
         """The same with the fitted curve and n - 1 drawn ones, to go with another curve that has no more."""
         return replace(self, draws=self.draws[: n - 1])
 
-    @property
-    def _ends(self) -> tuple[float, float]:
-        return float(self.budget.log_params.min()), float(self.budget.log_params.max())
-
-    def _open_at_ends(self, log_size: np.ndarray) -> np.ndarray:
-        least, most = self._ends
-        return np.where(log_size <= least, -np.inf, np.where(log_size >= most, np.inf, log_size))
-
     def _loss(self, log_size: np.ndarray) -> np.ndarray:
-        z = log_size - self.budget.centre
-        c0, c1, c2 = self._all.T
-        return c0 + c1 * z + c2 * z * z
+        return self.budget.loss_at(self._all, log_size)
 
     @property
     def _all(self) -> np.ndarray:
@@ -122,10 +110,11 @@ def curves(results: Results, size: Size, loss: str = "loss") -> dict[tuple[str, 
             if own[size].nunique() >= 3:
                 columns = (own[name].to_numpy(dtype=float) for name in (size, "tokens"))
                 log_size, log_tokens = (np.log(column) for column in columns)
-                budgets.append(Budget(flops, log_size, log_tokens, own[loss].to_numpy(dtype=float)))
+                budget, _ = without_outliers(Budget(flops, log_size, log_tokens, own[loss].to_numpy(dtype=float)))
+                budgets.append(budget)
         left, spread = residuals(budgets), noise(budgets)
         for budget in budgets:
-            draws = budget.drawn(left, _DRAWS, rng) if len(left) else np.empty((0, 3))
+            draws = budget.drawn(left, DRAWS, rng) if len(left) else np.empty((0, 3))
             found[method, budget.flops] = Curve(budget, budget.coefficients(budget.loss), draws, spread)
     return found
 
