@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.record import Environment, Timing, load, write_atomically
 
 FILE = "isoflop.json"
+_UNCOUNTED = 0.01  # of the training seconds: a step a session is not counted where a run goes on from a checkpoint
 
 
 class _Part(BaseModel):
@@ -152,16 +153,29 @@ class Study(_Part):
     timings: list[Timed] = []
     tokens: TokenStudy | None = None
 
-    @property
-    def shares(self) -> str:
-        """In words: how much of the workers' time went into training steps, in the pool and of the whole study."""
+    def shares(self, recorded: float) -> str:
+        """In words: how much of the workers' time went into training steps, in the pool and of the whole study.
+
+        recorded: seconds of training steps that the runs' records hold. Where those are more than the sessions' own,
+        sessions are missing from this file, and no share is given.
+        """
         if not self.worker_seconds:
             return ""
+        if recorded > (1 + _UNCOUNTED) * self.training_seconds:
+            return (
+                f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, the sessions that were "
+                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded, and what share of their "
+                "time went into training steps cannot be told"
+            )
         text = f"{self.training_seconds / self.worker_seconds:.0%} of the training pool’s time went into training steps"
         if self.study_seconds is None or not self.packings:
             return f"{text}; of the whole study’s time (packing, step times, tokens) it was not recorded"
-        whole = self.training_seconds / (self.study_seconds * self.packings[0].workers)
-        return f"{text}, {whole:.0%} of the whole study’s, with packing, step times and tokens"
+        available = self.study_seconds * self.packings[0].workers
+        if available < self.worker_seconds:
+            return f"{text}; of the whole study’s time it cannot be told, for the number of runs at once changed"
+        return (
+            f"{text}, {self.training_seconds / available:.0%} of the whole study’s, with packing, step times and tokens"
+        )
 
 
 def save_study(study: Study, folder: Path) -> None:

@@ -11,15 +11,18 @@ import torch
 from scipy import stats
 from test_isoflop_grid import grid
 
+from bench.dry_run import duration
 from bench.errors import Interrupted, UserError
 from bench.isoflop import Packing, Study, TokenStudy
 from bench.machine import Machine, environment
 from bench.record import Timing
 from bench.study import isoflop
-from bench.study.isoflop import packing, timing, tokens
+from bench.study.isoflop import _first_packing, packing, timing, tokens
 from bench.study.isoflop.clock import Clock
 from bench.study.isoflop.depth_use import CLASSES, HeldOut, depth_use
 from bench.study.isoflop.plan import describe
+from bench.study.isoflop.pool import Pool, _Report, _Running
+from bench.train.progress import Progress
 
 CPU = Machine(torch.device("cpu"), 1e11)
 
@@ -136,12 +139,56 @@ def test_packing_is_saved_count_by_count_and_goes_on_from_there(monkeypatch):
         workers=workers, threads=threads, flops_per_second={1: 3.0, 2: 5.0, 4: 4.0}[workers]))  # fmt: skip
     own = study(packings=[Packing(workers=1, threads=4, flops_per_second=3.0)])
     saved = []
-    packing.measure_packing(own, [], CPU, None, lambda: saved.append(len(own.packings)), Clock(None))
+    packing.measure_packing(own, [], 1.0, CPU, None, lambda: saved.append(len(own.packings)), Clock(None))
     assert saved == [2, 3] and [each.workers for each in own.packings] == [2, 4, 1]
     with pytest.raises(Interrupted):
-        packing.measure_packing(study(), [], CPU, None, lambda: None, Clock(0.0))
+        packing.measure_packing(study(), [], 1.0, CPU, None, lambda: None, Clock(0.0))
     trained = study(packings=own.packings[:1], training_seconds=1.0)
-    packing.measure_packing(trained, [], CPU, None, lambda: pytest.fail("measured again"), Clock(None))
+    packing.measure_packing(trained, [], 1.0, CPU, None, lambda: pytest.fail("measured again"), Clock(None))
+
+
+def test_workers_that_are_asked_for_go_first_even_after_training_began(monkeypatch):
+    measured = []
+
+    def measure(jobs, machine, workers, threads):
+        measured.append(workers)
+        return Packing(workers=workers, threads=threads, flops_per_second=float(workers))
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(packing, "_measured", measure)
+    own, saved = study(packings=[Packing(workers=4, threads=1, flops_per_second=4.0)], training_seconds=1.0), []
+
+    def settled(workers: int | None) -> int:
+        packing.measure_packing(
+            own, [], 1.0, CPU, workers, lambda: saved.append(own.packings[0].workers), Clock(None)
+        )  # fmt: skip
+        return own.packings[0].workers
+
+    assert settled(None) == 4 and measured == []
+    assert settled(1) == 1 and measured == [1] and saved[-1] == 1  # as the message on a death by memory advises
+    assert settled(4) == 4 and measured == [1]
+    assert settled(1) == 1 and measured == [1] and settled(None) == 1
+
+
+def test_on_a_gpu_only_as_many_runs_at_once_are_tried_as_fit_its_memory(monkeypatch):
+    monkeypatch.setattr(packing, "memory_bytes", lambda device: 10e9)
+    gpu = Machine(torch.device("cuda"), 1e14)
+    assert packing._counts(gpu, 1e9, 16) == [1, 2, 4]
+    assert packing._counts(gpu, 4e9, 16) == [1, 2]
+    assert packing._counts(gpu, 40e9, 16) == [1]  # which the plan has warned of
+    assert packing._counts(CPU, 40e9, 16) == [1, 2, 4, 8, 16]
+
+
+def test_the_first_step_of_a_run_counts_as_training():
+    job = next(iter(made_jobs().values()))
+    pool = Pool(Packing(workers=1, threads=1, flops_per_second=1.0), CPU, "x", 1e9, None, lambda: None)
+    for first in (job.plan.step_flops, 10 * job.plan.step_flops):  # from the beginning, and gone on with
+        pool.running[0] = _Running(job)
+        for steps, seconds in ((0, 2.0), (5, 7.0)):
+            now = Progress(0.5, 3.0, 100, first + steps * job.plan.step_flops, seconds)
+            assert not pool._take(_Report(0, "progress", now))
+        pool._forget(0)
+    assert pool.training_seconds == 7.0 + 5.0
 
 
 def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypatch):
@@ -202,20 +249,44 @@ def test_the_whole_studys_time_is_counted_over_sessions_or_not_given():
     assert own.study_seconds is None
     own = study(study_seconds=100.0, worker_seconds=160.0, training_seconds=150.0,
                 packings=[Packing(workers=2, threads=1, flops_per_second=1.0)])  # fmt: skip
-    assert "94% of the training pool" in own.shares and "75% of the whole study" in own.shares
+    told = own.shares(recorded=150.5)
+    assert "94% of the training pool" in told and "75% of the whole study" in told
+    own.packings[0].workers = 1
+    assert "94% of the training pool" in own.shares(150.0) and "the number of runs at once changed" in own.shares(150.0)
+
+
+def test_no_share_is_given_where_records_hold_more_training_than_the_sessions():
+    own = study(worker_seconds=9461.0, training_seconds=8687.0)
+    assert "92% of the training pool" in own.shares(recorded=8687.0)
+    told = own.shares(recorded=14558.0)
+    assert "%" not in told and "243 minutes" in told and "145" in told and "some sessions were not recorded" in told
 
 
 def test_a_plan_says_for_which_device_it_is_and_what_does_not_fit():
-    here = describe(grid(), CPU)
-    assert "on this machine" in here and "50% of 100 GFLOP/s" in here and "warning" not in here
+    here = describe(grid(), CPU, None)
+    assert "on this machine" in here and "20% of 100 GFLOP/s" in here and "warning" not in here
+    assert "as many runs at once as are worth it" in here and "is assumed" in here
+    assert "training steps alone" in here and "step times" in here
     values = ("name=a small GPU", "matmul_flops=1e12", "utilisation=0.25", "memory_bytes=1e6")
     planned = [f"study.grid.planned_for.{value}" for value in values]
-    there = describe(grid(*planned), CPU)
+    there = describe(grid(*planned), CPU, Packing(workers=2, threads=1, flops_per_second=1e9))
     assert "on a small GPU" in there and "25% of 1,000 GFLOP/s" in there
     assert "warning: 12 of 12 runs need more" in there
     for wrong in (planned[:2], [*planned, "study.grid.planned_for.utilisation=2"]):
         with pytest.raises(UserError, match="planned_for"):
             grid(*wrong)
+
+
+def test_a_plan_goes_by_the_throughput_of_runs_at_once_where_it_was_measured():
+    two = Packing(workers=2, threads=1, flops_per_second=2e9)
+    told = describe(grid(), CPU, two)
+    flops = sum(flops for _, flops in grid().planned_flops().values())
+    row = next(line for line in told.splitlines() if line.startswith("all"))
+    assert row.endswith(duration(flops / 2e9)) and "2 at once, at 2 GFLOP/s together (measured before)" in told
+    one = two.model_copy(update={"workers": 1})
+    earlier = study(packings=[two, one])
+    assert _first_packing(grid(), earlier) is two and _first_packing(grid("study.grid.workers=1"), earlier) is one
+    assert _first_packing(grid("study.grid.workers=4"), earlier) is None and _first_packing(grid(), None) is None
 
 
 def test_energy_is_recorded_only_where_a_run_has_the_counter_to_itself(tmp_path, monkeypatch):

@@ -70,7 +70,9 @@ def test_a_study_leaves_every_run_it_names_and_a_report(whole: Path):
     assert set(deterministic(whole)) == named and len(named) == 18
     assert len(study.timings) == 6 and 0 < study.training_seconds < study.worker_seconds
     assert study.study_seconds is not None and study.study_seconds * study.packings[0].workers > study.worker_seconds
-    assert "of the whole study" in study.shares
+    paths = (whole / "results" / "small").glob("*/record.json")
+    recorded = sum(json.loads(path.read_text(encoding="utf-8"))["training"]["seconds"] for path in paths)
+    assert "of the whole study" in study.shares(recorded)
     assert study.tokens is not None and set(study.tokens.depth) == {"mod"}
     page = (whole / "reports" / "small" / "index.html").read_text(encoding="utf-8")
     assert "cannot be told" in page and "<svg" in page

@@ -12,6 +12,7 @@ from bench.fit.fits import Fits, fit
 from bench.fit.page import table as fit_table
 from bench.fit.parabolas import Estimate
 from bench.fit.points import check_points
+from bench.isoflop import Study
 from bench.record import write_atomically
 from bench.report.formats import decimal, power, scaled
 from bench.report.isoflop.adding_up import adding_up_part
@@ -69,6 +70,8 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     shown = {
         "study": results.study, "environment": results.study.environment, "verdicts": verdicts, "claims": found,
         "parts": parts, "problems": left_out, "settings": _settings(results),
+        "shares": results.study.shares(sum(files.record.training.seconds for files in results.files.values())),
+        "packings": _packings(results.study),
         "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
         "terms": TERMS,
     }  # fmt: skip
@@ -130,6 +133,16 @@ def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, s
         rest = f"{', and ' if told else ''}not to be told from it at {left} of {len(own)} budgets" if left else ""
         found.append((method, f"against dense: {told}{rest}. Loss minus dense’s, nats a token: {'. '.join(values)}."))
     return found
+
+
+def _packings(study: Study) -> str:
+    """What runs at once were measured to reach together, the number that was settled on first."""
+    each = [
+        f"{packing.workers} with {packing.threads} thread{'s' * (packing.threads != 1)} each "
+        f"{decimal(packing.flops_per_second / 1e9, 0)} GFLOP/s"
+        for packing in study.packings
+    ]
+    return f"Runs at once, measured before training, the number settled on first: {', '.join(each)}" if each else ""
 
 
 def _side(value: Estimate | SeedDifference | None) -> str:

@@ -16,11 +16,13 @@ from pathlib import Path
 from bench.config import RunConfig
 from bench.data import Corpus, prepare
 from bench.errors import UserError
-from bench.isoflop import FILE, Study, load_study, save_study
+from bench.isoflop import FILE, Packing, Stages, Study, load_study, save_study
 from bench.machine import Machine, environment, git_commit, make_machine
+from bench.record import load_record
 from bench.run import finished, run_folder
 from bench.study.isoflop.clock import Clock
 from bench.study.isoflop.grid import Grid, Job, best_of, held_out_loss, plain
+from bench.study.isoflop.memory import planned_memory
 from bench.study.isoflop.packing import measure_packing
 from bench.study.isoflop.plan import describe
 from bench.study.isoflop.pool import Pool
@@ -42,31 +44,50 @@ def run(config: RunConfig, command: str) -> int:
     grid = Grid(config)
     clock = Clock(grid.values.minutes)
     machine = make_machine(config)
-    print(describe(grid, machine), flush=True)
+    earlier = _earlier(config)
+    print(describe(grid, machine, _first_packing(grid, earlier)), flush=True)
     if config.dry_run:
         return 0
     corpus = prepare(config.data)
     folder = _folder(config)
-    study = _opened(folder, grid, machine, command, corpus, clock)
+    study = _opened(folder, earlier, grid, machine, command, corpus, clock)
 
     def save() -> None:
         clock.note(study)
         save_study(study, folder)
 
-    measure_packing(study, _typical(grid), machine, grid.values.workers, save, clock)
+    largest = max(size for size, _ in planned_memory(grid))
+    measure_packing(study, _typical(grid), largest, machine, grid.values.workers, save, clock)
     sizes = _train(study, grid, machine, save, clock)
     to_time = {(name, grid.rung(job)): job for (name, _), jobs in sizes.items() for job in jobs}
     time_steps(study, to_time, corpus, machine, grid.values.timing_rounds, save, clock)
     _tokens(study, grid, sizes, corpus, save, clock)
     save()
-    print(f"\n{folder}: all runs are done; {study.shares}.")
+    print(f"\n{folder}: all runs are done. {study.shares(_recorded_seconds(study, folder))}.")
     _report(folder, Path(config.reports_dir))
     return 0
 
 
-def _folder(config: RunConfig) -> Path:
+def _place(config: RunConfig) -> Path:
     assert config.study is not None
-    folder = Path(config.results_dir) / config.study.name
+    return Path(config.results_dir) / config.study.name
+
+
+def _earlier(config: RunConfig) -> Study | None:
+    """What earlier sessions left; None before the first."""
+    path = _place(config) / FILE
+    return load_study(path) if path.exists() else None
+
+
+def _first_packing(grid: Grid, earlier: Study | None) -> Packing | None:
+    """How runs will be packed, where that was measured: as many at once as are asked for, or what was best."""
+    measured = earlier.packings if earlier else []
+    asked = grid.values.workers
+    return next((packing for packing in measured if asked in (None, packing.workers)), None)
+
+
+def _folder(config: RunConfig) -> Path:
+    folder = _place(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,9 +95,10 @@ def _folder(config: RunConfig) -> Path:
     return folder
 
 
-def _opened(folder: Path, grid: Grid, machine: Machine, command: str, corpus: Corpus, clock: Clock) -> Study:
+def _opened(
+    folder: Path, earlier: Study | None, grid: Grid, machine: Machine, command: str, corpus: Corpus, clock: Clock
+) -> Study:
     """The study as it is now, with what earlier sessions measured."""
-    earlier = load_study(folder / FILE) if (folder / FILE).exists() else None
     study = Study(
         name=folder.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -173,6 +195,12 @@ def _seed_to_study(job: Job, seeds: int, earlier: str | None) -> Path | None:
     ended_well = [run_folder(config) for config in configs if held_out_loss(config) is not None]
     whole = [folder for folder in ended_well if folder.name == earlier or (folder / WEIGHTS).exists()]
     return max(whole, key=lambda folder: (folder.name == earlier, (folder / SNAPSHOTS).exists()), default=None)
+
+
+def _recorded_seconds(study: Study, folder: Path) -> float:
+    """Seconds of training steps that the records of the study's runs hold, each run once."""
+    runs = {run for stage in Stages.model_fields for run in getattr(study.stages, stage)}
+    return sum(load_record(folder / run / "record.json").training.seconds for run in runs)
 
 
 def _report(folder: Path, reports: Path) -> None:

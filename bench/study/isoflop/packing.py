@@ -1,7 +1,7 @@
 """How many runs at once are worth it: measured before a study's first run.
 
 A run that is small fills neither two cores nor a GPU, so the throughput of one worker with all threads is held against
-several with fewer.
+several with fewer. On a GPU several are tried only where as many of the largest run fit into its memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bench.measure.speed import synchronise
 from bench.methods import build_model
 from bench.study.isoflop.clock import Clock
 from bench.study.isoflop.grid import Job
+from bench.study.isoflop.memory import memory_bytes
 from bench.study.isoflop.pool import SPAWN
 from bench.train.step import Trainee
 
@@ -29,22 +30,19 @@ _CUDA_WORKERS = (1, 2, 4)
 
 
 def measure_packing(
-    study: Study, jobs: Sequence[Job], machine: Machine, workers: int | None, save: Callable[[], None], clock: Clock
-) -> None:
+    study: Study, jobs: Sequence[Job], largest: float, machine: Machine, workers: int | None,
+    save: Callable[[], None], clock: Clock,
+) -> None:  # fmt: skip
     """Put into `study.packings` the throughput on `jobs` with one worker and more, best first.
 
-    Only that of `workers` where it is given. Saves after each, so that another session goes on from there; once runs
-    have been trained, what was settled on stays. Raises Interrupted past the deadline.
+    largest: bytes of memory of the study's largest run. `workers`, where given, are measured if they have not been and
+    go first, whatever was settled on before; otherwise that stays once runs have been trained. Saves after each, so
+    that another session goes on from there. Raises Interrupted past the deadline.
     """
-    if study.packings and study.training_seconds:
+    if workers is None and study.packings and study.training_seconds:
         return
     cores = torch.get_num_threads()
-    if workers is not None:
-        counts = [workers]
-    elif machine.device.type == "cuda":
-        counts = list(_CUDA_WORKERS)
-    else:
-        counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
+    counts = _counts(machine, largest, cores) if workers is None else [workers]
     left = [count for count in counts if count not in {packing.workers for packing in study.packings}]
     if left:
         print("\nMeasuring how many runs at once are worth it.", flush=True)
@@ -53,6 +51,17 @@ def measure_packing(
         found = [*study.packings, _measured(jobs, machine, count, max(1, cores // count))]
         study.packings = sorted(found, key=lambda packing: -packing.flops_per_second)
         save()
+    if workers is not None:
+        study.packings = sorted(study.packings, key=lambda packing: packing.workers != workers)
+        save()
+
+
+def _counts(machine: Machine, largest: float, cores: int) -> list[int]:
+    """Numbers of workers to be tried: on a GPU as many as have room for the largest run, elsewhere up to the cores."""
+    if machine.device.type != "cuda":
+        return [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
+    room = memory_bytes(machine.device)
+    return [count for count in _CUDA_WORKERS if count == 1 or count * largest <= room]
 
 
 def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int) -> Packing:

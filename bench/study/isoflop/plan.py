@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from bench.dry_run import ASSUMED_UTILISATION, duration, training_memory
+from bench.dry_run import duration
+from bench.isoflop import Packing
 from bench.machine import Machine
 from bench.report.formats import scaled
 from bench.study.isoflop.grid import Grid, Job
+from bench.study.isoflop.memory import memory_bytes, planned_memory
+
+# Of the rate of matrix products. In the study isoflop_cpu, on two cores of 215 GFLOP/s, steps timed alone reach 0.06 to
+# 0.35 of it, and its runs, two at once, 0.22 together.
+_SMALL_SHAPES = 0.2
 
 
-def describe(grid: Grid, machine: Machine) -> str:
-    """Stages with runs, FLOPs and estimated time; the sizes of each budget and method; the memory of the largest."""
-    device = _device(grid, machine)
-    rate = device.utilisation * device.matmul_flops
+def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
+    """Stages with runs, FLOPs and estimated time; the sizes of each budget and method; the memory of the largest.
+
+    packing: what the study's runs at once were measured to reach, where they were.
+    """
+    device = _device(grid, machine, packing)
     stages = [["stage", "runs", "training FLOPs", "time (estimate)"]]
     planned = grid.planned_flops()
     for name, (runs, flops) in [*planned.items(), ("all", tuple(map(sum, zip(*planned.values(), strict=True))))]:
-        stages.append([name, f"{runs:,}", f"{flops:.3g}", duration(flops / rate)])
+        stages.append([name, f"{runs:,}", f"{flops:.3g}", duration(flops / device.flops_per_second)])
     jobs = grid.sizes(dict.fromkeys(grid.methods, grid.config.train.lr_at_128))
     sizes = [["method", "budget", "layers x d_model", "active parameters", "tokens", "steps"]]
     for (name, budget), own in jobs.items():
@@ -30,7 +35,7 @@ def describe(grid: Grid, machine: Machine) -> str:
         params = f"{scaled(first.plan.count.params_active)} to {scaled(last.plan.count.params_active)}"
         tokens = f"{scaled(first.plan.tokens)} to {scaled(last.plan.tokens)}"
         sizes.append([name, f"{budget:.3g}", shapes, params, tokens, f"{first.plan.steps:,} to {last.plan.steps:,}"])
-    memory = [(training_memory(job.plan, job.config), job) for own in jobs.values() for job in own]
+    memory = planned_memory(grid)
     return "\n".join(
         [
             f"{grid.config.study.name if grid.config.study else 'study'}: training on {grid.config.data.name}, "
@@ -40,9 +45,9 @@ def describe(grid: Grid, machine: Machine) -> str:
             "",
             *_aligned(sizes),
             "",
-            f"A run takes at most {max(size for size, _ in memory) / 2**30:.2f} GiB. Time: on {device.name}, one run "
-            f"after another, at {device.utilisation:.0%} of {device.matmul_flops / 1e9:,.0f} GFLOP/s of matrix "
-            f"products ({device.source}). Sizes whose best run stands at an end are extended.",
+            f"A run takes at most {max(size for size, _ in memory) / 2**30:.2f} GiB. Time: on {device.name}, "
+            f"{device.rate}. It is that of training steps alone: sizes whose best run stands at an end are extended, "
+            "and evaluation, packing, step times and tokens take theirs.",
             *_too_large(memory, device),
         ]
     )
@@ -50,25 +55,31 @@ def describe(grid: Grid, machine: Machine) -> str:
 
 @dataclass(frozen=True)
 class _Device:
-    """Whose time and memory a plan is in. source: of its rate."""
+    """Whose time and memory a plan is in. rate: where its FLOP/s of training, of all runs at once, come from."""
 
     name: str
-    matmul_flops: float
-    utilisation: float
+    flops_per_second: float
     memory_bytes: float
-    source: str
+    rate: str
 
 
-def _device(grid: Grid, machine: Machine) -> _Device:
+def _device(grid: Grid, machine: Machine, packing: Packing | None) -> _Device:
     """The one the study is planned for, or this machine."""
     planned = grid.values.planned_for
     if planned.name and planned.matmul_flops and planned.utilisation and planned.memory_bytes:
-        return _Device(planned.name, planned.matmul_flops, planned.utilisation, planned.memory_bytes, "as planned for")
-    if machine.device.type == "cuda":
-        memory = torch.cuda.get_device_properties(machine.device).total_memory
-    else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return _Device("this machine", machine.matmul_flops, ASSUMED_UTILISATION, memory, "measured")
+        rate = f"one run after another, at {_share(planned.utilisation, planned.matmul_flops)} (as planned for)"
+        return _Device(planned.name, planned.utilisation * planned.matmul_flops, planned.memory_bytes, rate)
+    memory = memory_bytes(machine.device)
+    if packing is not None and packing.flops_per_second > 0:
+        rate = f"{packing.workers} at once, at {packing.flops_per_second / 1e9:,.0f} GFLOP/s together (measured before)"
+        return _Device("this machine", packing.flops_per_second, memory, rate)
+    rate = f"as many runs at once as are worth it, together at {_share(_SMALL_SHAPES, machine.matmul_flops)}"
+    told = f"{rate} (the share is assumed, as small shapes reach; it is measured before the first run)"
+    return _Device("this machine", _SMALL_SHAPES * machine.matmul_flops, memory, told)
+
+
+def _share(utilisation: float, matmul_flops: float) -> str:
+    return f"{utilisation:.0%} of {matmul_flops / 1e9:,.0f} GFLOP/s of matrix products"
 
 
 def _too_large(memory: Sequence[tuple[float, Job]], device: _Device) -> list[str]:

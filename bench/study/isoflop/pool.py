@@ -146,8 +146,9 @@ class Pool:
         running = self.running[report.worker]
         if report.kind == "progress":
             assert report.progress is not None
-            if running.first is None:
-                running.first = report.progress.seconds
+            if running.first is None:  # told after a step: the run's first one, or the first since a checkpoint
+                begun = report.progress.flops <= running.job.plan.step_flops
+                running.first = 0.0 if begun else report.progress.seconds
             running.last = report.progress
             return False
         self._forget(report.worker)
