@@ -15,7 +15,7 @@ def peak_lr(config: TrainConfig, d_model: int) -> tuple[float, str]:
     if config.lr is not None:
         return config.lr, "given: train.lr"
     lr = config.lr_at_128 * math.sqrt(128 / d_model)
-    return lr, f"rule: {config.lr_at_128:g} x sqrt(128 / d_model), the same for every method"
+    return lr, f"rule: {config.lr_at_128:g} x sqrt(128 / d_model)"
 
 
 def schedule(progress: float, config: TrainConfig) -> float:

@@ -250,6 +250,7 @@ def test_a_constant_rate_stays():
 def test_the_learning_rate_rule():
     config = TrainConfig(budget_flops=1.0)
     assert peak_lr(config, 512)[0] == pytest.approx(peak_lr(config, 128)[0] / 2)
+    assert peak_lr(config, 512)[1] == f"rule: {config.lr_at_128:g} x sqrt(128 / d_model)"  # other runs may have others
     assert peak_lr(TrainConfig(budget_flops=1.0, lr=0.7), 512)[0] == 0.7
 
 
