@@ -164,8 +164,8 @@ class Study(_Part):
         if recorded > (1 + _UNCOUNTED) * self.training_seconds:
             return (
                 f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, the sessions that were "
-                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded, and what share of their "
-                "time went into training steps cannot be told"
+                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded, or not to their end, and "
+                "what share of their time went into training steps cannot be told"
             )
         text = f"{self.training_seconds / self.worker_seconds:.0%} of the training pool’s time went into training steps"
         if self.study_seconds is None or not self.packings:

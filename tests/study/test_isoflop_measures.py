@@ -58,6 +58,14 @@ def test_one_document_gives_a_correlation_and_no_certainty():
         assert all(profile.low is None for profile in use.profiles["position"])
 
 
+def test_a_router_that_processes_every_token_has_no_correlation():
+    text = held_out(np.random.default_rng(0), 6)
+    loss = text.covariates["loss of the next token"]
+    use = depth_use({1: np.full(len(loss), True), 3: loss > 0}, text)
+    assert {each.layer for each in use.correlations} == {"all", "3"} and use.layers == [1, 3]
+    assert depth_use({1: np.full(len(loss), False)}, text).correlations == []
+
+
 def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say():
     """Tokens of a document share luck on both sides; as if they were independent, intervals would be far too narrow."""
     rng, held, significant = np.random.default_rng(1), 0, 0
@@ -179,7 +187,7 @@ def test_on_a_gpu_only_as_many_runs_at_once_are_tried_as_fit_its_memory(monkeypa
     assert packing._counts(CPU, 40e9, 16) == [1, 2, 4, 8, 16]
 
 
-def test_the_first_step_of_a_run_counts_as_training():
+def test_every_step_of_a_run_counts_as_training():
     job = next(iter(made_jobs().values()))
     pool = Pool(Packing(workers=1, threads=1, flops_per_second=1.0), CPU, "x", 1e9, None, lambda: None)
     for first in (job.plan.step_flops, 10 * job.plan.step_flops):  # from the beginning, and gone on with
@@ -187,8 +195,8 @@ def test_the_first_step_of_a_run_counts_as_training():
         for steps, seconds in ((0, 2.0), (5, 7.0)):
             now = Progress(0.5, 3.0, 100, first + steps * job.plan.step_flops, seconds)
             assert not pool._take(_Report(0, "progress", now))
-        pool._forget(0)
-    assert pool.training_seconds == 7.0 + 5.0
+        assert pool._take(_Report(0, "done", seconds=7.5))  # the last steps were not told on their own
+    assert pool.training_seconds == 7.5 + 5.5
 
 
 def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypatch):

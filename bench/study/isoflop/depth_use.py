@@ -21,6 +21,7 @@ STATISTIC = "t over documents"
 FEWEST_DOCUMENTS = 5
 _PARTS = 10  # equally many tokens each, in a profile
 _COVERAGE = 0.95
+_CONSTANT = 1e-9  # squares of ranks, of which n have n^3 / 12 in all, below which they are those of rounding
 _TIES = ("position", "frequency")  # with the kind of token, what difficulty is told apart from
 
 
@@ -50,12 +51,13 @@ def depth_use(processed: dict[int, np.ndarray], held_out: HeldOut) -> DepthUse:
     layers = {str(layer): chosen.flatten().astype(float) for layer, chosen in sorted(processed.items())}
     visits = sum(layers.values())
     assert not isinstance(visits, int)
-    found = []
-    for layer, used in {"all": visits, **layers}.items():
-        for name, values in held_out.covariates.items():
-            found.append(_correlation(layer, name, "none", used, values, held_out))
-            if name not in _TIES:
-                found.append(_correlation(layer, name, "position, frequency, kind", used, values, held_out))
+    every = [
+        _correlation(layer, name, given, used, values, held_out)
+        for layer, used in {"all": visits, **layers}.items()
+        for name, values in held_out.covariates.items()
+        for given in ("none", *["position, frequency, kind"] * (name not in _TIES))
+    ]
+    found = [each for each in every if each is not None]
     _adjust(found)
     share = visits / len(layers)
     profiles = {name: _profile(share, values, held_out.documents) for name, values in held_out.covariates.items()}
@@ -90,8 +92,8 @@ def _over_documents(figure: Callable[[np.ndarray], float], documents: np.ndarray
 
 def _correlation(
     layer: str, name: str, given: str, used: np.ndarray, values: np.ndarray, held_out: HeldOut
-) -> Covariate:
-    """Spearman's rho of `used` and `values`; ranks are those of all tokens.
+) -> Covariate | None:
+    """Spearman's rho of `used` and `values`; ranks are those of all tokens. None where one side has but one value.
 
     Given others: of what is left of both ranks after a least-squares fit to the ranks of position and frequency and
     to the kinds of token.
@@ -104,6 +106,8 @@ def _correlation(
         design = np.column_stack([*((o - o.mean()) / o.std() for o in others), kinds])
         x, y = (z - design @ np.linalg.lstsq(design, z, rcond=None)[0] for z in (x, y))
     x, y = x - x.mean(), y - y.mean()
+    if min(x @ x, y @ y) < _CONSTANT * len(x) ** 3:
+        return None
     documents = held_out.documents[there]
     moments = [np.bincount(documents, each) for each in (np.ones_like(x), x, y, x * x, y * y, x * y)]
 

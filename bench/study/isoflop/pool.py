@@ -35,25 +35,23 @@ _TOLD_EVERY = 0.5  # seconds
 
 @dataclass
 class _Report:
-    """What a worker tells: progress | done | stopped | failed."""
+    """What a worker tells: progress | done | stopped | failed. seconds: of all steps of a run that is done."""
 
     worker: int
     kind: str
     progress: Progress | None = None
     message: str = ""
+    seconds: float = 0.0
 
 
 @dataclass
 class _Running:
-    """A job under way. first: seconds its steps had taken before this session."""
+    """A job under way. first, seconds: what its steps had taken before this session, and have by now."""
 
     job: Job
     first: float | None = None
     last: Progress | None = None
-
-    @property
-    def seconds(self) -> float:
-        return self.last.seconds - (self.first or 0.0) if self.last else 0.0
+    seconds: float = 0.0
 
 
 class Pool:
@@ -149,8 +147,10 @@ class Pool:
             if running.first is None:  # told after a step: the run's first one, or the first since a checkpoint
                 begun = report.progress.flops <= running.job.plan.step_flops
                 running.first = 0.0 if begun else report.progress.seconds
-            running.last = report.progress
+            running.last, running.seconds = report.progress, report.progress.seconds
             return False
+        if report.kind == "done":  # its last steps may not have been told
+            running.seconds = report.seconds
         self._forget(report.worker)
         if report.kind == "failed":
             self._stop()
@@ -163,7 +163,8 @@ class Pool:
         return True
 
     def _forget(self, worker: int) -> None:
-        self.training_seconds += self.running.pop(worker).seconds
+        running = self.running.pop(worker)
+        self.training_seconds += 0.0 if running.first is None else running.seconds - running.first
 
     def _stop(self) -> None:
         """Have every worker write a checkpoint and end."""
@@ -212,7 +213,7 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
             key = repr(config.data)
             if key not in corpora:
                 corpora[key] = prepare(config.data)
-            run(config, corpora[key], machine, command, show, alone)
+            record = run(config, corpora[key], machine, command, show, alone)
         except Interrupted:
             reports.put(_Report(number, "stopped"))
             return
@@ -221,7 +222,7 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
         except Exception:
             reports.put(_Report(number, "failed", message=f"{label(config)} failed:\n{traceback.format_exc()}"))
         else:
-            reports.put(_Report(number, "done"))
+            reports.put(_Report(number, "done", seconds=record.training.seconds))
 
 
 def _follow_parent() -> None:
