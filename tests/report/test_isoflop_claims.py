@@ -13,11 +13,18 @@ from test_isoflop_page import BUDGETS, make_study, verdict
 from bench.bars import Bars
 from bench.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study, save_study
 from bench.record import DecodePoint, Environment, RoutingStatistics, Timing, load_record, save_record
+from bench.report.isoflop import laws
 from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, claims
 from bench.report.isoflop.comparisons import comparisons
-from bench.report.isoflop.page import study_fits
+from bench.report.isoflop.laws import study_fits
 from bench.report.isoflop.parity import parities
 from bench.report.isoflop.results import read_study
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Fewer resamples of the laws: enough for verdicts."""
+    monkeypatch.setattr(laws, "_BOOTSTRAPS", 200)
 
 
 def cards(folder: Path):
@@ -73,7 +80,7 @@ def routed(folder: Path) -> float:
     ("others", "expected"), [((0.02, 0.03, 0.02), HOLDS), ((0.02, -0.02, 0.02), FAILS), ((0.02, 0.0, 0.02), OPEN)]
 )
 def test_the_best_capacity_is_better_than_each_other_and_not_where_one_is_better(tmp_path: Path, others, expected):
-    folder = make_study(tmp_path / "made")
+    folder = make_study(tmp_path / "made", better=1.0)
     own = routed(folder)
     capacities = zip((0.25, 0.5, 0.95), others, strict=True)
     add_controls(folder, {f"mod/{capacity}/learned/predictor": own + more for capacity, more in capacities})
@@ -83,14 +90,14 @@ def test_the_best_capacity_is_better_than_each_other_and_not_where_one_is_better
 
 @pytest.mark.parametrize(("worse", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
 def test_a_random_router_is_held_to_the_learned_one_of_its_capacity(tmp_path: Path, worse, expected):
-    folder = make_study(tmp_path / "made")
+    folder = make_study(tmp_path / "made", better=1.0)
     add_controls(folder, {"mod_random/0.125/gaussian/predictor": routed(folder) + worse})
     assert verdict(folder, "A learned router beats a random one.") == expected
 
 
 @pytest.mark.parametrize(("worse", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
 def test_the_other_causal_router_is_held_to_the_predictor(tmp_path: Path, worse, expected):
-    folder = make_study(tmp_path / "made")
+    folder = make_study(tmp_path / "made", better=1.0)
     add_controls(folder, {"mod/0.125/learned/bce": routed(folder) + worse})
     assert verdict(folder, "The other causal router") == expected
 
@@ -201,7 +208,8 @@ def test_hard_tokens_get_depth_where_both_figures_say_so(tmp_path: Path, as_it_i
     found = card(folder, "Hard tokens get more depth")
     assert found.verdict == expected
     assert found.measured.count("as it is") == 2 and found.measured.count("at equal position") == 2
-    assert "one model, one seed" in found.by
+    assert "one model, one seed" in found.by and "(Holm), is below 0.05" in found.by
+    assert f"from a bootstrap over few documents ({documents}), which makes it too small" in found.by
 
 
 def test_noise_of_timing_widens_the_interval_of_step_time(tmp_path: Path):

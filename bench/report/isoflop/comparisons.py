@@ -1,4 +1,8 @@
-"""A method's loss minus dense's under every contract, read off the curves of the same runs."""
+"""A method's loss minus dense's under every contract, read off the curves of the same runs.
+
+Intervals know of the scatter of runs about their curves, of held-out documents and, in equal time, of the sizes that
+are optimal and of the noise of timing; not of the learning rate, which was settled before.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.fit.parabolas import Estimate
-from bench.report.isoflop.curves import FAULTS, Curve, Size, curves, estimate
+from bench.report.isoflop.curves import DRAWS, FAULTS, Curve, Size, curves, estimate
+from bench.report.isoflop.documents import between_best
 from bench.report.isoflop.results import REFERENCE, Results
-from bench.report.isoflop.seconds import frontier_draws
+from bench.report.isoflop.seconds import frontier
 
 CONTRACTS: dict[str, Size | None] = {
     "train_flops": None,  # each at its own best size
@@ -36,11 +41,13 @@ def comparisons(results: Results) -> list[Comparison]:
     """Every method, budget and contract."""
     by_size = {size: curves(results, size) for size in set(CONTRACTS.values()) if size}
     own = by_size["forward_flops"]
+    rng = np.random.default_rng(1)  # of documents; that of the curves is another
     found = []
     for budget in results.budgets:
         for method in results.methods:
             if method == REFERENCE:
                 continue
+            documents = between_best(results, method, REFERENCE, budget)
             for contract, size in CONTRACTS.items():
                 if contract == "wall_clock":
                     dense, other = (
@@ -53,13 +60,15 @@ def comparisons(results: Results) -> list[Comparison]:
                     dense, other = _at_dense_size(by_size[size], method, budget)
                 curve = (by_size[size] if size else own).get((method, budget))
                 fault = curve.fault if curve else "too few sizes were run"
-                found.append(_compared(method, budget, contract, dense, other, fault))
+                errors = documents.errors(1 + DRAWS, rng)
+                found.append(_compared(method, budget, contract, dense, other, errors, fault))
     return found
 
 
 def _compared(
-    method: str, budget: float, contract: str, dense: np.ndarray | None, other: np.ndarray | None, fault: str
-) -> Comparison:
+    method: str, budget: float, contract: str, dense: np.ndarray | None, other: np.ndarray | None, errors: np.ndarray,
+    fault: str,
+) -> Comparison:  # fmt: skip
     if dense is None:
         return Comparison(method, budget, contract, None, None, "dense has no optimum inside the sizes that were run")
     if other is None or not np.isfinite(other[0]):
@@ -68,7 +77,7 @@ def _compared(
         told = why.get(contract, poor or "not run at that size")
         return Comparison(method, budget, contract, None, float(dense[0]), told)
     n = min(len(dense), len(other))
-    return Comparison(method, budget, contract, estimate(other[:n] - dense[:n]), float(dense[0]))
+    return Comparison(method, budget, contract, estimate(other[:n] - dense[:n] + errors[:n]), float(dense[0]))
 
 
 def _optimum_loss(own: dict[tuple[str, float], Curve], method: str, budget: float) -> np.ndarray | None:
@@ -92,13 +101,8 @@ def _at_dense_size(
 def _at_equal_seconds(
     results: Results, own: dict[tuple[str, float], Curve], method: str, budget: float
 ) -> np.ndarray | None:
-    """The method's best loss in the seconds that dense's optimum at `budget` trains for: a line in log, log."""
-    dense_seconds, _, dense_budgets = frontier_draws(results, own, REFERENCE)
-    if budget not in dense_budgets:
+    """Loss of the method's FLOP-optimal sizes after the seconds that dense's optimum at `budget` trains for."""
+    dense = frontier(results, own, REFERENCE)
+    if budget not in dense.budgets:
         return None
-    log_seconds, losses, _ = frontier_draws(results, own, method)
-    at = dense_seconds[list(dense_budgets).index(budget)]
-    if len(log_seconds) < 2 or not log_seconds.min() <= at <= log_seconds.max():
-        return None
-    with np.errstate(invalid="ignore"):  # a drawn parabola may have its minimum below 0: NaN, which intervals leave out
-        return np.exp([np.interp(at, log_seconds, row) for row in np.log(losses)])
+    return frontier(results, own, method).loss_at(dense.log_seconds[:, dense.budgets.index(budget)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.report.isoflop.cells import difference_cell, interval_columns
 from bench.report.isoflop.comparisons import CONTRACTS, Comparison
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
-from bench.report.isoflop.seconds import frontier
+from bench.report.isoflop.seconds import frontiers, on_threads
 from bench.report.isoflop.sizes import size_figures
 from bench.report.settings import CONTRACTS as WORDS
 from bench.report.tables import Table
@@ -23,8 +24,12 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
     """Differences from dense under every contract."""
     notes = [
         "Equal training FLOPs: each method at its own best size. Equal FLOPs per forward pass, active or total "
-        "parameters: at the size that is best for dense. Equal time: the best loss that a method reaches in the "
-        "seconds that dense’s best run trains for, by step times taken alone.",
+        "parameters: at the size that is best for dense. Equal time: the loss of the method’s FLOP-optimal sizes in "
+        "the seconds that dense’s FLOP-optimal run trains for, between those of two budgets, by step times taken alone"
+        f"{on_threads(results)}; a size that is best for its time, not for its FLOPs, may do better.",
+        "Intervals: over the scatter of runs about their curves and over held-out documents, in equal time over the "
+        "sizes that are optimal and the noise of timing, too. Or more, or less: drawn seconds go beyond those of the "
+        "method’s own runs. They do not know of the learning rate.",
     ]
     differences = [difference_figure(results, compared, name, f"Loss {WORDS[name]}") for name in CONTRACTS]
     met = size_figures(results, "params_active")[-1:]
@@ -47,13 +52,8 @@ def difference_figure(results: Results, compared: Sequence[Comparison], contract
         if not own:
             continue
         bounds = [(c.value.low, c.value.high) for c in own if c.value]
-        error = [
-            [value - low if low is not None else 0.0 for value, (low, _) in zip(y, bounds, strict=True)],
-            [high - value if high is not None else 0.0 for value, (_, high) in zip(y, bounds, strict=True)],
-        ]
-        axes.errorbar(
-            x, y, yerr=np.abs(error), color=colours[method], marker="o", markersize=4, capsize=2, label=method
-        )
+        reach = [[_reach(value, end) for value, end in zip(y, ends, strict=True)] for ends in zip(*bounds, strict=True)]
+        axes.errorbar(x, y, yerr=reach, color=colours[method], marker="o", markersize=4, capsize=2, label=method)
         drawn = True
     if not drawn:
         return None
@@ -66,14 +66,19 @@ def difference_figure(results: Results, compared: Sequence[Comparison], contract
     axes.legend()
     return finish(
         figure, f"difference_{contract}", title, f"Held-out loss minus dense's over training budgets: {title.lower()}.",
-        "Below 0 the method is better. Bars: 95 % bootstrap intervals.",
+        "Below 0 the method is better. Bars: 95 % intervals; a side without a bar is open.",
     )  # fmt: skip
+
+
+def _reach(value: float, end: float | None) -> float:
+    """How far the bar of an interval goes to one side: nowhere where that is open."""
+    return abs(end - value) if end is not None and math.isfinite(end) else 0.0
 
 
 @styled
 def wall_clock_figure(results: Results) -> Drawing | None:
     """Loss of each method's optimum against the seconds its training takes on this machine."""
-    colours, lines = method_colours(results.methods), frontier(results)
+    colours, lines = method_colours(results.methods), frontiers(results)
     if not lines:
         return None
     figure, axes = canvas()
@@ -86,8 +91,10 @@ def wall_clock_figure(results: Results) -> Drawing | None:
     axes.set_ylabel("loss at the optimum, nats a token")
     axes.legend()
     return finish(
-        figure, "wall_clock", "Best loss against seconds", "Loss of each method's optimum against training seconds.",
-        "Seconds: tokens times the step time of that size, timed alone and in turn, divided by the tokens of a step.",
+        figure, "wall_clock", "Loss of FLOP-optimal sizes against seconds",
+        "Loss of each method's optimum against training seconds.",
+        "Sizes that are best for their FLOPs, which need not be best for their time. Seconds: tokens times the step "
+        f"time of that size, timed alone and in turn{on_threads(results)}, divided by the tokens of a step.",
     )  # fmt: skip
 
 
@@ -107,5 +114,5 @@ def contracts_table(results: Results, compared: Sequence[Comparison]) -> Table:
         [{"method": c.method, "budget": c.budget, "contract": c.contract, "why_not": c.why}
          | interval_columns(c.value, "minus_dense") for c in compared]
     )  # fmt: skip
-    caption = "Held-out loss minus dense’s, nats a token, with 95 % bootstrap intervals; below 0 the method is better."
+    caption = "Held-out loss minus dense’s, nats a token, with 95 % intervals; below 0 the method is better."
     return Table("contracts", caption, ["", *(WORDS[name] for name in CONTRACTS)], rows, data)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
+from bench.isoflop import LearningRate
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, count, decimal, percent, power, significant
 from bench.report.isoflop.claims.routers import controlled
@@ -110,8 +111,27 @@ def rate_figure(results: Results) -> Drawing | None:
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
         "Held-out loss against the learning rate at width 128, for every method and two sizes, at the smallest budget.",
-        "Dotted: what was settled on, from a parabola through both sizes of a method.",
+        _settled(results),
     )  # fmt: skip
+
+
+_HOW = {
+    "fitted": "the minimum of a parabola through both sizes",
+    "tried": "the best rate tried, for such a parabola has no minimum between the rates",
+    "edge": "the best rate tried, which is the lowest or highest of them",
+    "given": "the rate that was given, for too few were tried",
+}
+
+
+def _settled(results: Results) -> str:
+    """What the dotted lines are, method by method."""
+    rules = results.study.learning_rates
+    named = {
+        status: [results.labels.get(name, name) for name, rule in rules.items() if rule.status == status]
+        for status in _HOW
+    }
+    told = "; ".join(f"{', '.join(methods)}: {_HOW[status]}" for status, methods in named.items() if methods)
+    return f"Dotted: what was settled on. {told}."
 
 
 def controls_table(results: Results) -> Table:
@@ -131,24 +151,50 @@ def controls_table(results: Results) -> Table:
                     percent(float(own["processed"].mean())) if own["processed"].notna().any() else DASH,
                 ]
             )  # fmt: skip
-    caption = "Controls at one budget, on the best shape of the method that they are controls of."
+    caption = (
+        "Controls at one budget, at the best shape and the learning rate of the method that they are controls of. "
+        "Neither was sought for the controls (other capacities, other routers, integrated MoDE), which may do better "
+        "at theirs."
+    )
     columns = ["", "shape", "seeds", "loss", "sd over seeds", "agrees with top-k", "tokens processed"]
     return Table("controls", caption, columns, rows, controls)
 
 
 def rates_table(results: Results) -> Table:
-    """The learning rate that each method was given, and how it was settled."""
+    """The learning rate that each method was given, how it was settled, and what each size of the sweep says alone."""
     rules = results.study.learning_rates
     rows = [
-        [results.labels.get(name, name), significant(rule.lr_at_128), rule.status, count(len(rule.tried))]
+        [
+            results.labels.get(name, name), significant(rule.lr_at_128), rule.status,
+            "; ".join(_best_by_size(rule)) or DASH, count(len(rule.tried)),
+        ]
         for name, rule in rules.items()
-    ]
+    ]  # fmt: skip
     data = pd.DataFrame(
         [{"method": name, "settled": rule.lr_at_128, "status": rule.status} | each.model_dump()
          for name, rule in rules.items() for each in rule.tried]
     )  # fmt: skip
     caption = (
         "Learning rates: settled on for each method at the smallest budget, then scaled by sqrt(128 / width) for every "
-        "size. Edge: the best was the lowest or highest tried."
+        "size. Edge: the best was the lowest or highest tried; tried: a parabola has no minimum between them, and the "
+        "best is taken. One seed each. No interval of this report knows of the learning rate: another rule may move a "
+        "method’s losses by as much as methods differ."
     )
-    return Table("learning_rates", caption, ["", "at width 128", "", "runs"], rows, data)
+    return Table("learning_rates", caption, ["", "at width 128", "", "best tried at each size", "runs"], rows, data)
+
+
+def _best_by_size(rule: LearningRate) -> list[str]:
+    """Of each size of the sweep, and whether it is an end of the rates tried."""
+    told = []
+    rates = sorted({each.lr_at_128 for each in rule.tried})
+    for shape in dict.fromkeys((each.n_layers, each.d_model) for each in rule.tried):
+        losses = {
+            each.lr_at_128: each.val_loss_nats
+            for each in rule.tried
+            if (each.n_layers, each.d_model) == shape and each.val_loss_nats is not None
+        }
+        if losses:
+            best = min(losses, key=losses.__getitem__)
+            end = {rates[0]: ", the lowest tried", rates[-1]: ", the highest tried"}.get(best, "")
+            told.append(f"{shape[0]} × {shape[1]}: {significant(best)}{end}")
+    return told

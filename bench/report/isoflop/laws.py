@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 
-from bench.fit.fits import Fits
+from bench.fit.fits import Equivalent, Fits, equivalents, fit
+from bench.fit.points import check_points
 from bench.report.formats import power, times
 from bench.report.isoflop.cells import cell, interval_columns
+from bench.report.isoflop.documents import between_best
 from bench.report.isoflop.part import Part
+from bench.report.isoflop.results import REFERENCE, Results
 from bench.report.tables import Table
+
+_BOOTSTRAPS = 1000
+
+
+def study_fits(results: Results) -> Fits:
+    """Fits by stored parameters to the runs that curves are made of, as `python -m bench.fit` makes them.
+
+    Except that dense-equivalent compute, which rests on a difference of losses, knows of held-out documents.
+    """
+    own = results.sized
+    frame = pd.DataFrame(
+        {"method": own["method"], "flops": own["flops"], "loss": own["loss"], "params": own["params_total"],
+         "tokens": own["tokens"]}
+    )  # fmt: skip
+    fits = fit(check_points(frame, results.study.name), _BOOTSTRAPS)
+    rng = np.random.default_rng(3)  # of documents; those of curves and of fits are others
+    return replace(fits, equivalents={name: _with_documents(results, fits, name, rng) for name in fits.equivalents})
+
+
+def _with_documents(results: Results, fits: Fits, method: str, rng: np.random.Generator) -> list[Equivalent]:
+    own = fits.optima[method]
+    draws = own.loss_draws.copy()
+    for place in range(draws.shape[1]):
+        budget = results.budget_of(float(np.exp(own.log_flops[place])))
+        draws[:, place] += between_best(results, method, REFERENCE, budget).errors(1 + len(draws), rng)[1:]
+    return equivalents(replace(own, loss_draws=draws), fits.optima[REFERENCE])
 
 
 def laws_part(fits: Fits) -> Part:
@@ -34,7 +66,10 @@ def laws_table(fits: Fits) -> Table:
         for name, value in zip(names, values, strict=True):
             row |= interval_columns(value, name)
         data.append(row)
-    caption = "Exponents of compute-optimal params and tokens, and the parametric law, with 95 % bootstrap intervals."
+    caption = (
+        "Exponents of compute-optimal params and tokens, and the parametric law, with 95 % bootstrap intervals, in "
+        "which drawn optima stand where their parabolas put them, beyond the sizes that were run, too."
+    )
     columns = ["", "params ∝ FLOPs^", "tokens ∝ FLOPs^", "E", "alpha", "beta", "params exponent by the law"]
     return Table("laws", caption, columns, rows, pd.DataFrame(data))
 
@@ -44,9 +79,15 @@ def equivalents_table(fits: Fits) -> Table:
     rows, data = [], []
     for method, own in fits.equivalents.items():
         for each in own:
-            beyond = "beyond dense’s optima: an extrapolation" if each.extrapolated else "between dense’s optima"
+            where = "beyond dense’s optima" if each.extrapolated else "between dense’s optima"
+            beyond = f"{where}: {each.warning}" if each.warning else where
             rows.append([f"{method}, {power(each.flops)} FLOPs", cell(each.times, times), beyond])
             row = {"method": method, "flops": each.flops, "extrapolated": each.extrapolated}
+            row |= dict(zip(("low_extrapolated", "high_extrapolated"), each.ends_extrapolated, strict=True))
             data.append(row | interval_columns(each.times, "times"))
-    caption = "Dense-equivalent compute: how many times the FLOPs dense needs for the method’s best loss."
+    caption = (
+        "Dense-equivalent compute: how many times the FLOPs dense needs for the method’s best loss, with 95 % "
+        "intervals over the scatter of runs about their curves and over held-out documents. What is beyond the budgets "
+        "of dense’s own optima is an extrapolation."
+    )
     return Table("dense_equivalent", caption, ["", "dense needs", ""], rows, pd.DataFrame(data))

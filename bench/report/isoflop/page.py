@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from bench.errors import UserError
-from bench.fit.fits import Fits, fit
 from bench.fit.page import table as fit_table
 from bench.fit.parabolas import Estimate
-from bench.fit.points import check_points
 from bench.isoflop import Study
 from bench.record import write_atomically
 from bench.report.formats import decimal, power, scaled
@@ -21,20 +17,20 @@ from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, Claim, claims
 from bench.report.isoflop.comparisons import Comparison, comparisons
 from bench.report.isoflop.contracts import contracts_part
 from bench.report.isoflop.controls import controls_part
-from bench.report.isoflop.laws import laws_part
+from bench.report.isoflop.laws import laws_part, study_fits
 from bench.report.isoflop.parity import parities
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results, read_study
 from bench.report.isoflop.runs import runs_part
 from bench.report.isoflop.seeds import SeedDifference, best_difference
-from bench.report.isoflop.sizes import sizes_part
+from bench.report.isoflop.sizes import AT_EDGE, edge, sizes_part
 from bench.report.isoflop.speed import speed_part
 from bench.report.isoflop.terms import TERMS
 from bench.report.isoflop.tokens import tokens_part
 from bench.report.render import render
 from bench.report.routing import accuracy_figure, heat_maps, weight_figures
 
-_BOOTSTRAPS = 1000
+_ONCE = 1.05  # readings of the training text up to which it is as good as new
 
 
 def write_isoflop(folder: Path, reports: Path) -> Path:
@@ -69,7 +65,7 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     left_out = [*results.problems, *(f"By stored parameters, {note}" for note in fits.notes)]
     shown = {
         "study": results.study, "environment": results.study.environment, "verdicts": verdicts, "claims": found,
-        "parts": parts, "problems": left_out, "settings": _settings(results),
+        "parts": parts, "problems": left_out, "settings": _settings(results), "repeats": _repeats(results),
         "shares": results.study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": _packings(results.study),
         "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
@@ -78,16 +74,6 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     for template, name in (("isoflop.md", "report.md"), ("isoflop.html", "index.html")):
         write_atomically(target / name, render(template, **shown))
     return target / "index.html"
-
-
-def study_fits(results: Results) -> Fits:
-    """Fits by stored parameters to the runs that curves are made of, as `python -m bench.fit` makes them."""
-    own = results.sized
-    frame = pd.DataFrame(
-        {"method": own["method"], "flops": own["flops"], "loss": own["loss"], "params": own["params_total"],
-         "tokens": own["tokens"]}
-    )  # fmt: skip
-    return fit(check_points(frame, results.study.name), _BOOTSTRAPS)
 
 
 def _settings(results: Results) -> str:
@@ -127,12 +113,40 @@ def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, s
                 surely = "by both analyses" if len(answers) == 2 else "by one of the two"
                 sides.setdefault(f"{answers[0]} {surely}", []).append(power(each.budget))
             curve = difference_cell(each.value) if each.value else each.why
-            values.append(f"{power(each.budget)} FLOPs: {difference_cell(seeds)}; by curves {curve}")
+            every = difference_cell(seeds.every if seeds else None)
+            at = f"{power(each.budget)} FLOPs{_bound(results, method, each.budget)}"
+            values.append(f"{at}: {difference_cell(seeds)}, with the seed of the choice {every}; by curves {curve}")
         told = ", ".join(f"{side} at {' and '.join(budgets)} FLOPs" for side, budgets in sides.items())
         left = len(own) - sum(map(len, sides.values()))
         rest = f"{', and ' if told else ''}not to be told from it at {left} of {len(own)} budgets" if left else ""
         found.append((method, f"against dense: {told}{rest}. Loss minus dense’s, nats a token: {'. '.join(values)}."))
     return found
+
+
+def _bound(results: Results, method: str, budget: float) -> str:
+    """Whose best shape is at the end of what was run, so that a better one may lie beyond; or empty."""
+    names = [name for name in (method, REFERENCE) if edge(results, name, budget) == AT_EDGE]
+    return f" (best shape of {' and '.join(names)}{AT_EDGE.replace(',', '')})" if names else ""
+
+
+def _repeats(results: Results) -> str:
+    """Where methods' best shapes read the training text more than once, and how often each; or empty."""
+    if results.passes is None:
+        return ""
+    told = []
+    for budget in results.budgets:
+        best = {name: results.best(name, budget).index for name in results.methods}
+        passes = {name: float(results.passes[runs].mean()) for name, runs in best.items() if len(runs)}
+        if max(passes.values(), default=0.0) > _ONCE:
+            often = ", ".join(f"{name} {decimal(value, 1)}" for name, value in passes.items())
+            told.append(f"at {power(budget)} FLOPs {often}")
+    if not told:
+        return ""
+    return (
+        f"The training text is short. Times that best shapes read it: {'; '.join(told)}. What is read again may teach "
+        "less than new text would (little less up to four times, in Muennighoff et al. 2023, arXiv 2305.16264), and a "
+        "method that reads more tokens for its FLOPs reads more of them again."
+    )
 
 
 def _packings(study: Study) -> str:

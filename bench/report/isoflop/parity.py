@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.fit.parabolas import Estimate
-from bench.report.isoflop.curves import curves, estimate
+from bench.report.isoflop.curves import DRAWS, curves, estimate
+from bench.report.isoflop.documents import between_best
 from bench.report.isoflop.results import REFERENCE, Results
 from bench.report.isoflop.seconds import seconds_per_token
 
@@ -17,7 +18,8 @@ from bench.report.isoflop.seconds import seconds_per_token
 class Parity:
     """The smallest model of a method that reaches dense's optimal loss at the same training FLOPs.
 
-    Ratios over dense's optimum; None where none can be given, and `why` says so where it is about that loss.
+    Ratios over dense's optimum; None where none can be given, and `why` says so where it is about that loss. What they
+    owe to which documents were held out is in the intervals of the first two: they rest on a difference of losses.
     """
 
     method: str
@@ -34,6 +36,7 @@ _WHY_NOT = {math.inf: "reaches it at no size that was run", -math.inf: "reaches 
 def parities(results: Results) -> list[Parity]:
     """Every method and budget for which dense has an optimum."""
     own = curves(results, "forward_flops")
+    rng = np.random.default_rng(2)  # of documents; that of the curves is another
     found = []
     for budget in results.budgets:
         dense = own.get((REFERENCE, budget))
@@ -49,7 +52,8 @@ def parities(results: Results) -> list[Parity]:
                 continue
             n = min(len(size), 1 + len(curve.draws))
             cut = curve.first(n)
-            least = cut.smallest_reaching(loss[:n])
+            errors = between_best(results, method, REFERENCE, budget).errors(1 + DRAWS, rng)
+            least = cut.smallest_reaching(loss[:n] - errors[:n])
             dense_time = seconds_per_token(results, REFERENCE, size[:n])
             time = _open(seconds_per_token(results, method, least), least) / dense_time
             found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,10 @@ class Results:
     @cached_property
     def budgets(self) -> list[float]:
         return sorted(self.sized["budget"].unique())
+
+    def budget_of(self, flops: float) -> float:
+        """The budget that runs of about so many FLOPs had."""
+        return min(self.budgets, key=lambda budget: abs(math.log(budget / flops)))
 
     @cached_property
     def passes(self) -> pd.Series | None:

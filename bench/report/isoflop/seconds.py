@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import stats
 
@@ -30,40 +32,72 @@ def seconds_per_token(results: Results, method: str, log_forward: np.ndarray) ->
     )
 
 
+def on_threads(results: Results) -> str:
+    """With how many threads steps were timed, in words; on a GPU nothing."""
+    machine = results.study.environment
+    return "" if machine.device != "cpu" else f", on {machine.threads} thread{'s' * (machine.threads != 1)}"
+
+
 def _seed(method: str) -> int:
     """Each method's own, so that its noise and dense's are not the same."""
     return int.from_bytes(method.encode(), "big") % 2**32
 
 
-def frontier_draws(
-    results: Results, own: dict[tuple[str, float], Curve], method: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Budgets with an optimum: log training seconds there (budgets,), loss (1 + R, budgets), and the budgets."""
-    seconds, losses, budgets = [], [], []
+@dataclass(frozen=True)
+class Frontier:
+    """A method's FLOP-optimal sizes, one a budget that has an optimum inside the sizes that were run.
+
+    log_seconds, loss: (1 + R, budgets), the fitted ones first. A draw has the size of its parabola's minimum, the step
+    time of that size drawn within the noise of timing, and so its own seconds.
+    """
+
+    budgets: list[float]
+    log_seconds: np.ndarray
+    loss: np.ndarray
+
+    def loss_at(self, log_seconds: np.ndarray) -> np.ndarray:
+        """Loss after log seconds (1 + R,), on a line through the sizes of the same draw (log, log).
+
+        A draw of other seconds than those of its sizes may have any loss above that of the shortest training, or below
+        that of the longest: it is infinite.
+        """
+        if len(self.budgets) < 2:
+            return np.full(len(log_seconds), np.nan)
+        n = min(len(log_seconds), len(self.loss))
+        lines = zip(log_seconds[:n], self.log_seconds[:n], self.loss[:n], strict=True)
+        return np.array([_on_line(*line) for line in lines])
+
+
+def _on_line(at: float, log_seconds: np.ndarray, loss: np.ndarray) -> float:
+    """NaN, which opens intervals, where seconds are not known or a drawn parabola has its minimum below 0."""
+    if np.isnan([at, *log_seconds]).any() or loss.min() <= 0:
+        return float("nan")
+    order = np.argsort(log_seconds)
+    if not log_seconds[order[0]] <= at <= log_seconds[order[-1]]:
+        return float("inf" if at < log_seconds[order[0]] else "-inf")
+    return float(np.exp(np.interp(at, log_seconds[order], np.log(loss[order]))))
+
+
+def frontier(results: Results, own: dict[tuple[str, float], Curve], method: str) -> Frontier:
+    """own: curves over forward FLOPs. Budgets whose optimal size has no step time are left out."""
+    budgets, log_seconds, losses = [], [], []
     for budget in results.budgets:
         curve = own.get((method, budget))
         if curve is None or not curve.inside:
             continue
         size, loss = curve.optimum
-        each = seconds_per_token(results, method, size[:1])[0]
-        if np.isfinite(each):
-            seconds.append(np.log(each * budget / (3 * np.exp(size[0]))))
-            losses.append(loss)
+        seconds = seconds_per_token(results, method, size) * budget / (3 * np.exp(size))
+        if np.isfinite(seconds[0]):
             budgets.append(budget)
-    n = min(map(len, losses), default=0)
-    return (
-        np.array(seconds),
-        np.stack([each[:n] for each in losses], 1) if losses else np.empty((0, 0)),
-        np.array(budgets),
-    )
+            log_seconds.append(np.log(seconds))
+            losses.append(loss)
+    if not budgets:
+        return Frontier([], np.empty((1, 0)), np.empty((1, 0)))
+    return Frontier(budgets, np.stack(log_seconds, axis=1), np.stack(losses, axis=1))
 
 
-def frontier(results: Results) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def frontiers(results: Results) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Method -> training seconds and loss of its optima, budget by budget, on this machine running nothing else."""
     own = curves(results, "forward_flops")
-    found = {}
-    for method in results.methods:
-        log_seconds, losses, _ = frontier_draws(results, own, method)
-        if len(log_seconds):
-            found[method] = (np.exp(log_seconds), losses[0])
-    return found
+    each = {method: frontier(results, own, method) for method in results.methods}
+    return {method: (np.exp(line.log_seconds[0]), line.loss[0]) for method, line in each.items() if line.budgets}

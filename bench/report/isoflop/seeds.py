@@ -1,22 +1,24 @@
 """Differences between shapes that were run with several seeds, with intervals over seeds and held-out documents.
 
-The spread over seeds is pooled, for three seeds of one shape say too little about it: over the best shapes of all
-methods at the budget, or for a control over all that was run of the two methods. Pairing by seed does not help where
-methods draw different numbers from it. Which shape is
-best was settled on seed 0, which is counted in, too; `fresh` leaves it out.
+Which shape is best was settled on seed 0, and the best of several is lucky as often as it is good: its loss on that
+seed flatters it. So differences are those of the other seeds, which the choice did not see. The spread over seeds is
+pooled over all of them, for three seeds of one shape say too little about it: over the best shapes of all methods at
+the budget, or for a control over all that was run of the two methods. Pairing by seed does not help where methods draw
+different numbers from it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bench.report.estimate import CONFIDENCE, detectable_difference, paired_documents
+from bench.fit.parabolas import Estimate
+from bench.report.estimate import CONFIDENCE, detectable_difference
+from bench.report.isoflop.documents import between
 from bench.report.isoflop.results import REFERENCE, Results
 
 _CELL = ["method", "capacity", "router", "causal", "n_layers", "d_model"]
@@ -24,16 +26,17 @@ _CELL = ["method", "capacity", "router", "causal", "n_layers", "d_model"]
 
 @dataclass(frozen=True)
 class SeedDifference:
-    """Mean loss of one shape minus that of another, nats a token, with its 95 % interval.
+    """Mean loss of one shape minus that of another, nats a token, on fresh seeds, with its 95 % interval.
 
-    fresh: the same without seed 0, on which shapes were chosen; detectable: found with 80 % power.
+    every: the same over all seeds, the one of the choice among them; detectable: found with 80 % power. Where a shape
+    has no fresh seed the value is that of every seed, and there is no interval.
     """
 
     value: float
     low: float | None
     high: float | None
     detectable: float | None
-    fresh: float | None
+    every: Estimate
 
 
 def best_difference(results: Results, method: str, other: str, budget: float) -> SeedDifference | None:
@@ -45,17 +48,7 @@ def difference(
     results: Results, own: pd.DataFrame, other: pd.DataFrame, confidence: float = CONFIDENCE
 ) -> SeedDifference | None:
     """Between two sets of runs, each of one shape and at the same budget."""
-    if own.empty or other.empty:
-        return None
-    value = float(own["loss"].mean() - other["loss"].mean())
-    without = [runs.loc[runs["seed"] > 0, "loss"] for runs in (own, other)]
-    fresh = None if any(each.empty for each in without) else float(without[0].mean() - without[1].mean())
-    sd, degrees = seed_spread(_like(results, own, other))
-    if not degrees:
-        return SeedDifference(value, None, None, None, fresh)
-    stderr = math.hypot(sd * math.sqrt(1 / len(own) + 1 / len(other)), documents_stderr(results, own, other))
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
-    return SeedDifference(value, value - half, value + half, detectable_difference(stderr, degrees), fresh)
+    return _difference(results, [own], [other], confidence)
 
 
 def sum_of_gains(results: Results, mode: str, budget: float) -> SeedDifference | None:
@@ -64,32 +57,45 @@ def sum_of_gains(results: Results, mode: str, budget: float) -> SeedDifference |
     Twice dense's runs are in the sum of the parts and once in MoDE's, so that once is left.
     """
     added, taken = ([results.best(name, budget) for name in names] for names in ((mode, REFERENCE), ("moe", "mod")))
-    every = [*added, *taken]
-    if any(runs.empty for runs in every):
+    return _difference(results, added, taken, CONFIDENCE)
+
+
+def _difference(
+    results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], confidence: float
+) -> SeedDifference | None:
+    """Mean losses of the first sets of runs minus those of the others; None where one is empty."""
+    if any(runs.empty for runs in (*added, *taken)):
         return None
+    sd, degrees = seed_spread(_like(results, [*added, *taken]))
+    every, _ = _estimate(results, added, taken, sd, degrees, confidence)
+    added, taken = ([runs[runs["stage"] != "grid"] for runs in side] for side in (added, taken))
+    if any(runs.empty for runs in (*added, *taken)):
+        return SeedDifference(every.value, None, None, None, every)
+    own, stderr = _estimate(results, added, taken, sd, degrees, confidence)
+    return SeedDifference(
+        own.value, own.low, own.high, detectable_difference(stderr, degrees) if degrees else None, every
+    )
 
-    def total(of: Callable[[pd.DataFrame], float]) -> float:
-        return sum(map(of, added)) - sum(map(of, taken))
 
-    value = total(lambda runs: float(runs["loss"].mean()))
-    later = [runs.loc[runs["seed"] > 0, "loss"] for runs in every]
-    fresh = None
-    if all(len(losses) for losses in later):
-        fresh = total(lambda runs: float(runs.loc[runs["seed"] > 0, "loss"].mean()))
-    sd, degrees = seed_spread(_like(results, added[0], taken[0]))
+def _estimate(
+    results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], sd: float, degrees: int, confidence: float
+) -> tuple[Estimate, float]:
+    """The difference with its interval, and its standard error: over seeds, and over documents."""
+    value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)
     if not degrees:
-        return SeedDifference(value, None, None, None, fresh)
-    seeds = sd * math.sqrt(sum(1 / len(runs) for runs in every))
-    stderr = math.hypot(seeds, _stderr(_together(results, added), _together(results, taken)))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * stderr
-    return SeedDifference(value, value - half, value + half, detectable_difference(stderr, degrees), fresh)
+        return Estimate(value), 0.0
+    over_seeds = sd * math.sqrt(sum(1 / len(runs) for runs in (*added, *taken)))
+    stderr = math.hypot(over_seeds, between(results, added, taken).stderr)
+    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
+    return Estimate(value, value - half, value + half), stderr
 
 
-def _like(results: Results, own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose spread over seeds is taken for theirs."""
-    runs = results.runs[(results.runs["budget"] == own["budget"].iloc[0]) & (results.runs["stage"] != "rates")]
-    if "controls" in (*own["stage"], *other["stage"]):
-        return runs[runs["method"].isin([own["method"].iloc[0], other["method"].iloc[0]])]
+def _like(results: Results, cells: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The runs whose spread over seeds is taken for that of `cells`."""
+    budget = cells[0]["budget"].iloc[0]
+    runs = results.runs[(results.runs["budget"] == budget) & (results.runs["stage"] != "rates")]
+    if any("controls" in set(cell["stage"]) for cell in cells):
+        return runs[runs["method"].isin([cell["method"].iloc[0] for cell in cells])]
     return runs[runs["stage"] != "controls"]
 
 
@@ -98,34 +104,6 @@ def seed_spread(runs: pd.DataFrame) -> tuple[float, int]:
     squares, degrees = 0.0, 0
     for _, cell in runs.groupby(_CELL, dropna=False):
         losses = cell.drop_duplicates("seed")["loss"].to_numpy(dtype=float)
-        squares += float(np.sum((losses - losses.mean()) ** 2))
+        squares += float(((losses - losses.mean()) ** 2).sum())
         degrees += len(losses) - 1
     return (math.sqrt(squares / degrees), degrees) if degrees else (0.0, 0)
-
-
-def documents_stderr(results: Results, own: pd.DataFrame, other: pd.DataFrame) -> float:
-    """Standard error over held-out documents of the difference of two runs, one of each; 0 where unknown."""
-    return _stderr(_together(results, [own]), _together(results, [other]))
-
-
-def _together(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
-    """Held-out documents with the nats of the first run of each cell added up; None where one has no such file."""
-    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
-    known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
-    if len(known) < len(frames):
-        return None
-    first = known[0]
-    for frame in known[1:]:
-        if not first[["document", "tokens"]].equals(frame[["document", "tokens"]]):
-            return None
-        first = first.assign(nats=first["nats"] + frame["nats"])
-    return first
-
-
-def _stderr(own: pd.DataFrame | None, other: pd.DataFrame | None) -> float:
-    if own is None or other is None:
-        return 0.0
-    paired = paired_documents(own, other)
-    if paired is None or paired.high is None:
-        return 0.0
-    return (paired.high - paired.value) / float(stats.t.ppf(0.975, paired.pairs - 1))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +10,8 @@ from matplotlib.axes import Axes
 
 from bench.fit.fits import Fits
 from bench.fit.page import REJECTED
-from bench.fit.parabolas import Estimate
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import decimal, power, scaled, signed
+from bench.report.formats import decimal, power, scaled
 from bench.report.isoflop.cells import cell, difference_cell, interval_columns
 from bench.report.isoflop.curves import Curve, Size, curves
 from bench.report.isoflop.part import Part, there
@@ -27,7 +24,7 @@ _SIZES: dict[Size, str] = {
     "params_active": "parameters a token meets",
     "forward_flops": "forward FLOPs a token",
 }
-NEAR_EDGE = ", near the edge"
+NEAR_EDGE, AT_EDGE = ", near the edge", ", at the edge: a bound"
 _MOST_SHOWN = 1.15  # of normalised losses
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -137,12 +134,7 @@ def optima_table(results: Results, fits: Fits) -> Table:
     rows, data = [], []
     for method, own in fits.optima.items():
         for optimum in own.optima:
-            runs = results.cell(method, min(results.budgets, key=lambda budget: abs(math.log(budget / optimum.flops))))
-            params, tokens = (
-                _open_beyond(value, runs[name])
-                for value, name in ((optimum.params, "params_total"), (optimum.tokens, "tokens"))
-            )
-            values = ((params, scaled), (tokens, scaled), (optimum.loss, decimal))
+            values = ((optimum.params, scaled), (optimum.tokens, scaled), (optimum.loss, decimal))
             cells = [cell(value if optimum.status == "ok" else None, write) for value, write in values]
             rows.append(
                 [
@@ -159,28 +151,26 @@ def optima_table(results: Results, fits: Fits) -> Table:
                 | interval_columns(optimum.loss, "loss")
             )  # fmt: skip
     caption = (
-        "Minimum of the parabola through a budget’s runs, with 95 % bootstrap intervals; params: stored parameters. Or "
-        "more, or less: the interval goes beyond the sizes that were run, where a parabola knows nothing, and its loss "
-        "with it. Interval open: too many resampled parabolas have no minimum to give one. A minimum outside the sizes "
-        "that were run (edge), below what any size reached by more than noise (poor fit), or of a parabola that opens "
-        "downwards (concave), gives no optimum. Near the edge: no farther than one size from the smallest or largest "
-        "that was run, so that one side of it is hardly known."
+        "Minimum of the parabola through a budget’s runs, with 95 % bootstrap intervals over those runs and not over "
+        "documents; params: stored parameters. Or more, or less: the interval goes beyond the sizes that were "
+        "run, where a parabola knows nothing; its loss is then that of the best of those sizes. A minimum outside the "
+        "sizes that were run (edge), below what any size reached by more than noise (poor fit), or of a parabola that "
+        "opens downwards (concave), gives no optimum. Near the edge: no farther than one size from the smallest or "
+        "largest that was run, so that one side of it is hardly known."
     )
     return Table("optima", caption, ["", "runs", "params", "tokens", "loss", "status"], rows, pd.DataFrame(data))
 
 
-def _open_beyond(value: Estimate | None, run: pd.Series) -> Estimate | None:
-    """`value` with infinite ends where its interval leaves what was run."""
-    if value is None or value.low is None or value.high is None:
-        return value
-    low = -math.inf if value.low < run.min() else value.low
-    return replace(value, low=low, high=math.inf if value.high > run.max() else value.high)
-
-
-def _near_edge(run: pd.DataFrame, best: pd.DataFrame) -> bool:
-    """Whether the best shape is an end of what was run, or next to one."""
-    sizes = sorted(run["forward_flops"].unique())
-    return not 1 < sizes.index(best["forward_flops"].iloc[0]) < len(sizes) - 2
+def edge(results: Results, method: str, budget: float) -> str:
+    """Where the best shape is an end of what was run, so that a better one may lie beyond, or next to one; or empty."""
+    best = results.best(method, budget)
+    if best.empty:
+        return ""
+    sizes = sorted(results.cell(method, budget)["forward_flops"].unique())
+    place = sizes.index(best["forward_flops"].iloc[0])
+    if place in (0, len(sizes) - 1):
+        return AT_EDGE
+    return NEAR_EDGE if place in (1, len(sizes) - 2) else ""
 
 
 def seeds_table(results: Results) -> Table:
@@ -193,27 +183,30 @@ def seeds_table(results: Results) -> Table:
             value = None if method == REFERENCE else best_difference(results, method, REFERENCE, budget)
             detectable = value.detectable if value else None
             spread = float(losses.std(ddof=1)) if len(losses) > 1 else None
-            fresh = value.fresh if value else None
+            every = value.every if value else None
             shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
-            near = _near_edge(results.cell(method, budget), best)
+            where = edge(results, method, budget)
             rows.append(
                 [
-                    f"{method}, {power(budget)} FLOPs", shape + NEAR_EDGE * near, str(len(losses)),
-                    decimal(float(losses.mean())), decimal(spread), difference_cell(value), signed(fresh),
+                    f"{method}, {power(budget)} FLOPs", shape + where, str(len(losses)),
+                    decimal(float(losses.mean())), decimal(spread), difference_cell(value), difference_cell(every),
                     decimal(detectable),
                 ]
             )  # fmt: skip
             data.append(
                 {"method": method, "budget": budget, "shape": shape, "seeds": len(losses), "loss": losses.mean(),
-                 "sd": spread, "fresh": fresh, "detectable": detectable,
-                 "near_edge": near}
-                | interval_columns(value, "minus_dense")
+                 "sd": spread, "detectable": detectable, "edge": where.removeprefix(", ")}
+                | interval_columns(value, "minus_dense") | interval_columns(every, "every_seed")
             )  # fmt: skip
     caption = (
-        "The best shape of each method and budget (layers × width), with several seeds, minus dense’s best shape. The "
-        "interval is over seeds, whose spread is pooled over all shapes of the budget, and over held-out documents. "
-        "Shapes were chosen on seed 0; fresh: the difference without it. Detectable: the true difference that would be "
-        "found with 80 % power. Near the edge: the smallest or largest that was run, or next to it."
+        "The best shape of each method and budget (layers × width), with several seeds, minus dense’s best shape. "
+        "Shapes were chosen on seed 0, and the best of several is partly lucky: the difference is that of the other "
+        "seeds, and the one with seed 0 stands beside it. Intervals are over seeds, whose spread is pooled over all "
+        "seeds and best shapes of the budget, and over held-out documents. Detectable: the true difference that would "
+        "be found with 80 % power. At the edge: the smallest or largest that was run, so that the loss bounds what a "
+        "better size would reach; near the edge: next to it."
     )
-    columns = ["", "shape", "seeds", "loss", "sd over seeds", "minus dense (95 %)", "fresh", "detectable"]
+    columns = [
+        "", "shape", "seeds", "loss", "sd over seeds", "minus dense, fresh seeds (95 %)", "all seeds", "detectable",
+    ]  # fmt: skip
     return Table("seeds", caption, columns, rows, pd.DataFrame(data))

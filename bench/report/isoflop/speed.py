@@ -13,6 +13,7 @@ from bench.report.isoflop.cells import cell, interval_columns
 from bench.report.isoflop.parity import Parity
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
+from bench.report.isoflop.seconds import on_threads
 from bench.report.load import Group, Method, RunFiles
 from bench.report.tables import Table
 
@@ -154,8 +155,8 @@ def parity_table(matched: list[Parity]) -> Table:
     caption = (
         "The smallest model of each method that reaches dense’s best loss at the same training FLOPs, over dense’s "
         "best: FLOPs of a forward pass and time of a training step, for equally many tokens. Last: forward FLOPs of "
-        "the method’s own optimum over dense’s. Intervals of step time know of the noise of timing, too. Or more, or "
-        "less: the interval goes beyond the sizes that were run."
+        "the method’s own optimum over dense’s. Intervals at parity know of held-out documents, too, and those of step "
+        "time of the noise of timing. Or more, or less: the interval goes beyond the sizes that were run."
     )
     return Table("parity", caption, ["", "FLOPs at parity", "step time at parity", "FLOPs of its optimum"], rows, data)
 
@@ -172,6 +173,9 @@ def timings_table(results: Results) -> Table:
         ]
         for t in timings
     ]  # fmt: skip
-    caption = "A training step of every method and shape, with nothing trained beside it; over dense: in turn with it."
+    caption = (
+        f"A training step of every method and shape, with nothing trained beside it{on_threads(results)}; over dense: "
+        "in turn with it."
+    )
     columns = ["", "FLOPs", "step", "GFLOP/s", "over dense of the same shape"]
     return Table("step_times", caption, columns, rows, pd.json_normalize([t.model_dump() for t in timings]))

@@ -45,10 +45,18 @@ def correlation_table(study: TokenStudy) -> Table:
     caption = (
         f"Spearman’s rank correlation of being processed with a property of the token, over {study.tokens:,} held-out "
         f"tokens of {study.documents} documents. Losses and entropies are those of dense ({study.twin}). Intervals: "
-        f"95 %, {_INTERVALS[study.statistic]}; p is adjusted for the number of tests of the method (Holm)."
+        f"95 %, {_INTERVALS[study.statistic]}; p is adjusted for the number of tests of the method (Holm)"
+        f"{p_caution(study)}."
     )
     columns = ["", "property", "taken out first", "rho", "95 % interval", "p"]
     return Table("token_correlations", caption, columns, rows, pd.DataFrame(data))
+
+
+def p_caution(study: TokenStudy) -> str:
+    """What is wrong with p where it was not yet that of t over documents."""
+    if study.statistic != "resampled documents":
+        return ""
+    return f"; it is from a bootstrap over few documents ({study.documents}), which makes it too small"
 
 
 def _interval(each: Covariate) -> str:

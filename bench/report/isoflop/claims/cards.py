@@ -21,6 +21,7 @@ from bench.report.isoflop.claims.routers import (
     agreement_with_top_k,
     cost_of_causality,
     difficulty,
+    difficulty_rule,
     learned_against_random,
     predictor_against_bce,
     smallest_capacity,
@@ -33,7 +34,7 @@ PAPER = "Raposo et al. 2024, arXiv 2404.02258"
 POPULAR = "popular accounts of that paper"
 
 CURVES = "by curves"
-SEEDS = "by best shapes with several seeds"
+SEEDS = "by best shapes, on seeds that chose none of them"
 STEPS = "by curves and steps timed alone"
 RUNS = "by all runs of a budget"
 
@@ -99,7 +100,7 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
             "12.5 % is the best capacity of those from 12.5 to 95 %.", PAPER,
             f"{SEEDS}; holds where it is better than each other one, and does not where one is better in an interval "
             "that is 95 % for all of them together (Bonferroni)",
-            *best_of_all(smallest_capacity(results)), "a grid of sizes for each capacity",
+            *best_of_all(smallest_capacity(results)), "a grid of sizes and a learning rate for each capacity",
         ),
         Claim(
             "A small predictor agrees with top-k on 97 % of tokens and more (always skipping: 87.5 %).", PAPER, RUNS,
@@ -120,10 +121,7 @@ def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[
             "a GPU, with a kernel that skips rows without a launch for each; models of equal loss",
         ),
         Claim(
-            "Hard tokens get more depth.", POPULAR,
-            "by rank correlations over held-out tokens of one model, one seed; both as it is and among tokens of equal "
-            "position, frequency and kind, all of which must agree, or all contradict",
-            *unanimous(difficulty(results)),
+            "Hard tokens get more depth.", POPULAR, difficulty_rule(results), *unanimous(difficulty(results)),
             "several seeds and larger models, other text; and an intervention, for this is a correlation",
         ),
         Claim(
@@ -155,5 +153,6 @@ def _energy(results: Results) -> tuple[str, str]:
 def _integrated(results: Results) -> str:
     """What there is of it: without the other side of the comparison, no evidence."""
     losses = results.runs.loc[results.runs["method"] == "mode (integrated)", "loss"]
-    was = f"integrated MoDE was run as a control (mean loss {decimal(float(losses.mean()))})" if len(losses) else ""
-    return f"{was}{'; ' if was else ''}no MoE with less expert capacity was run"
+    mean = decimal(float(losses.mean())) if len(losses) else ""
+    was = f"integrated MoDE was run as a control, at staged MoDE’s shape and learning rate (mean loss {mean}); "
+    return f"{was if mean else ''}no MoE with less expert capacity was run"

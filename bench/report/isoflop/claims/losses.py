@@ -35,14 +35,15 @@ def share_of_dense(compared: Comparison, below: float) -> Evidence:
 def saved_compute(fits: Fits, method: str) -> list[Evidence]:
     """FLOPs dense needs for the same loss: 1 / 0.6 times as many where 40 % are saved.
 
-    Where the loss is beyond dense's own optima that is an extrapolation, which is told and decides nothing.
+    Where that is beyond dense's own optima it is an extrapolation, and so may be an end: told, and decides nothing.
     """
     found = []
     for each in fits.equivalents.get(method, []):
         told = f"at {power(each.flops)} FLOPs dense needs {interval(each.times, times)} as many"
-        under = beyond(each.times, 1 / (1 - _SAVED))
+        under = beyond(each.measured, 1 / (1 - _SAVED))
         speaks = None if under is None or each.extrapolated else not under
-        found.append(Evidence(f"{told} (an extrapolation: does not count)" if each.extrapolated else told, speaks))
+        counts = "does not count" if each.extrapolated else "that end does not count"
+        found.append(Evidence(f"{told} ({each.warning}: {counts})" if each.warning else told, speaks))
     return found
 
 
