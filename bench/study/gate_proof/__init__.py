@@ -104,8 +104,9 @@ def _run_one(source: Path, plant: Plant | None, cache: Path, kept: Path) -> None
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         plant_into(place, plant, source)
-        command = [sys.executable, "-m", "bench", "+study=ci", f"results_dir={place / 'results'}"]
-        command.append(f"data.cache_dir={cache}")
+        (place / ".cache").mkdir()
+        (place / ".cache" / "bench").symlink_to(cache)  # where a run by itself would look
+        command = [sys.executable, "-m", "bench", "+study=ci"]
         subprocess.run(command, cwd=place, capture_output=True, start_new_session=True)
         study = place / "results" / "ci"
         keep(study if (study / "ci.json").exists() else None, kept)

@@ -1,0 +1,52 @@
+"""The experiment on the gate: its committed studies under the rules of today, and how studies are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.gate.proof import FILE, load_proof
+from bench.report.proof import bars
+from bench.study.gate_proof import all_trials, judge_all
+from bench.study.gate_proof.studies import keep, opened, pack, pieces
+
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "gate_proof"
+
+
+def test_the_rules_of_today_judge_the_committed_studies_as_the_record_says(tmp_path: Path):
+    """Of planted regressions, slow-downs and unchanged reruns, as far as the experiment has come: no bar is missed."""
+    (tmp_path / "studies.tar.xz").write_bytes((COMMITTED / "studies.tar.xz").read_bytes())
+    proof = load_proof(COMMITTED / FILE)
+    found = judge_all(dict(all_trials(100)), opened(tmp_path))
+    assert [(trial.name, trial.status, trial.slower) for trial in found] == [
+        (trial.name, trial.status, trial.slower) for trial in proof.trials
+    ]
+    assert found and all(bar.outcome != "missed" for bar in bars(proof))
+
+
+def study_files(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def test_packed_studies_come_back_as_they_were_and_pack_to_the_same_bytes(tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    studies = opened(first)
+    keep(COMMITTED.parent / "ci", studies / "1" / "baseline")
+    keep(None, studies / "1" / "rerun_007")
+    assert [path.name for path in pieces(studies)] == ["1"]
+    pack(first)
+    second.mkdir()
+    (second / "studies.tar.xz").write_bytes((first / "studies.tar.xz").read_bytes())
+    assert study_files(opened(second)) == study_files(studies)
+    pack(second)
+    assert (second / "studies.tar.xz").read_bytes() == (first / "studies.tar.xz").read_bytes()
+
+
+def test_an_archive_that_is_cut_short_is_told(tmp_path: Path):
+    whole = (COMMITTED / "studies.tar.xz").read_bytes()
+    (tmp_path / "studies.tar.xz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="studies.tar.xz"):
+        opened(tmp_path)
+    assert not (tmp_path / "studies").exists()
