@@ -138,16 +138,14 @@ def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str
     Where `ci.json` is broken nothing tells which run stands for what, and none is read.
     """
     if study is not None:
-        named = [(method, folder / run_id / "record.json") for method, run_id in study.runs.items()]
-        read = [(method, _read(path, broken), path) for method, path in named]
-        for method, record, path in read:
-            if record is not None and method not in (record.method, _method(record)):
+        records = {}
+        for method, path in ((method, folder / run_id / "record.json") for method, run_id in study.runs.items()):
+            record = _read(path, broken)
+            if record is not None and method in (record.method, _method(record)):
+                records[method] = record, path
+            elif record is not None:
                 broken.append(f"{method}: {path} is the record of {_method(record)}.")
-        return {
-            method: (record, path)
-            for method, record, path in read
-            if record is not None and method in (record.method, _method(record))
-        }
+        return records
     if (folder / FILE).exists():
         return {}
     found = [(record, path) for path in find_records(folder) if (record := _read(path, broken)) is not None]

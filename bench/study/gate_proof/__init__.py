@@ -41,8 +41,8 @@ def run(config: RunConfig, command: str) -> int:
     assert config.study is not None
     folder = Path(config.results_dir) / config.study.name
     studies, trials = opened(folder), dict(all_trials(config.study.reruns))
-    proof = load_proof(folder / FILE) if (folder / FILE).exists() else None
-    proof = proof or Proof(study=folder.name, command=command, side_by_side=_SIDE_BY_SIDE)
+    new = Proof(study=folder.name, command=command, side_by_side=_SIDE_BY_SIDE)
+    proof = load_proof(folder / FILE) if (folder / FILE).exists() else new
     done = {path.name for piece in pieces(studies) for path in piece.iterdir()}
     missing = [name for name in trials if name not in done]
     if missing:

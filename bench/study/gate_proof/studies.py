@@ -41,16 +41,12 @@ def pieces(studies: Path) -> list[Path]:
 
 
 def keep(study: Path | None, place: Path) -> None:
-    """Copy a ci study, without weights, to `place`, whole or not at all; None leaves an empty folder there."""
-    with tempfile.TemporaryDirectory(dir=_made(place.parents[1]), prefix=".") as beside:
+    """Copy a ci study, without weights, to `place` in the folder of a piece, whole; None leaves an empty folder."""
+    with tempfile.TemporaryDirectory(dir=place.parents[1], prefix=".") as beside:
         new = Path(beside) / place.name
         new.mkdir() if study is None else copy_study(study, new)
-        new.rename(_made(place.parent) / place.name)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        place.parent.mkdir(exist_ok=True)
+        new.rename(place)
 
 
 def pack(folder: Path) -> None:
