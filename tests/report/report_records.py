@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bench.record import (
     Speed,
     Timing,
     Training,
+    load_record,
     save_record,
 )
 
@@ -134,3 +136,13 @@ def save(results: Path, record: Record, nats: list[float] | None = None) -> Path
         documents = {"document": [f"d{n}" for n in range(5)], "tokens": DOCUMENT_TOKENS, "bytes": DOCUMENT_TOKENS}
         pd.DataFrame(documents | {"nats": nats}).to_csv(folder / "documents.csv", index=False)
     return folder
+
+
+def change_records(folder: Path, pattern: str, change: Callable[[Record], object]) -> None:
+    """Pass the record of every run whose id matches through `change`, and save what it leaves."""
+    paths = list(folder.glob(f"{pattern}/record.json"))
+    assert paths
+    for path in paths:
+        record = load_record(path)
+        change(record)
+        save_record(record, path.parent)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_records import make_record
+from report_records import change_records, make_record
 from test_isoflop_page import BUDGETS, make_study, verdict
 
 from bench.bars import Bars
@@ -36,16 +36,6 @@ def card(folder: Path, begins: str):
     return next(each for each in cards(folder) if each.text.startswith(begins))
 
 
-def change(folder: Path, pattern: str, to) -> None:
-    """Pass every record whose run id matches through `to`, and save what it leaves."""
-    paths = list(folder.glob(f"{pattern}/record.json"))
-    assert paths
-    for path in paths:
-        record = load_record(path)
-        to(record)
-        save_record(record, path.parent)
-
-
 def add_controls(folder: Path, runs: dict[str, float], **depth) -> None:
     """name -> loss, three seeds each, at the shape that is best for mod at the first budget."""
     study = load_study(folder / FILE)
@@ -72,7 +62,7 @@ def routed(folder: Path) -> float:
     def to(record):
         record.config["method"] = {"depth": {"capacity": 0.125, "router": "learned", "causal": "predictor"}}
 
-    change(folder, "mod-*", to)
+    change_records(folder, "mod-*", to)
     return float(read_study(folder).best("mod", BUDGETS[0])["loss"].mean())
 
 
@@ -109,7 +99,7 @@ def test_the_predictor_is_held_to_97_percent(tmp_path: Path, accuracy, expected)
     def to(record):
         record.routing = RoutingStatistics(predictor_accuracy=accuracy + 0.002 * rng.standard_normal())
 
-    change(folder, "mod-*", to)
+    change_records(folder, "mod-*", to)
     assert verdict(folder, "A small predictor agrees") == expected
 
 
@@ -122,7 +112,7 @@ def test_the_causal_router_may_cost_half_a_percent(tmp_path: Path, cost, expecte
             1 + cost + 0.0002 * rng.standard_normal()
         )
 
-    change(folder, "mod-*", to)
+    change_records(folder, "mod-*", to)
     assert verdict(folder, "Routing by that predictor") == expected
 
 
@@ -147,7 +137,7 @@ def test_gains_add_up_where_the_sum_is_reached(tmp_path: Path, gain, expected):
             dense[record.run.id.split("-", 1)[1]] - lower[record.method] + 0.001 * rng.standard_normal()
         )
 
-    change(folder, "*", to)
+    change_records(folder, "*", to)
     assert card(folder, "They add up").verdict == expected
     assert card(folder, "Gains of depth and experts compound").verdict == (HOLDS if gain > 0.04 else OPEN)
 
@@ -243,5 +233,5 @@ def test_energy_is_held_to_the_counter_where_runs_have_a_reading(tmp_path: Path)
         content["energy"] = {"joules_per_token": each}
         record.energy = type(record).model_validate(content).energy
 
-    change(folder, "*", to)
+    change_records(folder, "*", to)
     assert verdict(folder, "It takes less energy") == HOLDS

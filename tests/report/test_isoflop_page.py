@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_records import make_record
+from report_records import change_records, make_record
 from scipy import stats
 
 from bench.errors import UserError
 from bench.isoflop import FILE, LearningRate, Packing, Stages, Study, Timed, Tried, load_study, save_study
-from bench.record import Causality, Environment, Timing, load_record, save_record
+from bench.record import Causality, Environment, Timing, save_record
 from bench.report.__main__ import main
 from bench.report.isoflop import laws
 from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, claims
@@ -173,23 +173,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(laws, "_BOOTSTRAPS", 100)
 
 
-def rewrite(folder: Path, pattern: str, change) -> None:
-    """Pass the record of every run whose id matches through `change`."""
-    paths = list(folder.glob(f"{pattern}/record.json"))
-    assert paths
-    for path in paths:
-        record = load_record(path)
-        change(record)
-        save_record(record, path.parent)
-
-
 def test_a_lucky_first_seed_chooses_a_shape_and_decides_nothing(tmp_path: Path, quick):
     folder = make_study(tmp_path / "made", better=1.0, noise=0.002)
 
     def lucky(record):
         record.quality.val_loss_nats -= 0.1
 
-    rewrite(folder, "mod-*-2-0", lucky)  # seed 0 of the shape in the middle
+    change_records(folder, "mod-*-2-0", lucky)  # seed 0 of the shape in the middle
     for flops in BUDGETS:
         found = best_difference(read_study(folder), "mod", "dense", flops)
         assert found.low < 0 < found.high and found.every.value < found.value - 0.02
@@ -279,7 +269,7 @@ def test_a_best_shape_at_an_end_of_what_was_run_is_a_bound(tmp_path: Path, quick
     def best(record):
         record.quality.val_loss_nats = 2.0 + abs(record.model.n_layers - 2 - place)
 
-    rewrite(folder, "mod-*", best)
+    change_records(folder, "mod-*", best)
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
     row = next(
         line
