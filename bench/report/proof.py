@@ -147,8 +147,8 @@ def _spread_figure(proof: Proof) -> Drawing:
     axes.set_yticks(range(len(names)), [_told(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
-    axes.set_xlabel("median over the baseline’s")
-    axes.legend()
+    axes.set_xlabel("median over the baseline’s", loc="right")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return finish(
         figure, "speed", "Speed, trial by trial", "Median speed ratio of each trial over the baseline's.",
         "A dot: a trial. Right of the dashed line a slow-down is told, if the test agrees. A plant slows the methods "
