@@ -93,6 +93,8 @@ class ExpertUse(_Part):
     layer: int
     share_by_kind: list[list[float]] = Field(description="[kind][expert]: share of the kind's choices")
     information: float = Field(description="mutual information of expert and kind over the entropy of kinds")
+    information_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
+    information_high: float | None = None
     together: list[list[float]] = Field(description="[expert][other]: share of an expert's tokens that chose other too")
 
 
@@ -101,7 +103,11 @@ class Settling(_Part):
 
     share: float = Field(description="of the training budget")
     depth: float | None = Field(None, description="of the finally processed tokens, processed already")
+    depth_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
+    depth_high: float | None = None
     experts: float | None = Field(None, description="of the finally chosen experts, chosen already")
+    experts_low: float | None = None
+    experts_high: float | None = None
 
 
 class TokenStudy(_Part):
@@ -141,6 +147,7 @@ class Study(_Part):
     train_tokens: int | None = Field(None, description="length of the training text")
     grid: dict[str, Any] = Field(description="the study's values, whole")
     stages: Stages = Stages()
+    missing: int = Field(0, description="runs known to be wanted that had not ended")
     learning_rates: dict[str, LearningRate] = {}
     packings: list[Packing] = Field([], description="measured, the chosen one first")
     training_seconds: float = Field(0.0, description="in training steps, summed over workers")

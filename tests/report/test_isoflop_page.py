@@ -18,6 +18,7 @@ from bench.report.__main__ import main
 from bench.report.isoflop import laws
 from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, claims
 from bench.report.isoflop.comparisons import comparisons
+from bench.report.isoflop.controls import rates_table
 from bench.report.isoflop.laws import study_fits
 from bench.report.isoflop.page import write_isoflop
 from bench.report.isoflop.parity import parities
@@ -395,6 +396,27 @@ def test_names_are_escaped(tmp_path: Path):
     (folder / FILE).write_text(json.dumps(content), encoding="utf-8")
     page = write_isoflop(folder, tmp_path / "reports").read_text(encoding="utf-8")
     assert "<script>alert" not in page and "<img src=x" not in page and "&lt;script&gt;alert" in page
+
+
+def test_what_the_settled_rate_gives_up_is_told_at_sizes_that_were_run_at_it(tmp_path: Path):
+    folder = make_study(tmp_path / "made")
+    loss = float(read_study(folder).cell("dense", BUDGETS[0]).query("n_layers == 4 and seed == 0")["loss"].iloc[0])
+    tries = [(4, 16, 1e-3, loss + 0.2), (4, 16, 2e-3, loss - 0.03), (4, 16, 4e-3, None), (4, 40, 1e-3, 1.0)]
+    tried = [Tried(n_layers=n, d_model=d, lr_at_128=lr, val_loss_nats=value) for n, d, lr, value in tries]
+    study = load_study(folder / FILE)
+    study.learning_rates = {"dense": LearningRate(lr_at_128=1.5e-3, status="fitted", tried=tried)}
+    save_study(study, folder)
+    (row,) = rates_table(read_study(folder)).rows
+    assert "4 × 16: +0.030" in row and not any("4 × 40: +" in cell for cell in row)
+
+
+def test_a_study_that_is_not_done_has_no_report_and_says_how_to_go_on(tmp_path: Path):
+    folder = make_study(tmp_path / "made")
+    study = load_study(folder / FILE)
+    study.missing = 7
+    save_study(study, folder)
+    with pytest.raises(UserError, match="7 runs are missing, .* To go on: python -m bench \\+study=made"):
+        read_study(folder)
 
 
 def test_a_broken_study_is_said_and_the_others_are_made(tmp_path: Path, capsys):

@@ -62,16 +62,16 @@ def losses(made: Grid, best_rung: int):
 @pytest.mark.parametrize(("best", "added"), [(0, -1), (5, 1), (3, 0)])
 def test_a_best_run_at_an_end_adds_one_rung_there(best, added):
     made = grid()
-    key = ("dense", 2e10)
     middle = [made.job(made.methods["dense"], rung, 2e10, 0, 1e-3) for rung in (2, 3, 4)]
-    longer = made.extended({key: middle}, losses(made, best))[key]
+    longer = made.extended(middle, losses(made, best))
     assert [made.rung(job) for job in longer] == {-1: [1, 2, 3, 4], 1: [2, 3, 4, 5], 0: [2, 3, 4]}[added]
 
 
 def test_the_ladder_ends_somewhere():
     made = grid()
     all_rungs = [made.job(made.methods["dense"], rung, 2e10, 0, 1e-3) for rung in range(len(SHAPES))]
-    assert made.extended({("dense", 2e10): all_rungs}, losses(made, 0)) == {("dense", 2e10): all_rungs}
+    for best in (0, 5):
+        assert made.extended(all_rungs, losses(made, best)) == all_rungs
 
 
 def test_seeds_and_controls_are_at_the_best_shape():

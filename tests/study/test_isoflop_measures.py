@@ -189,7 +189,7 @@ def test_on_a_gpu_only_as_many_runs_at_once_are_tried_as_fit_its_memory(monkeypa
 
 def test_every_step_of_a_run_counts_as_training():
     job = next(iter(made_jobs().values()))
-    pool = Pool(Packing(workers=1, threads=1, flops_per_second=1.0), CPU, "x", 1e9, None, lambda: None)
+    pool = Pool(Packing(workers=1, threads=1, flops_per_second=1.0), CPU, "x", (1e9, 0.0), None)
     for first in (job.plan.step_flops, 10 * job.plan.step_flops):  # from the beginning, and gone on with
         pool.running[0] = _Running(job)
         for steps, seconds in ((0, 2.0), (5, 7.0)):
@@ -209,6 +209,15 @@ def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypat
         tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-9", None, None, lambda: None, Clock(0.0))
 
 
+def test_tokens_stay_as_they_were_where_the_twin_has_no_weights_any_more(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tokens, "load_run", lambda folder: pytest.fail("loaded"))
+    found = TokenStudy(tokens=1, documents=9, twin="dense-0", runs={"mod": "mod-0"}, kinds=[], depth={}, experts={},
+                       settling={})  # fmt: skip
+    own, runs = study(tokens=found), {"mod": tmp_path / "mod-1"}
+    tokens.study_tokens(own, runs, tmp_path / "dense-9", None, None, lambda: pytest.fail("saved"), Clock(None))
+    assert own.tokens == found and "dense-9 has no weights any more" in capsys.readouterr().out
+
+
 def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, monkeypatch):
     made, asked, lost = grid(f"results_dir={tmp_path}"), {}, set()
     sizes = made.sizes({"dense": 1e-3, "mod": 1e-3})
@@ -224,10 +233,8 @@ def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, 
         folder = isoflop.run_folder(config)
         return None if folder in lost else rank.get(folder, 0)
 
-    monkeypatch.setattr(isoflop, "held_out_loss", loss)
-
     def studied(tokens=None):
-        isoflop._tokens(study(tokens=tokens), made, sizes, None, lambda: None, Clock(None))
+        isoflop._tokens(study(tokens=tokens), made, sizes, loss, None, lambda: None, Clock(None))
         return asked["runs"].get("mod")
 
     assert studied() == own[1]

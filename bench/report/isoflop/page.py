@@ -86,9 +86,11 @@ def _settings(results: Results) -> str:
     text = ""
     if results.passes is not None:
         text = f" ({scaled(study.train_tokens)} training tokens, read up to {decimal(results.passes.max(), 1)} times)"
+    controls = " and their controls" if (results.runs["stage"] == "controls").any() else ""
     commits = ", ".join(sorted({record.run.git_commit or "unknown" for record in records}))
     return (
-        f"{len(records)} runs of {', '.join(results.methods)} at {', '.join(power(b) for b in results.budgets)} "
+        f"{len(records)} runs of {', '.join(results.methods)}{controls} at "
+        f"{', '.join(power(b) for b in results.budgets)} "
         f"training FLOPs, {least} to {most} parameters, on {first.config['data']['name']}{text}; losses in nats a "
         f"token, on "
         f"{first.quality.tokens_evaluated:,} tokens of {first.quality.documents_evaluated} held-out documents. Trained "

@@ -95,9 +95,14 @@ def read_study(folder: Path) -> Results:
     """Read `isoflop.json` and every record it names.
 
     A record that is missing or broken, diverged or failed its audit is named in `problems`. Raises UserError where
-    nothing is left.
+    nothing is left, or where the study has not come to its end.
     """
     study = load_study(folder / FILE)
+    if study.missing:
+        raise UserError(
+            f"{folder / FILE} is of a study that is not done: {study.missing} runs are missing, and what follows from "
+            f"them. To go on: {study.command}"
+        )
     rows: list[dict[str, Any]] = []
     files, problems = {}, []
     for stage in Stages.model_fields:

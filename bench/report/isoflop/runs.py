@@ -14,8 +14,8 @@ def runs_part(results: Results) -> Part:
 
 
 def runs_table(results: Results) -> Table:
-    """A row a run; `data` has everything known of it."""
-    ordered = results.runs.sort_values(["stage", "budget", "method", "forward_flops", "seed"])
+    """A row a run, those of the sweep that are sizes, too, as sizes; `data` has everything known of it."""
+    ordered = results.runs.sort_values(["stage", "budget", "method", "forward_flops", "seed"]).drop_duplicates("id")
     measured = ordered["joules"].notna().any()  # the machine has a counter of energy
     rows = [
         [

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from bench.isoflop import Covariate, ExpertUse, Profile, TokenStudy
 from bench.report.figures import INK, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import DASH, percent, signed
+from bench.report.formats import DASH, percent, signed, with_interval
 from bench.report.isoflop.part import Part, there
 from bench.report.tables import Table
 
@@ -146,9 +146,13 @@ def _kinds_figure(method: str, use: ExpertUse, kinds: list[str], colour: str) ->
     return finish(
         figure, f"experts_by_kind_{slug(method)}", f"Experts by kind of token, {method}, layer {use.layer}",
         f"Share of each kind of token's choices that each expert of {method} gets, layer {use.layer}.",
-        f"Percent of a kind’s choices. The layer whose experts tell most about the kind: {percent(use.information)} of "
-        "its entropy.",
+        f"Percent of a kind’s choices. The layer whose experts tell most about the kind: {_information(use)} of its "
+        "entropy.",
     )  # fmt: skip
+
+
+def _information(use: ExpertUse) -> str:
+    return with_interval(use.information, use.information_low, use.information_high, percent)
 
 
 def _together_figure(method: str, use: ExpertUse, colour: str) -> Drawing:
@@ -185,12 +189,13 @@ def settling_figure(study: TokenStudy) -> Drawing | None:
     figure, axes = canvas()
     for method, points in study.settling.items():
         for name, style in (("depth", "-"), ("experts", "--")):
-            own = [(point.share, getattr(point, name)) for point in points if getattr(point, name) is not None]
-            if own:
-                x, y = zip(*own, strict=True)
-                axes.plot(
-                    x, y, color=colours[method], linestyle=style, marker="o", markersize=3, label=f"{method}, {name}"
+            own = pd.DataFrame([point.model_dump() for point in points], dtype=float).dropna(subset=name)
+            if len(own):
+                axes.fill_between(
+                    own["share"], own[f"{name}_low"], own[f"{name}_high"], color=colours[method], alpha=0.2
                 )
+                line = {"color": colours[method], "linestyle": style, "label": f"{method}, {name}"}
+                axes.plot(own["share"], own[name], marker="o", markersize=3, **line)
     axes.set_ylim(0, 1)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: percent(value, 0))
@@ -198,6 +203,8 @@ def settling_figure(study: TokenStudy) -> Drawing | None:
     axes.set_ylabel("decisions as at the end")
     axes.legend()
     return finish(
-        figure, "settling", "When routing settles", "Share of the final routing decisions that were made already, over "
-        "training.", "Depth: of the tokens finally processed. Experts: of the experts finally chosen. Held-out text.",
+        figure, "settling", "When routing settles",
+        "Share of the final routing decisions that were made already, over training.",
+        "Depth: of the tokens finally processed. Experts: of the experts finally chosen. Held-out text. Bands, where "
+        "measured: 95 % over documents.",
     )  # fmt: skip

@@ -7,7 +7,6 @@ goes on from its checkpoint.
 from __future__ import annotations
 
 import datetime
-import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -19,20 +18,18 @@ from bench.errors import UserError
 from bench.isoflop import FILE, Packing, Stages, Study, load_study, save_study
 from bench.machine import Machine, environment, git_commit, make_machine
 from bench.record import load_record
-from bench.run import finished, run_folder
+from bench.run import run_folder
 from bench.study.isoflop.clock import Clock
-from bench.study.isoflop.grid import Grid, Job, best_of, held_out_loss, plain
+from bench.study.isoflop.grid import Grid, Job, Loss, Sizes, best_of, plain
 from bench.study.isoflop.memory import planned_memory
 from bench.study.isoflop.packing import measure_packing
 from bench.study.isoflop.plan import describe
 from bench.study.isoflop.pool import Pool
-from bench.study.isoflop.rates import settle
+from bench.study.isoflop.standing import Ended, standing
 from bench.study.isoflop.timing import time_steps
 from bench.study.isoflop.tokens import study_tokens
 from bench.train.loop import SNAPSHOTS
 from bench.trained import WEIGHTS
-
-Sizes = dict[tuple[str, float], list[Job]]
 
 
 def run(config: RunConfig, command: str) -> int:
@@ -58,10 +55,11 @@ def run(config: RunConfig, command: str) -> int:
 
     largest = max(size for size, _ in planned_memory(grid))
     measure_packing(study, _typical(grid), largest, machine, grid.values.workers, save, clock)
-    sizes = _train(study, grid, machine, save, clock)
+    ended = Ended()
+    sizes = _train(study, grid, machine, ended, save, clock)
     to_time = {(name, grid.rung(job)): job for (name, _), jobs in sizes.items() for job in jobs}
     time_steps(study, to_time, corpus, machine, grid.values.timing_rounds, save, clock)
-    _tokens(study, grid, sizes, corpus, save, clock)
+    _tokens(study, grid, sizes, ended.loss, corpus, save, clock)
     save()
     print(f"\n{folder}: all runs are done. {study.shares(_recorded_seconds(study, folder))}.")
     _report(folder, Path(config.reports_dir))
@@ -126,9 +124,10 @@ def _typical(grid: Grid) -> list[Job]:
     return [grid.job(grid.methods[name], window[len(window) // 2], budget, 0, lr) for name, window in windows.items()]
 
 
-def _train(study: Study, grid: Grid, machine: Machine, save: Callable[[], None], clock: Clock) -> Sizes:
-    """All runs, stage by stage, each decided by those before; the sizes that were run."""
-    total = sum(flops for _, flops in grid.planned_flops().values())
+def _train(study: Study, grid: Grid, machine: Machine, ended: Ended, save: Callable[[], None], clock: Clock) -> Sizes:
+    """All runs, each as soon as those that decide on it have ended; the sizes that were run."""
+    planned = sum(flops for _, flops in grid.planned_flops().values())
+    flops = (planned, standing(grid, ended).ended_flops)
     session, before = time.monotonic(), (study.training_seconds, study.worker_seconds)
 
     def note_time() -> None:
@@ -137,62 +136,45 @@ def _train(study: Study, grid: Grid, machine: Machine, save: Callable[[], None],
         study.worker_seconds = before[1] + (time.monotonic() - session) * study.packings[0].workers
         save()
 
-    with Pool(study.packings[0], machine, study.command, total, clock.deadline, note_time) as pool:
+    def missing() -> list[Job]:
+        now = standing(grid, ended)
+        study.learning_rates = now.learning_rates
+        study.stages = Stages(**{stage: _ids(jobs) for stage, jobs in now.stages.items()})
+        study.missing = len(now.missing)
+        note_time()
+        return now.missing
+
+    with Pool(study.packings[0], machine, study.command, flops, clock.deadline) as pool:
         try:
-            rates = grid.rates()
-            study.stages.rates = _run_all(pool, itertools.chain.from_iterable(rates.values()))
-            given = grid.config.train.lr_at_128
-            study.learning_rates = {name: settle(jobs, held_out_loss, given) for name, jobs in rates.items()}
-            sizes = _sizes(study, grid, pool)
-            optima = {key: best_of(jobs, held_out_loss) for key, jobs in sizes.items()}
-            seeds, controls = grid.seeds(optima), grid.controls(optima)
-            _run_all(pool, [*seeds, *controls])
-            study.stages.seeds, study.stages.controls = _ids(seeds), _ids(controls)
+            pool.train(missing)
         finally:
             note_time()
-    return sizes
+    return standing(grid, ended).sizes
 
 
-def _sizes(study: Study, grid: Grid, pool: Pool) -> Sizes:
-    """Every window, and rungs beyond it until no best run stands at an end."""
-    sizes = grid.sizes({name: rule.lr_at_128 for name, rule in study.learning_rates.items()})
-    while True:
-        study.stages.grid = _run_all(pool, itertools.chain.from_iterable(sizes.values()))
-        longer = grid.extended(sizes, held_out_loss)
-        if longer == sizes:
-            return sizes
-        sizes = longer
-
-
-def _run_all(pool: Pool, jobs: Iterable[Job]) -> list[str]:
-    """Train what has not finished; the ids of all."""
-    jobs = list({run_folder(job.config): job for job in jobs}.values())
-    waiting = [job for job in jobs if finished(job.config) is None]
-    pool.count_done([job for job in jobs if job not in waiting])
-    pool.train(waiting)
-    return _ids(jobs)
-
-
-def _tokens(study: Study, grid: Grid, sizes: Sizes, corpus: Corpus, save: Callable[[], None], clock: Clock) -> None:
+def _tokens(
+    study: Study, grid: Grid, sizes: Sizes, loss: Loss, corpus: Corpus, save: Callable[[], None], clock: Clock
+) -> None:
     """Of the best shapes at the largest budget. Dense is of mod's shape, if a run of it came to a good end."""
     budget, earlier = grid.budgets[-1], study.tokens.runs if study.tokens else {}
-    best = {name: best_of(sizes[name, budget], held_out_loss) for name in grid.methods}
-    seeds = {name: _seed_to_study(best[name], grid.values.seeds, earlier.get(name)) for name in best if name != "dense"}
+    best = {name: best_of(sizes[name, budget], loss) for name in grid.methods}
+    others = [name for name in grid.methods if name != "dense"]
+    seeds = {name: _seed_to_study(best[name], grid.values.seeds, loss, earlier.get(name)) for name in others}
     runs = {name: folder for name, folder in seeds.items() if folder is not None}
     routed = next((best[name] for name in grid.methods if best[name].config.method.depth), best["dense"])
     same_shape = [job for job in sizes["dense", budget] if job.config.model == routed.config.model]
-    ended_well = [job for job in same_shape if held_out_loss(job.config) is not None]
+    ended_well = [job for job in same_shape if loss(job.config) is not None]
     twin = run_folder((ended_well or [best["dense"]])[0].config)
     study_tokens(study, runs, twin, corpus, grid.config.evaluate, save, clock)
 
 
-def _seed_to_study(job: Job, seeds: int, earlier: str | None) -> Path | None:
+def _seed_to_study(job: Job, seeds: int, loss: Loss, earlier: str | None) -> Path | None:
     """The folder of one seed that came to a good end, and has weights or was studied earlier; None where none has.
 
     What was studied earlier stays; else the first with snapshots is taken, which later seeds have.
     """
     configs = [replace(job.config, seed=seed) for seed in (*range(1, seeds), 0)]
-    ended_well = [run_folder(config) for config in configs if held_out_loss(config) is not None]
+    ended_well = [run_folder(config) for config in configs if loss(config) is not None]
     whole = [folder for folder in ended_well if folder.name == earlier or (folder / WEIGHTS).exists()]
     return max(whole, key=lambda folder: (folder.name == earlier, (folder / SNAPSHOTS).exists()), default=None)
 

@@ -1,13 +1,7 @@
-"""Which tokens a depth router processes: rank correlations with what is known of them, and mean shares.
-
-Tokens of one document are alike, so what is independent are documents: the spread of a figure is that over leaving
-out each document in turn (the jackknife), and intervals and p are those of t with one degree of freedom less than
-there are documents. Below five documents that says nothing, and there is no interval.
-"""
+"""Which tokens a depth router processes: rank correlations with what is known of them, and mean shares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +9,11 @@ import torch
 from scipy import stats
 
 from bench.isoflop import Covariate, DepthUse, Profile
+from bench.study.isoflop.jackknife import over_documents
 
 CLASSES = ("capital", "word start", "inside a word", "digit", "space", "punctuation", "line end", "other")
 STATISTIC = "t over documents"
-FEWEST_DOCUMENTS = 5
 _PARTS = 10  # equally many tokens each, in a profile
-_COVERAGE = 0.95
 _CONSTANT = 1e-9  # squares of ranks, of which n have n^3 / 12 in all, below which they are those of rounding
 _TIES = ("position", "frequency")  # with the kind of token, what difficulty is told apart from
 
@@ -34,16 +27,6 @@ class HeldOut:
     documents: np.ndarray  # (B * T,) which document each token is from
     kinds: np.ndarray  # (B * T,) index into the classes
     covariates: dict[str, np.ndarray]  # name -> (B * T,)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """A figure with its 95 % interval and two-sided p; None where there are too few documents."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
 
 
 def depth_use(processed: dict[int, np.ndarray], held_out: HeldOut) -> DepthUse:
@@ -67,27 +50,6 @@ def depth_use(processed: dict[int, np.ndarray], held_out: HeldOut) -> DepthUse:
         if (held_out.kinds == number).sum() >= 100
     }
     return DepthUse(layers=[int(layer) for layer in layers], correlations=found, profiles=profiles, by_kind=by_kind)
-
-
-def _over_documents(figure: Callable[[np.ndarray], float], documents: np.ndarray) -> _Spread:
-    """`figure`: of how often each document counts (documents,), 1 or 0. Efron and Stein 1981: the jackknife."""
-    present = np.unique(documents)
-    everyone = np.zeros(int(documents.max()) + 1)
-    everyone[present] = 1.0
-    value, n = figure(everyone), len(present)
-    if n < FEWEST_DOCUMENTS:
-        return _Spread(value)
-    without = []
-    for document in present:
-        weights = everyone.copy()
-        weights[document] = 0.0
-        without.append(figure(weights))
-    stderr = float(np.sqrt((n - 1) / n * np.sum((np.array(without) - np.mean(without)) ** 2)))
-    if not np.isfinite(stderr):
-        return _Spread(value)
-    half = float(stats.t.ppf((1 + _COVERAGE) / 2, n - 1)) * stderr
-    p = float(2 * stats.t.sf(abs(value) / stderr, n - 1)) if stderr else None
-    return _Spread(value, value - half, value + half, p)
 
 
 def _correlation(
@@ -116,7 +78,7 @@ def _correlation(
         spread = np.sqrt((sxx - sx * sx / count) * (syy - sy * sy / count))
         return float((sxy - sx * sy / count) / spread)
 
-    found = _over_documents(rho, documents)
+    found = over_documents(rho, documents)
     return Covariate(
         layer=layer, covariate=name, given=given, rho=found.value, low=found.low, high=found.high, p=found.p
     )
@@ -147,5 +109,5 @@ def _profile(share: np.ndarray, values: np.ndarray, documents: np.ndarray) -> li
 
 def _shares(share: np.ndarray, documents: np.ndarray, at: float | None = None) -> Profile:
     total, count = np.bincount(documents, share), np.bincount(documents)
-    found = _over_documents(lambda weights: float(weights @ total / (weights @ count)), documents)
+    found = over_documents(lambda weights: float(weights @ total / (weights @ count)), documents)
     return Profile(at=at, share=found.value, low=found.low, high=found.high, tokens=len(share))

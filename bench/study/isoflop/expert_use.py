@@ -5,26 +5,38 @@ from __future__ import annotations
 import numpy as np
 
 from bench.isoflop import ExpertUse
+from bench.study.isoflop.jackknife import over_documents
 
 
-def expert_use(experts: dict[int, np.ndarray], kinds: np.ndarray, n_kinds: int) -> list[ExpertUse]:
-    """Layer by layer: the kinds of token each expert takes, and which experts are chosen together."""
+def expert_use(
+    experts: dict[int, np.ndarray], kinds: np.ndarray, n_kinds: int, documents: np.ndarray
+) -> list[ExpertUse]:
+    """Layer by layer: the kinds of token each expert takes, and which experts are chosen together.
+
+    experts: layer -> (B, T, k) the experts chosen; kinds, documents (B * T,): of each token.
+    """
     n_experts = 1 + max(int(chosen.max()) for chosen in experts.values())
     found = []
     for layer, chosen in sorted(experts.items()):
         flat = chosen.reshape(-1, chosen.shape[-1])
-        table = np.zeros((n_experts, n_kinds))
-        np.add.at(table, (flat.flatten(), np.repeat(kinds, flat.shape[1])), 1.0)
+        tables = np.zeros((int(documents.max()) + 1, n_experts, n_kinds))
+        np.add.at(tables, (documents[:, None], flat, kinds[:, None]), 1.0)
         together = np.zeros((n_experts, n_experts))
         for first in range(flat.shape[1]):
             for second in range(flat.shape[1]):
                 if first != second:
                     np.add.at(together, (flat[:, first], flat[:, second]), 1.0)
+        table = tables.sum(axis=0)
+        information = over_documents(
+            lambda counts, tables=tables: _information(np.tensordot(counts, tables, axes=1)), documents
+        )
         found.append(
             ExpertUse(
                 layer=layer,
                 share_by_kind=(table / table.sum(axis=0).clip(1)).T.tolist(),
-                information=_information(table),
+                information=information.value,
+                information_low=information.low,
+                information_high=information.high,
                 together=(together / together.sum(axis=1, keepdims=True).clip(1)).tolist(),
             )
         )

@@ -17,8 +17,6 @@ from bench.config import GridConfig, MethodConfig, ModelConfig, RunConfig
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
 from bench.flops.match import Plan, plan
-from bench.record import Record
-from bench.run import finished
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,8 @@ class Job:
         return self.plan.budget_flops
 
 
-Loss = Callable[[RunConfig], float | None]  # of a finished run; None: it diverged or failed its audit
-
-
-def held_out_loss(config: RunConfig) -> float | None:
-    """The loss of a run that has finished, with the causal router."""
-    record: Record | None = finished(config)
-    assert record is not None, "asked for a run that has not been run"
-    return record.quality.val_loss_nats if record.comparable and record.quality else None
+Loss = Callable[[RunConfig], float | None]  # of a run that has ended; None: it diverged or failed its audit
+Sizes = dict[tuple[str, float], list[Job]]  # (method, budget) -> runs of ascending size
 
 
 class Grid:
@@ -53,8 +45,7 @@ class Grid:
         _check(self.values)
         self.budgets = sorted(self.values.budgets)
         self.methods = {name: configure_method(name) for name in self.values.methods}
-        for _, words in self.values.controls:
-            configure_method(words)  # a mistake in one is told before anything is trained
+        self._controls = [(name, configure_method(words)) for name, words in self.values.controls]
         self.ladder = [_shape(config, self.methods.values(), *shape) for shape in self.values.shapes]
         self.vocab_size = vocabulary_size(config.data.tokenizer)
         self._plans: dict[str, Plan] = {}
@@ -109,32 +100,30 @@ class Grid:
             ]
         return found
 
-    def sizes(self, lr_at_128: Mapping[str, float]) -> dict[tuple[str, float], list[Job]]:
-        """(method, budget) -> the runs of its window, seed 0."""
+    def sizes(self, lr_at_128: Mapping[str, float]) -> Sizes:
+        """The runs of every window of the methods whose learning rate is given, seed 0."""
         return {
             (name, budget): [
-                self.job(method, rung, budget, 0, lr_at_128[name]) for rung in self.window(name, budget)
+                self.job(self.methods[name], rung, budget, 0, lr) for rung in self.window(name, budget)
             ]
-            for name, method in self.methods.items()
+            for name, lr in lr_at_128.items()
             for budget in self.budgets
         }  # fmt: skip
 
-    def extended(self, sizes: Mapping[tuple[str, float], list[Job]], loss: Loss) -> dict[tuple[str, float], list[Job]]:
-        """The same with one more rung wherever the best run stands at an end of what was run."""
-        longer = {}
-        for (name, budget), jobs in sizes.items():
-            best = best_of(jobs, loss)
-            rungs = [self.rung(job) for job in jobs]
-            more = None
-            if best is jobs[0] and rungs[0] > 0:
-                more = rungs[0] - 1
-            elif best is jobs[-1] and rungs[-1] + 1 < len(self.ladder):
-                more = rungs[-1] + 1
-            own = list(jobs)
-            if more is not None:
-                own.append(self.job(self.methods[name], more, budget, 0, jobs[0].config.train.lr_at_128))
-            longer[name, budget] = sorted(own, key=self.rung)
-        return longer
+    def extended(self, jobs: list[Job], loss: Loss) -> list[Job]:
+        """The sizes of a method and budget, with one more rung where the best run stands at an end of them."""
+        best = best_of(jobs, loss)
+        rungs = [self.rung(job) for job in jobs]
+        if best is jobs[0] and rungs[0] > 0:
+            return [self._at(best, rungs[0] - 1), *jobs]
+        if best is jobs[-1] and rungs[-1] + 1 < len(self.ladder):
+            return [*jobs, self._at(best, rungs[-1] + 1)]
+        return jobs
+
+    def _at(self, job: Job, rung: int) -> Job:
+        """The same run on another rung."""
+        train = job.config.train
+        return self.job(job.config.method, rung, train.budget_flops, job.config.seed, train.lr_at_128)
 
     def seeds(self, optima: Mapping[tuple[str, float], Job]) -> list[Job]:
         """More seeds of the best size of every method and budget; snapshots at the largest budget."""
@@ -147,11 +136,13 @@ class Grid:
         return found
 
     def controls(self, optima: Mapping[tuple[str, float], Job]) -> list[Job]:
-        """Other methods at the best shape of the method they are controls of, all seeds."""
+        """Other methods at the best shape of the method they are controls of, all seeds; of those that have one."""
         budget = self.control_budget
         found = []
-        for name, words in self.values.controls:
-            best, method = optima[name, budget], configure_method(words)
+        for name, method in self._controls:
+            if (name, budget) not in optima:
+                continue
+            best = optima[name, budget]
             for seed in range(self.values.seeds):
                 found.append(self.job(method, self.rung(best), budget, seed, best.config.train.lr_at_128))
         return found

@@ -25,7 +25,7 @@ from bench.data import prepare
 from bench.errors import Interrupted, UserError
 from bench.isoflop import Packing
 from bench.machine import Machine
-from bench.run import label, run
+from bench.run import label, run, run_folder
 from bench.study.isoflop.grid import Job
 from bench.train.progress import Progress
 
@@ -57,20 +57,15 @@ class _Running:
 class Pool:
     """Worker processes that train what they are handed; a context manager.
 
-    `training_seconds` is the time spent in training steps so far, summed over workers; `deadline` (seconds by
-    time.monotonic) is when to stop with checkpoints written; `ended` is called whenever a run has.
+    flops: of all runs, and of those that had ended before, for the progress display. `training_seconds` is the time
+    spent in training steps so far, summed over workers; `deadline` (seconds by time.monotonic) is when to stop with
+    checkpoints written.
     """
 
     def __init__(
-        self,
-        packing: Packing,
-        machine: Machine,
-        command: str,
-        total_flops: float,
-        deadline: float | None,
-        ended: Callable[[], None],
+        self, packing: Packing, machine: Machine, command: str, flops: tuple[float, float], deadline: float | None
     ):
-        self.packing, self.deadline, self.ended = packing, deadline, ended
+        self.packing, self.deadline = packing, deadline
         self.training_seconds = 0.0
         self.reports: Any = SPAWN.Queue()
         self.tasks = [SPAWN.Queue() for _ in range(packing.workers)]
@@ -79,8 +74,10 @@ class Pool:
             for n, tasks in enumerate(self.tasks)
         ]
         self.running: dict[int, _Running] = {}
-        self.bar = tqdm(total=total_flops, unit="FLOP", unit_scale=True, dynamic_ncols=True, smoothing=0.02)
-        self.done_flops = 0.0
+        total_flops, self.done_flops = flops
+        self.bar = tqdm(
+            total=total_flops, initial=self.done_flops, unit="FLOP", unit_scale=True, dynamic_ncols=True, smoothing=0.02
+        )
 
     def __enter__(self) -> Pool:
         for worker in self.workers:
@@ -96,28 +93,36 @@ class Pool:
                 worker.kill()
         self.bar.close()
 
-    def count_done(self, jobs: Sequence[Job]) -> None:
-        """Runs that had finished before this session, for the progress display."""
-        self.done_flops += sum(job.flops for job in jobs)
+    def train(self, missing: Callable[[], Sequence[Job]]) -> None:
+        """Train what is `missing`, first things first, which is asked for again whenever a run has ended.
 
-    def train(self, jobs: Sequence[Job]) -> None:
-        """Run every job, largest first.
-
-        Raises Interrupted after a signal or at the deadline, UserError on a failure.
+        Raises Interrupted after a signal or at the deadline, UserError on a failure; with checkpoints written.
         """
-        waiting = deque(sorted(jobs, key=lambda job: -job.flops))
         idle = list(range(len(self.workers)))
         try:
+            waiting = self._waiting(missing)
             while waiting or self.running:
                 while waiting and idle:
                     self._hand(idle.pop(), waiting.popleft())
                 report = self._next_report()
                 if report is not None and self._take(report):
                     idle.append(report.worker)
+                    if waiting:  # before it is asked what else is missing, which takes a while
+                        self._hand(idle.pop(), waiting.popleft())
+                    waiting = self._waiting(missing)
                 self._show(len(waiting))
         except KeyboardInterrupt:
-            self._stop()
             raise Interrupted from None
+        finally:
+            if self.running:
+                self._stop()
+
+    def _waiting(self, missing: Callable[[], Sequence[Job]]) -> deque[Job]:
+        under_way = {run_folder(running.job.config): running.job.flops for running in self.running.values()}
+        waiting = deque(job for job in missing() if run_folder(job.config) not in under_way)
+        known = self.done_flops + sum(under_way.values()) + sum(job.flops for job in waiting)
+        self.bar.total = max(self.bar.total, known)
+        return waiting
 
     def _hand(self, worker: int, job: Job) -> None:
         self.running[worker] = _Running(job)
@@ -131,7 +136,6 @@ class Pool:
         except queue.Empty:
             gone = [worker for worker in self.running if not self.workers[worker].is_alive()]
             if gone and self.reports.empty():
-                self._stop()
                 code = self.workers[gone[0]].exitcode
                 raise UserError(
                     f"the process that trained {label(self.running[gone[0]].job.config)} died (exit code {code}); "
@@ -153,13 +157,10 @@ class Pool:
             running.seconds = report.seconds
         self._forget(report.worker)
         if report.kind == "failed":
-            self._stop()
             raise UserError(report.message)
         if report.kind == "stopped":  # a signal that reached the worker alone
-            self._stop()
             raise Interrupted
         self.done_flops += running.job.flops
-        self.ended()
         return True
 
     def _forget(self, worker: int) -> None:

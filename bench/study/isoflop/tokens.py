@@ -7,7 +7,7 @@ training do the decisions settle? Everything is measured with the causal router.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,19 @@ import torch
 import torch.nn.functional as F
 
 from bench.config import EvaluateConfig
-from bench.data import Corpus, Document
+from bench.data import Corpus
 from bench.isoflop import Settling, Study, TokenStudy
 from bench.measure.quality import choose, windows
 from bench.model import Transformer
 from bench.study.isoflop.clock import Clock
 from bench.study.isoflop.depth_use import CLASSES, STATISTIC, HeldOut, depth_use
 from bench.study.isoflop.expert_use import expert_use
+from bench.study.isoflop.jackknife import Spread, over_documents
 from bench.train.checkpoint import load_weights, read_weights
 from bench.train.loop import SNAPSHOTS
 from bench.trained import WEIGHTS, load_run
+
+_ENOUGH_TOKENS = 1 << 18
 
 
 @dataclass
@@ -48,16 +51,19 @@ def study_tokens(
     if all(_done(study.tokens, name, folder, twin) for name, folder in runs.items()):
         return
     clock.check()
+    if not (twin / WEIGHTS).exists():
+        print(f"{twin} has no weights any more, so what routers do with tokens is left as it was.")
+        return
     dense = load_run(twin).model
-    held_out = _held_out(choose(corpus.validation, evaluate.validation_tokens), corpus, dense, evaluate.batch_size)
+    held_out = _held_out(corpus, dense, evaluate.batch_size)
     found = study.tokens
-    if found is None or found.twin != twin.name or found.statistic != STATISTIC:
+    if found is None or (found.twin, found.statistic, found.tokens) != (twin.name, STATISTIC, held_out.inputs.numel()):
         found = TokenStudy(
             tokens=held_out.inputs.numel(), documents=len(np.unique(held_out.documents)), statistic=STATISTIC,
             twin=twin.name, runs={}, kinds=list(CLASSES), depth={}, experts={}, settling={},
         )  # fmt: skip
     for name, folder in runs.items():
-        if _done(found, name, folder, twin):
+        if _done(found, name, folder, twin) or not (folder / WEIGHTS).exists():
             continue
         clock.check()
         _add(found, name, folder, held_out, evaluate.batch_size)
@@ -81,16 +87,20 @@ def _add(found: TokenStudy, name: str, folder: Path, held_out: HeldOut, rows: in
     if choices.processed:
         found.depth[name] = depth_use(choices.processed, held_out)
     if choices.experts:
-        found.experts[name] = expert_use(choices.experts, held_out.kinds, len(CLASSES))
+        found.experts[name] = expert_use(choices.experts, held_out.kinds, len(CLASSES), held_out.documents)
     if choices.processed or choices.experts:
-        settling = _settling(folder, trained.model, choices, held_out.inputs, rows)
+        settling = _settling(folder, trained.model, choices, held_out, rows)
         found.settling |= {name: settling} if settling else {}
     found.runs[name] = folder.name
 
 
 @torch.inference_mode()
-def _held_out(documents: Sequence[Document], corpus: Corpus, dense: Transformer, rows: int) -> HeldOut:
-    """Whole windows only, so that every position is as frequent as the others."""
+def _held_out(corpus: Corpus, dense: Transformer, rows: int) -> HeldOut:
+    """As many documents as there are, for it is over them that intervals are, but no more than `_ENOUGH_TOKENS` need.
+
+    Whole windows only, so that every position is as frequent as the others.
+    """
+    documents = choose(corpus.validation, _ENOUGH_TOKENS)
     whole = [w for w in windows(documents, dense.context, corpus.tokenizer.eot) if len(w.inputs) == dense.context]
     inputs, targets = (torch.from_numpy(np.stack([getattr(w, side) for w in whole])) for side in ("inputs", "targets"))
     next_loss, entropy = [], []
@@ -164,31 +174,43 @@ def _choices(model: Transformer, inputs: torch.Tensor, rows: int) -> Choices:
     )
 
 
-def _settling(folder: Path, model: Transformer, final: Choices, inputs: torch.Tensor, rows: int) -> list[Settling]:
-    """Agreement of the snapshots' decisions with the final ones, and what chance would give; changes `model`."""
+def _settling(folder: Path, model: Transformer, final: Choices, held_out: HeldOut, rows: int) -> list[Settling]:
+    """Agreement of the snapshots' decisions with the final ones; changes `model`."""
     found = []
     for path in sorted((folder / SNAPSHOTS).glob("*.safetensors"), key=lambda p: int(p.name.split("-")[0])):
         part, parts = (int(word) for word in path.stem.split("-of-"))
         load_weights(model, read_weights(path), path)
-        then = _choices(model, inputs, rows)
-        found.append(Settling(share=part / parts, depth=_same_tokens(then, final), experts=_same_experts(then, final)))
+        then = _choices(model, held_out.inputs, rows)
+        depth, experts = _same_tokens(then, final, held_out.documents), _same_experts(then, final, held_out.documents)
+        settling = Settling(share=part / parts)
+        if depth is not None:
+            settling.depth, settling.depth_low, settling.depth_high = depth.value, depth.low, depth.high
+        if experts is not None:
+            settling.experts, settling.experts_low, settling.experts_high = experts.value, experts.low, experts.high
+        found.append(settling)
     return found
 
 
-def _same_tokens(then: Choices, final: Choices) -> float | None:
+def _same_tokens(then: Choices, final: Choices, documents: np.ndarray) -> Spread | None:
     """Share of the finally processed tokens that were processed already, mean over layers."""
-    shares = [
-        float((then.processed[layer] & chosen).sum() / chosen.sum())
-        for layer, chosen in final.processed.items()
-        if chosen.any()
-    ]
-    return float(np.mean(shares)) if shares else None
+    return _mean_share(
+        [(then.processed[layer] & chosen, chosen) for layer, chosen in final.processed.items() if chosen.any()],
+        documents,
+    )
 
 
-def _same_experts(then: Choices, final: Choices) -> float | None:
+def _same_experts(then: Choices, final: Choices, documents: np.ndarray) -> Spread | None:
     """Share of the finally chosen experts that were chosen already (router saturation, OLMoE, arXiv 2409.02060)."""
-    shares = [
-        float((then.experts[layer][..., :, None] == chosen[..., None, :]).any(-2).mean())
+    same = {
+        layer: (then.experts[layer][..., :, None] == chosen[..., None, :]).any(-2)
         for layer, chosen in final.experts.items()
-    ]
-    return float(np.mean(shares)) if shares else None
+    }
+    return _mean_share([(each.sum(-1), np.full(each.shape[:-1], each.shape[-1])) for each in same.values()], documents)
+
+
+def _mean_share(layers: list[tuple[np.ndarray, np.ndarray]], documents: np.ndarray) -> Spread | None:
+    """Mean over layers of hits over chances, each (B, T): those of a token; None without layers."""
+    if not layers:
+        return None
+    counted = [[np.bincount(documents, each.flatten()) for each in layer] for layer in layers]
+    return over_documents(lambda counts: float(np.mean([counts @ h / (counts @ c) for h, c in counted])), documents)

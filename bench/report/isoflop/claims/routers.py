@@ -109,17 +109,18 @@ def predictor_against_bce(results: Results) -> list[Evidence]:
 def difficulty_rule(results: Results) -> str:
     """What `difficulty` is held to, in words."""
     study = results.study.tokens
+    caution = p_caution(study) if study else ""
     return (
-        "by rank correlations over held-out tokens of one model, one seed; both as it is and among tokens of equal "
-        "position, frequency and kind, all of which must agree, or all contradict; one counts where its p, adjusted "
-        f"for the number of tests of the model (Holm), is below 0.05{p_caution(study) if study else ''}"
+        "by rank correlations over held-out tokens of one model, one seed; both as it is and at equal position, "
+        "frequency and kind (taken out of the ranks by least squares), all of which must agree, or all contradict; one "
+        f"counts where its p, adjusted for the number of tests of the model (Holm), is below 0.05{caution}"
     )
 
 
 def difficulty(results: Results) -> list[Evidence]:
     """Rank correlations of depth used with what the dense model finds hard about predicting the next token.
 
-    As they are, and among tokens of equal position, frequency and kind: hard tokens stand elsewhere and are of other
+    As they are, and at equal position, frequency and kind: hard tokens stand elsewhere and are of other
     kinds, so that either figure alone may have the other's sign.
     """
     study = results.study.tokens
