@@ -194,8 +194,8 @@ def settling_figure(study: TokenStudy) -> Drawing | None:
                 axes.fill_between(
                     own["share"], own[f"{name}_low"], own[f"{name}_high"], color=colours[method], alpha=0.2
                 )
-                line = {"color": colours[method], "linestyle": style, "label": f"{method}, {name}"}
-                axes.plot(own["share"], own[name], marker="o", markersize=3, **line)
+                label = f"{method}, {name}"
+                axes.plot(own["share"], own[name], style, marker="o", markersize=3, color=colours[method], label=label)
     axes.set_ylim(0, 1)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: percent(value, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from bench.isoflop import ExpertUse
@@ -27,9 +29,7 @@ def expert_use(
                 if first != second:
                     np.add.at(together, (flat[:, first], flat[:, second]), 1.0)
         table = tables.sum(axis=0)
-        information = over_documents(
-            lambda counts, tables=tables: _information(np.tensordot(counts, tables, axes=1)), documents
-        )
+        information = over_documents(partial(_information_of, tables), documents)
         found.append(
             ExpertUse(
                 layer=layer,
@@ -43,8 +43,12 @@ def expert_use(
     return found
 
 
-def _information(table: np.ndarray) -> float:
-    """Mutual information of expert and kind over the entropy of kinds: 0 blind, 1 the expert tells the kind."""
+def _information_of(tables: np.ndarray, counts: np.ndarray) -> float:
+    """Mutual information of expert and kind over the entropy of kinds: 0 blind, 1 the expert tells the kind.
+
+    tables: (documents, experts, kinds) tokens; counts (documents,): how often each document counts.
+    """
+    table = np.tensordot(counts, tables, axes=1)
     joint = table / table.sum()
     expert, kind = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
     there = joint > 0
