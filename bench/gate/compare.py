@@ -161,7 +161,8 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
         return None
     certainty = "exact" if rule.tolerance <= 1e-9 else f"{_number(size / rule.tolerance, 2)} times what is allowed"
     if rule.sampled:
-        p = _mann_whitney(was.samples, now.samples)
+        allowed = 1 + math.copysign(rule.tolerance, move)
+        p = _mann_whitney(tuple(sample * allowed for sample in was.samples), now.samples)
         if p >= P:
             return None
         certainty = f"p = {p:.1g} of {len(was.samples)} and {len(now.samples)} processes"

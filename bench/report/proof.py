@@ -151,8 +151,8 @@ def _spread_figure(proof: Proof) -> Drawing:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return finish(
         figure, "speed", "Speed, trial by trial", "Median speed ratio of each trial over the baseline's.",
-        "A dot: a trial. Right of the dashed line a slow-down is told, if the test agrees. A plant slows the methods "
-        "of one kind, or all, which only the step over torch’s own encoder can show.",
+        "A dot: a trial. Right of the dashed line a slow-down is told, if the test finds it to be more than that. A "
+        "plant slows the methods of one kind, or all, which only the step over torch’s own encoder can show.",
     )  # fmt: skip
 
 
