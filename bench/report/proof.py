@@ -91,12 +91,14 @@ def _pieces_table(proof: Proof) -> Table:
     for number, piece in enumerate(proof.pieces, 1):
         own = [trial for trial in proof.trials if trial.piece == number]
         planted, place = sum(trial.planted is not None for trial in own), piece.environment
+        begun = f"{piece.created[:16].replace('T', ' ')} UTC"
         machine = f"{place.processor or place.device_name}, {place.threads} thread{'s' * (place.threads != 1)}"
-        rows.append(
-            [piece.created, f"{planted}", f"{len(own) - planted}", piece.git_commit or "unknown", machine, place.torch]
-        )
+        rows.append([begun, f"{planted}", f"{len(own) - planted}", piece.git_commit or "unknown", machine, place.torch])
     columns = ["begun", "planted", "unchanged", "commit", "machine", "torch"]
-    caption = "Pieces of the experiment, each held to a baseline of its own commit and machine."
+    caption = (
+        "Pieces of the experiment, each held to a baseline of its own commit and machine. Where the gate that judged "
+        "is of a later commit than a piece, its rules may have been settled in sight of that piece."
+    )
     return Table("pieces", caption, columns, rows, pd.DataFrame(rows, columns=columns))
 
 
