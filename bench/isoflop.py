@@ -92,10 +92,10 @@ class DepthUse(_Part):
 class ExpertUse(_Part):
     layer: int
     share_by_kind: list[list[float]] = Field(description="[kind][expert]: share of the kind's choices")
-    information: float = Field(description="mutual information of expert and kind over the entropy of kinds")
+    information: float = Field(description="mutual information of expert and kind over the entropy of kinds, less bias")
     information_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
     information_high: float | None = None
-    together: list[list[float]] = Field(description="[expert][other]: share of an expert's tokens that chose other too")
+    together: list[list[float]] = Field(description="[expert][other]: share of what an expert's tokens chose beside it")
 
 
 class Settling(_Part):
@@ -115,7 +115,7 @@ class TokenStudy(_Part):
 
     tokens: int
     documents: int
-    statistic: str = Field("resampled documents", description="behind intervals and p: that, or `t over documents`")
+    statistic: str = Field(description="behind intervals and p, which another version of bench may take otherwise")
     twin: str = Field(description="run id of the dense model")
     runs: dict[str, str] = Field(description="method -> run id")
     kinds: list[str]

@@ -161,11 +161,11 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
         return None
     certainty = "exact" if rule.tolerance <= 1e-9 else f"{_number(size / rule.tolerance, 2)} times what is allowed"
     if rule.sampled:
-        allowed = 1 + math.copysign(rule.tolerance, move)
-        p = _mann_whitney(tuple(sample * allowed for sample in was.samples), now.samples)
+        p = _mann_whitney(was.samples, now.samples, math.copysign(rule.tolerance, move))
         if p >= P:
             return None
-        certainty = f"p = {p:.1g} of {len(was.samples)} and {len(now.samples)} processes"
+        processes = f"{len(was.samples)} and {len(now.samples)} processes"
+        certainty = f"by more than {100 * rule.tolerance:g} %: p = {p:.1g} of {processes}"
     if rule.better != "same" and (move > 0) == (rule.better == "lower"):
         kind: Kind = "regressed"
     else:
@@ -177,16 +177,17 @@ def _finding(method: str, name: str, rule: Rule, was: Figure, now: Figure) -> Fi
     return Finding(kind, method, name, words(name), _written(was, now), _written(now, was), share, certainty, severity)
 
 
-def _mann_whitney(was: tuple[float, ...], now: tuple[float, ...]) -> float:
-    """Two-sided p of samples that are not from one distribution (Mann and Whitney 1947).
+def _mann_whitney(was: tuple[float, ...], now: tuple[float, ...], share: float) -> float:
+    """One-sided p of `now` not being moved from `was` by more than that share of it (Mann and Whitney 1947).
 
     Exact up to eight a side; with ties, too, for which scipy by itself has only a normal approximation.
     """
     from scipy.stats import PermutationMethod, mannwhitneyu  # take most of a second, and only where something moved
 
-    tied = len({*was, *now}) < len(was) + len(now)
+    allowed = tuple(sample * (1 + share) for sample in was)
+    tied = len({*allowed, *now}) < len(was) + len(now)
     method = PermutationMethod(n_resamples=_SPLITS, rng=0) if tied else "auto"
-    return float(mannwhitneyu(was, now, alternative="two-sided", method=method).pvalue)
+    return float(mannwhitneyu(now, allowed, alternative="greater" if share > 0 else "less", method=method).pvalue)
 
 
 def _missing(baseline: Side, current: Side) -> Iterator[Finding]:

@@ -96,8 +96,8 @@ def _pieces_table(proof: Proof) -> Table:
         rows.append([begun, f"{planted}", f"{len(own) - planted}", piece.git_commit or "unknown", machine, place.torch])
     columns = ["begun", "planted", "unchanged", "commit", "machine", "torch"]
     caption = (
-        "Pieces of the experiment, each held to a baseline of its own commit and machine. Where the gate that judged "
-        "is of a later commit than a piece, its rules may have been settled in sight of that piece."
+        "Pieces of the experiment, each held to a baseline of its own commit and machine, which ran alone. Where the "
+        "gate that judged is of a later commit than a piece, its rules may have been settled in sight of that piece."
     )
     return Table("pieces", caption, columns, rows, pd.DataFrame(rows, columns=columns))
 

@@ -209,13 +209,18 @@ def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypat
         tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-9", None, None, lambda: None, Clock(0.0))
 
 
-def test_tokens_stay_as_they_were_where_the_twin_has_no_weights_any_more(tmp_path, monkeypatch, capsys):
+def test_tokens_stay_as_they_were_where_weights_are_gone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tokens, "load_run", lambda folder: pytest.fail("loaded"))
-    found = TokenStudy(tokens=1, documents=9, twin="dense-0", runs={"mod": "mod-0"}, kinds=[], depth={}, experts={},
-                       settling={})  # fmt: skip
-    own, runs = study(tokens=found), {"mod": tmp_path / "mod-1"}
-    tokens.study_tokens(own, runs, tmp_path / "dense-9", None, None, lambda: pytest.fail("saved"), Clock(None))
-    assert own.tokens == found and "dense-9 has no weights any more" in capsys.readouterr().out
+    found = TokenStudy(tokens=1, documents=9, statistic="older", twin="dense-0", runs={"mod": "mod-0", "moe": "moe-0"},
+                       kinds=[], depth={}, experts={}, settling={})  # fmt: skip
+    own, runs = study(tokens=found), {"mod": tmp_path / "mod-0", "moe": tmp_path / "moe-0"}
+    tokens.study_tokens(own, runs, tmp_path / "dense-0", None, None, lambda: pytest.fail("saved"), Clock(None))
+    assert own.tokens == found and "moe-0 have no weights any more" in capsys.readouterr().out
+    for folder in ("dense-0", "mod-0"):  # one method of three cannot be redone: none is
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").touch()
+    tokens.study_tokens(own, runs, tmp_path / "dense-0", None, None, lambda: pytest.fail("saved"), Clock(None))
+    assert own.tokens == found and "moe-0 has no weights any more" in capsys.readouterr().out
 
 
 def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, monkeypatch):
@@ -244,8 +249,8 @@ def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, 
     assert studied() == own[0]
     (own[0] / "model.safetensors").unlink()
     assert studied() is None
-    earlier = TokenStudy(tokens=1, documents=9, twin="dense", runs={"mod": own[2].name}, kinds=[], depth={},
-                         experts={}, settling={})  # fmt: skip
+    earlier = TokenStudy(tokens=1, documents=9, statistic="any", twin="dense", runs={"mod": own[2].name}, kinds=[],
+                         depth={}, experts={}, settling={})  # fmt: skip
     assert studied(earlier) == own[2]
     (same_shape,) = [isoflop.run_folder(job.config) for job in dense if job.config.model == mod[0].config.model]
     assert asked["twin"] == same_shape != isoflop.run_folder(dense[0].config)

@@ -9,11 +9,11 @@ from matplotlib.patches import Patch
 
 from bench.isoflop import Covariate, ExpertUse, Profile, TokenStudy
 from bench.report.figures import INK, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import DASH, percent, signed, with_interval
+from bench.report.formats import DASH, count, percent, signed, with_interval
 from bench.report.isoflop.part import Part, there
 from bench.report.tables import Table
 
-_INTERVALS = {"resampled documents": "over resampled documents", "t over documents": "by t over documents"}
+_INTERVALS = "95 %, over documents (jackknife and t)"
 
 
 def tokens_part(study: TokenStudy | None) -> Part:
@@ -45,18 +45,10 @@ def correlation_table(study: TokenStudy) -> Table:
     caption = (
         f"Spearman’s rank correlation of being processed with a property of the token, over {study.tokens:,} held-out "
         f"tokens of {study.documents} documents. Losses and entropies are those of dense ({study.twin}). Intervals: "
-        f"95 %, {_INTERVALS[study.statistic]}; p is adjusted for the number of tests of the method (Holm)"
-        f"{p_caution(study)}."
+        f"{_INTERVALS}; p is adjusted for the number of tests of the method (Holm)."
     )
     columns = ["", "property", "taken out first", "rho", "95 % interval", "p"]
     return Table("token_correlations", caption, columns, rows, pd.DataFrame(data))
-
-
-def p_caution(study: TokenStudy) -> str:
-    """What is wrong with p where it was not yet that of t over documents."""
-    if study.statistic != "resampled documents":
-        return ""
-    return f"; it is from a bootstrap over few documents ({study.documents}), which makes it too small"
 
 
 def _interval(each: Covariate) -> str:
@@ -91,8 +83,8 @@ def profile_figures(study: TokenStudy) -> list[Drawing]:
             finish(
                 figure, f"depth_by_{slug(name)}", f"Depth by {name}",
                 f"Mean share of routed layers that process a token, against {name}.",
-                "A point: a tenth of the held-out tokens, more where many share a value. Band: 95 %, "
-                f"{_INTERVALS[study.statistic]}.",
+                "A point: a tenth of the held-out tokens, more or fewer where many share a value. Band: "
+                f"{_INTERVALS}.",
             )
         )  # fmt: skip
     return [*found, _by_kind(study, colours)]
@@ -120,7 +112,7 @@ def _by_kind(study: TokenStudy, colours: dict[str, str]) -> Drawing:
     return finish(
         figure, "depth_by_kind", "Depth by kind of token",
         "Mean share of routed layers that process a token, by its kind.",
-        f"Kind of the token that is read. Lines: 95 %, {_INTERVALS[study.statistic]}.",
+        f"Kind of the token that is read. Lines: {_INTERVALS}.",
     )  # fmt: skip
 
 
@@ -131,12 +123,12 @@ def expert_figures(study: TokenStudy) -> list[Drawing]:
     found = []
     for method, layers in study.experts.items():
         most = max(layers, key=lambda each: each.information)
-        found.append(_kinds_figure(method, most, study.kinds, colours[method]))
+        found.append(_kinds_figure(method, most, len(layers), study.kinds, colours[method]))
         found.append(_together_figure(method, most, colours[method]))
     return found
 
 
-def _kinds_figure(method: str, use: ExpertUse, kinds: list[str], colour: str) -> Drawing:
+def _kinds_figure(method: str, use: ExpertUse, n_layers: int, kinds: list[str], colour: str) -> Drawing:
     share = np.array(use.share_by_kind)
     there = [number for number in range(len(kinds)) if share[number].sum() > 0]
     figure, axes = canvas(height=1.0 + 0.26 * len(there))
@@ -146,8 +138,8 @@ def _kinds_figure(method: str, use: ExpertUse, kinds: list[str], colour: str) ->
     return finish(
         figure, f"experts_by_kind_{slug(method)}", f"Experts by kind of token, {method}, layer {use.layer}",
         f"Share of each kind of token's choices that each expert of {method} gets, layer {use.layer}.",
-        f"Percent of a kind’s choices. The layer whose experts tell most about the kind: {_information(use)} of its "
-        "entropy.",
+        f"Percent of a kind’s choices. Of {count(n_layers)} layers with experts the one whose experts tell most about "
+        f"the kind: {_information(use)} of its entropy; the interval does not know of that choice.",
     )  # fmt: skip
 
 
@@ -164,7 +156,7 @@ def _together_figure(method: str, use: ExpertUse, colour: str) -> Drawing:
     return finish(
         figure, f"experts_together_{slug(method)}", f"Experts chosen together, {method}, layer {use.layer}",
         f"Share of each expert's tokens that chose another one too, {method}, layer {use.layer}.",
-        "Percent of a row’s tokens; if experts were chosen independently, columns would be even.",
+        "Percent of what a row’s tokens chose beside it; of independent choices, columns would be even.",
     )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from bench.isoflop import Covariate, DepthUse, Profile
 from bench.study.isoflop.jackknife import over_documents
 
 CLASSES = ("capital", "word start", "inside a word", "digit", "space", "punctuation", "line end", "other")
-STATISTIC = "t over documents"
-_PARTS = 10  # equally many tokens each, in a profile
+STATISTIC = "jackknife over documents"
+_PARTS = 10  # of a profile, about equally many tokens each
 _CONSTANT = 1e-9  # squares of ranks, of which n have n^3 / 12 in all, below which they are those of rounding
 _TIES = ("position", "frequency")  # with the kind of token, what difficulty is told apart from
 
@@ -78,7 +78,7 @@ def _correlation(
         spread = np.sqrt((sxx - sx * sx / count) * (syy - sy * sy / count))
         return float((sxy - sx * sy / count) / spread)
 
-    found = over_documents(rho, documents)
+    found = over_documents(rho, documents, -1, 1)
     return Covariate(
         layer=layer, covariate=name, given=given, rho=found.value, low=found.low, high=found.high, p=found.p
     )
@@ -94,7 +94,7 @@ def _adjust(found: list[Covariate]) -> None:
 
 
 def _profile(share: np.ndarray, values: np.ndarray, documents: np.ndarray) -> list[Profile]:
-    """Mean share of routed layers that process a token, over equally large parts of the tokens by `values`."""
+    """Mean share of routed layers that process a token, over parts by `values`, equally large but for ties."""
     there = np.isfinite(values)
     share, values, documents = share[there], values[there], documents[there]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _PARTS + 1)))
@@ -109,5 +109,5 @@ def _profile(share: np.ndarray, values: np.ndarray, documents: np.ndarray) -> li
 
 def _shares(share: np.ndarray, documents: np.ndarray, at: float | None = None) -> Profile:
     total, count = np.bincount(documents, share), np.bincount(documents)
-    found = over_documents(lambda weights: float(weights @ total / (weights @ count)), documents)
+    found = over_documents(lambda weights: float(weights @ total / (weights @ count)), documents, 0, 1)
     return Profile(at=at, share=found.value, low=found.low, high=found.high, tokens=len(share))

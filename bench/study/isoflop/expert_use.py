@@ -29,7 +29,7 @@ def expert_use(
                 if first != second:
                     np.add.at(together, (flat[:, first], flat[:, second]), 1.0)
         table = tables.sum(axis=0)
-        information = over_documents(partial(_information_of, tables), documents)
+        information = over_documents(partial(_information_of, tables), documents, 0, 1, biased=True)
         found.append(
             ExpertUse(
                 layer=layer,

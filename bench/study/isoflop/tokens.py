@@ -48,34 +48,29 @@ def study_tokens(
     twin: the dense run whose loss and entropy say what is hard. Saves after each method. Raises Interrupted past the
     deadline, to go on from there in another session.
     """
-    if all(_done(study.tokens, name, folder, twin) for name, folder in runs.items()):
+    found = study.tokens
+    if found is None or (found.twin, found.statistic) != (twin.name, STATISTIC):
+        found = TokenStudy(
+            tokens=0, documents=0, statistic=STATISTIC,
+            twin=twin.name, runs={}, kinds=list(CLASSES), depth={}, experts={}, settling={},
+        )  # fmt: skip
+    missing = {name: folder for name, folder in runs.items() if found.runs.get(name) != folder.name}
+    if not missing:
         return
     clock.check()
-    if not (twin / WEIGHTS).exists():
-        print(f"{twin} has no weights any more, so what routers do with tokens is left as it was.")
+    gone = [str(folder) for folder in (twin, *missing.values()) if not (folder / WEIGHTS).exists()]
+    if gone:
+        have = "has" if len(gone) == 1 else "have"
+        print(f"{', '.join(gone)} {have} no weights any more, so what routers do with tokens is left as it was.")
         return
     dense = load_run(twin).model
     held_out = _held_out(corpus, dense, evaluate.batch_size)
-    found = study.tokens
-    if found is None or (found.twin, found.statistic, found.tokens) != (twin.name, STATISTIC, held_out.inputs.numel()):
-        found = TokenStudy(
-            tokens=held_out.inputs.numel(), documents=len(np.unique(held_out.documents)), statistic=STATISTIC,
-            twin=twin.name, runs={}, kinds=list(CLASSES), depth={}, experts={}, settling={},
-        )  # fmt: skip
-    for name, folder in runs.items():
-        if _done(found, name, folder, twin) or not (folder / WEIGHTS).exists():
-            continue
+    found.tokens, found.documents = held_out.inputs.numel(), len(np.unique(held_out.documents))
+    for name, folder in missing.items():
         clock.check()
         _add(found, name, folder, held_out, evaluate.batch_size)
         study.tokens = found
         save()
-
-
-def _done(earlier: TokenStudy | None, name: str, folder: Path, twin: Path) -> bool:
-    """Whether it is there already; by an older statistic, too, where the weights are gone and it cannot be redone."""
-    if earlier is None or earlier.twin != twin.name or earlier.runs.get(name) != folder.name:
-        return False
-    return earlier.statistic == STATISTIC or not (folder / WEIGHTS).exists()
 
 
 def _add(found: TokenStudy, name: str, folder: Path, held_out: HeldOut, rows: int) -> None:
@@ -213,4 +208,8 @@ def _mean_share(layers: list[tuple[np.ndarray, np.ndarray]], documents: np.ndarr
     if not layers:
         return None
     counted = [[np.bincount(documents, each.flatten()) for each in layer] for layer in layers]
-    return over_documents(lambda counts: float(np.mean([counts @ h / (counts @ c) for h, c in counted])), documents)
+
+    def share(counts: np.ndarray) -> float:
+        return float(np.mean([counts @ hits / (counts @ chances) for hits, chances in counted if counts @ chances]))
+
+    return over_documents(share, documents, 0, 1)

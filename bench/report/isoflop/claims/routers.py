@@ -11,7 +11,6 @@ from bench.report.formats import percent, power, signed
 from bench.report.isoflop.claims.evidence import Evidence, beyond, interval
 from bench.report.isoflop.results import Results
 from bench.report.isoflop.seeds import difference
-from bench.report.isoflop.tokens import p_caution
 
 METHOD = "mod"
 _FEWEST_DOCUMENTS = 5  # fewer say nothing of the spread between documents
@@ -104,17 +103,6 @@ def predictor_against_bce(results: Results) -> list[Evidence]:
     own = _runs(results, f"{where[1]} and method == 'mod' and capacity == 0.125 and stage != 'rates'")
     value = difference(results, own, _runs(results, "stage == 'controls' and causal == 'bce' and capacity == 0.125"))
     return [] if value is None else [Evidence(f"predictor minus BCE: {interval(value, signed)} nats", beyond(value, 0))]
-
-
-def difficulty_rule(results: Results) -> str:
-    """What `difficulty` is held to, in words."""
-    study = results.study.tokens
-    caution = p_caution(study) if study else ""
-    return (
-        "by rank correlations over held-out tokens of one model, one seed; both as it is and at equal position, "
-        "frequency and kind (taken out of the ranks by least squares), all of which must agree, or all contradict; one "
-        f"counts where its p, adjusted for the number of tests of the model (Holm), is below 0.05{caution}"
-    )
 
 
 def difficulty(results: Results) -> list[Evidence]:
