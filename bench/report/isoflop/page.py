@@ -121,8 +121,19 @@ def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, s
         told = ", ".join(f"{side} at {' and '.join(budgets)} FLOPs" for side, budgets in sides.items())
         left = len(own) - sum(map(len, sides.values()))
         rest = f"{', and ' if told else ''}not to be told from it at {left} of {len(own)} budgets" if left else ""
-        found.append((method, f"against dense: {told}{rest}. Loss minus dense’s, nats a token: {'. '.join(values)}."))
+        minus = f"Loss minus dense’s, nats a token: {'. '.join(values)}."
+        found.append((method, f"against dense: {told}{rest}. {minus}{_rate_at_an_end(results, method)}"))
     return found
+
+
+def _rate_at_an_end(results: Results, method: str) -> str:
+    """Whose learning rate is the lowest or highest of those tried, which is no optimum; or empty."""
+    rules = results.study.learning_rates
+    ends = {results.labels.get(name, name) for name, rule in rules.items() if rule.status == "edge"}
+    names = [name for name in (method, REFERENCE) if name in ends]
+    if not names:
+        return ""
+    return f" With another learning rate than the lowest or highest tried {' and '.join(names)} may do better."
 
 
 def _bound(results: Results, method: str, budget: float) -> str:
