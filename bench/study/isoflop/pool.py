@@ -74,6 +74,7 @@ class Pool:
             for n, tasks in enumerate(self.tasks)
         ]
         self.running: dict[int, _Running] = {}
+        self.told_to_stop = False
         total_flops, self.done_flops = flops
         self.bar = tqdm(
             total=total_flops, initial=self.done_flops, unit="FLOP", unit_scale=True, dynamic_ncols=True, smoothing=0.02
@@ -99,9 +100,12 @@ class Pool:
         Raises Interrupted after a signal or at the deadline, UserError on a failure; with checkpoints written.
         """
         idle = list(range(len(self.workers)))
+        before = {each: signal.signal(each, self._told_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
             waiting = self._waiting(missing)
             while waiting or self.running:
+                if self.told_to_stop or (self.deadline is not None and time.monotonic() > self.deadline):
+                    raise Interrupted
                 while waiting and idle:
                     self._hand(idle.pop(), waiting.popleft())
                 report = self._next_report()
@@ -111,11 +115,15 @@ class Pool:
                         self._hand(idle.pop(), waiting.popleft())
                     waiting = self._waiting(missing)
                 self._show(len(waiting))
-        except KeyboardInterrupt:
-            raise Interrupted from None
         finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
             if self.running:
                 self._stop()
+
+    def _told_to_stop(self, *_: object) -> None:
+        """Not by an exception, which is lost where it happens to be raised in a callback."""
+        self.told_to_stop = True
 
     def _waiting(self, missing: Callable[[], Sequence[Job]]) -> deque[Job]:
         under_way = {run_folder(running.job.config): running.job.flops for running in self.running.values()}
@@ -129,8 +137,6 @@ class Pool:
         self.tasks[worker].put(job.config)
 
     def _next_report(self) -> _Report | None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise KeyboardInterrupt
         try:
             return self.reports.get(timeout=1.0)
         except queue.Empty:
