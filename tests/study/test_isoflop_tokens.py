@@ -34,7 +34,7 @@ def test_experts_that_follow_the_kind_tell_all_of_it_and_blind_ones_next_to_noth
     (few,) = expert_use({3: blind[:4]}, kinds[: 4 * TOKENS], KINDS, documents[: 4 * TOKENS])
     (same,) = expert_use({3: blind}, kinds, KINDS, documents % 4)
     assert same.information == pytest.approx(mutual) and same.information_low is None and few.information_low is None
-    assert second.information_low == 0 <= second.information < mutual  # tables of few tokens tell something by luck
+    assert second.information_low == 0 <= second.information < mutual < 0.02  # few tokens tell something by luck
 
 
 def test_the_bias_of_few_tokens_is_taken_off_the_information_of_experts():

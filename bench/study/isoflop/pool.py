@@ -115,6 +115,8 @@ class Pool:
                         self._hand(idle.pop(), waiting.popleft())
                     waiting = self._waiting(missing)
                 self._show(len(waiting))
+            if self.told_to_stop:  # as the last run ended
+                raise Interrupted
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
