@@ -27,6 +27,7 @@ class Tried(_Part):
     n_layers: int
     d_model: int
     lr_at_128: float
+    seed: int = 0
     val_loss_nats: float | None = Field(None, description="absent where the run diverged")
 
 
@@ -35,7 +36,7 @@ class LearningRate(_Part):
 
     lr_at_128: float
     status: str = Field(
-        description="fitted | tried (no minimum to fit: the best rate tried) | edge (that is an end) | given (no sweep)"
+        description="fitted | edge (no minimum between those tried) | tried (no minimum: the best) | given (no sweep)"
     )
     tried: list[Tried]
 

@@ -47,11 +47,13 @@ def test_every_run_spends_its_budget_to_within_a_step():
             assert job.flops == budget
 
 
-def test_the_sweep_tries_every_multiple_at_two_sizes_of_the_smallest_budget():
-    rates = grid("train.lr_at_128=1e-3", "study.grid.rates=[0.5,1,2]").rates()
-    for jobs in rates.values():
+def test_the_sweep_tries_every_multiple_at_two_sizes_of_the_smallest_budget_on_two_seeds():
+    made = grid("train.lr_at_128=1e-3", "study.grid.rates=[0.5,1,2]")
+    for jobs in made.rates().values():
         assert {job.config.train.lr_at_128 for job in jobs} == {5e-4, 1e-3, 2e-3}
         assert len({(j.config.model.n_layers, j.config.model.d_model) for j in jobs}) == 2
+        assert {job.config.seed for job in jobs} == {0, 1}
+        assert len({(j.config.model.d_model, j.config.train.lr_at_128, j.config.seed) for j in jobs}) == len(jobs) == 12
         assert {job.config.train.budget_flops for job in jobs} == {2e10}
 
 
@@ -125,9 +127,12 @@ def test_values_that_cannot_work_are_named(override, told):
         grid(override, *more)
 
 
-def sweep(made: Grid, best: float, multiples=(0.5, 1, 2, 4)):
+def sweep(made: Grid, best: float, multiples=(0.5, 1, 2, 4), seeds=1):
     """Jobs at two sizes, and losses on parabolas in log lr with one minimum and two levels."""
-    jobs = [made.job(made.methods["dense"], rung, 2e10, 0, 1e-3 * m) for rung in (1, 3) for m in multiples]
+    jobs = [
+        made.job(made.methods["dense"], rung, 2e10, seed, 1e-3 * m)
+        for rung in (1, 3) for m in multiples for seed in range(seeds)
+    ]  # fmt: skip
     loss = {
         id(job.config): 2.0 + made.rung(job) / 10 + 0.05 * math.log(job.config.train.lr_at_128 / best) ** 2
         for job in jobs
@@ -158,10 +163,37 @@ def test_too_few_rates_leave_the_given_one_and_diverged_runs_do_not_count():
     assert sum(each.val_loss_nats is None for each in rule.tried) == 2
 
 
-def test_a_parabola_that_opens_downwards_leaves_the_best_rate_tried():
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("multiple", [0.5, 1, 2, 4])
+@pytest.mark.parametrize("rung", [1, 3])
+def test_one_run_far_off_does_not_settle_the_rate(rung, multiple, seed):
     made = grid()
-    jobs, _ = sweep(made, best=1e-3, multiples=(1, 2, 4, 8))
-    losses = dict(zip([id(job.config) for job in jobs],
-                      [1.553, 1.473, 1.495, 1.499, 1.754, 1.679, 1.961, 1.788], strict=True))  # fmt: skip
+    jobs, loss = sweep(made, best=1.7e-3, seeds=2)
+    off = (rung, 1e-3 * multiple, seed)
+    rule = settle(
+        jobs,
+        lambda c: loss(c) + 0.5 * ((made.ladder.index(c.model), c.train.lr_at_128, c.seed) == off),
+        1e-3,
+    )
+    assert rule.status == "fitted" and rule.lr_at_128 == pytest.approx(1.7e-3, rel=0.15)
+
+
+def test_a_rate_at_which_half_the_runs_diverged_is_out_whatever_the_others_reached():
+    jobs, loss = sweep(grid(), best=8e-3, seeds=2)
+    rule = settle(jobs, lambda c: None if c.train.lr_at_128 == 4e-3 and c.seed == 1 else loss(c), 1e-3)
+    assert (rule.status, rule.lr_at_128) == ("edge", 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("each_size", "settled"),
+    [
+        ([(1.60, 1.40, 1.70, 1.45)] * 2, (2e-3, "tried")),
+        ([(1.50, 1.60, 1.62, 1.55)] * 2, (1e-3, "edge")),
+        ([(1.553, 1.473, 1.495, 1.499), (1.754, 1.679, 1.961, 1.788)], (2.56e-3, "fitted")),  # MoE's, once: 1.961
+    ],
+)
+def test_a_parabola_that_opens_downwards_leaves_the_best_rate_tried(each_size, settled):
+    jobs, _ = sweep(grid(), best=1e-3, multiples=(1, 2, 4, 8))
+    losses = dict(zip([id(job.config) for job in jobs], [*each_size[0], *each_size[1]], strict=True))
     rule = settle(jobs, lambda config: losses[id(config)], 5e-3)
-    assert (rule.lr_at_128, rule.status) == (2e-3, "tried")
+    assert (rule.lr_at_128, rule.status) == settled

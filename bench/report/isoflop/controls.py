@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
@@ -91,13 +93,15 @@ def rate_figure(results: Results) -> Drawing | None:
     figure, axes = canvas(height=3.9)
     drawn = False
     for name, rule in results.study.learning_rates.items():
-        tried = pd.DataFrame([each.model_dump() for each in rule.tried]).dropna() if rule.tried else pd.DataFrame()
+        tried = _tried(rule)
         if tried.empty:
             continue
         label = results.labels.get(name, name)
         for style, ((_, width), own) in zip(("-", "--", ":"), tried.groupby(["n_layers", "d_model"]), strict=False):
-            axes.plot(own["lr_at_128"], own["val_loss_nats"], color=colours.get(label, MUTED), linestyle=style,
-                      marker="o", markersize=3, linewidth=1, label=f"{label}, width {width}")  # fmt: skip
+            colour, means = colours.get(label, MUTED), own.groupby("lr_at_128")["val_loss_nats"].mean()
+            axes.scatter(own["lr_at_128"], own["val_loss_nats"], s=8, color=colour, linewidths=0)
+            axes.plot(means.index, means.to_numpy(), color=colour, linestyle=style, linewidth=1,
+                      label=f"{label}, width {width}")  # fmt: skip
         axes.axvline(rule.lr_at_128, color=colours.get(label, MUTED), linewidth=0.8, linestyle=(0, (1, 2)))
         drawn = True
     if not drawn:
@@ -112,14 +116,14 @@ def rate_figure(results: Results) -> Drawing | None:
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
         "Held-out loss against the learning rate at width 128, for every method and two sizes, at the smallest budget.",
-        _settled(results),
+        f"A dot a run, lines their means over seeds. {_settled(results)}",
     )  # fmt: skip
 
 
 _HOW = {
     "fitted": "the minimum of a parabola through both sizes",
-    "tried": "the best rate tried, for such a parabola has no minimum between the rates",
-    "edge": "the best rate tried, which is the lowest or highest of them",
+    "tried": "the best rate tried, for such a parabola has no minimum",
+    "edge": "the lowest or highest rate tried, for such a parabola has no minimum between them",
     "given": "the rate that was given, for too few were tried",
 }
 
@@ -178,25 +182,37 @@ def rates_table(results: Results) -> Table:
     )  # fmt: skip
     caption = (
         "Learning rates: settled on for each method at the smallest budget, then scaled by sqrt(128 / width) for every "
-        "size. Edge: the best was the lowest or highest tried; tried: a parabola has no minimum between them, and the "
-        "best is taken. Given up: loss at the rate settled on minus the lowest tried at that size, nats a token; of "
-        "one seed, and the lowest of several is partly luck. No interval of this report knows of the learning rate: "
-        "another rule may move a method’s losses by as much as methods differ."
+        "size. Fitted: the minimum of a parabola in log rate, the same for both sizes but for its level, that a single "
+        "run far off does not move much; edge: it has none between the rates tried, and the nearer end is taken; "
+        "tried: it opens downwards, and the best rate is taken. Best tried: of means over seeds. Given up: loss of "
+        "seed 0 at the rate settled on minus the lowest of those means at that size, nats a token; the lowest of "
+        "several is partly luck. No interval of this report knows of the learning rate: another rule may move a "
+        "method’s losses by as much as methods differ."
     )
     columns = ["", "at width 128", "", "best tried at each size", "given up", "runs"]
     return Table("learning_rates", caption, columns, rows, data)
 
 
+def _tried(rule: LearningRate) -> pd.DataFrame:
+    """A row a run of the sweep that ended well."""
+    columns = ["n_layers", "d_model", "lr_at_128", "seed", "val_loss_nats"]
+    return pd.DataFrame([each.model_dump() for each in rule.tried], columns=columns).dropna()
+
+
+def _means(rule: LearningRate) -> Iterator[tuple[int, int, pd.Series]]:
+    """(layers, width, mean loss over seeds of each rate) of each size of the sweep."""
+    for (layers, width), own in _tried(rule).groupby(["n_layers", "d_model"]):
+        yield layers, width, own.groupby("lr_at_128")["val_loss_nats"].mean()
+
+
 def _given_up(results: Results, name: str, rule: LearningRate) -> list[str]:
     """Of each size of the sweep that was run at the rate settled on, too."""
     told = []
-    budget, label = min(results.budgets), results.labels.get(name, name)
-    for shape in dict.fromkeys((each.n_layers, each.d_model) for each in rule.tried):
-        tried = [each.val_loss_nats for each in rule.tried if (each.n_layers, each.d_model) == shape]
-        losses = [loss for loss in tried if loss is not None]
-        own = results.cell(label, budget).query(f"n_layers == {shape[0]} and d_model == {shape[1]} and seed == 0")
-        if losses and len(own):
-            told.append(f"{shape[0]} × {shape[1]}: {signed(float(own['loss'].iloc[0]) - min(losses))}")
+    cell = results.cell(results.labels.get(name, name), min(results.budgets))
+    for layers, width, means in _means(rule):
+        own = cell.query(f"n_layers == {layers} and d_model == {width} and seed == 0")
+        if len(own):
+            told.append(f"{layers} × {width}: {signed(float(own['loss'].iloc[0] - means.min()))}")
     return told
 
 
@@ -204,14 +220,8 @@ def _best_by_size(rule: LearningRate) -> list[str]:
     """Of each size of the sweep, and whether it is an end of the rates tried."""
     told = []
     rates = sorted({each.lr_at_128 for each in rule.tried})
-    for shape in dict.fromkeys((each.n_layers, each.d_model) for each in rule.tried):
-        losses = {
-            each.lr_at_128: each.val_loss_nats
-            for each in rule.tried
-            if (each.n_layers, each.d_model) == shape and each.val_loss_nats is not None
-        }
-        if losses:
-            best = min(losses, key=losses.__getitem__)
-            end = {rates[0]: ", the lowest tried", rates[-1]: ", the highest tried"}.get(best, "")
-            told.append(f"{shape[0]} × {shape[1]}: {significant(best)}{end}")
+    for layers, width, means in _means(rule):
+        best = means.idxmin()
+        end = {rates[0]: ", the lowest tried", rates[-1]: ", the highest tried"}.get(best, "")
+        told.append(f"{layers} × {width}: {significant(best)}{end}")
     return told

@@ -18,6 +18,8 @@ from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
 from bench.flops.match import Plan, plan
 
+SWEEP_SEEDS = 2  # of every size and rate of a learning-rate sweep
+
 
 @dataclass(frozen=True)
 class Job:
@@ -87,16 +89,17 @@ class Grid:
         return range(first, first + sizes)
 
     def rates(self) -> dict[str, list[Job]]:
-        """Method -> the learning-rate sweep: the smallest budget, a small and a large size, every multiple."""
+        """Method -> the learning-rate sweep: the smallest budget, a small and a large size, every rate, SWEEP_SEEDS."""
         base = self.config.train.lr_at_128
         found = {}
         for name, method in self.methods.items():
             window = self.window(name, self.budgets[0])
             rungs = sorted({window[len(window) // 4], window[-1 - len(window) // 4]})
             found[name] = [
-                self.job(method, rung, self.budgets[0], 0, float(f"{base * multiple:.6g}"))
+                self.job(method, rung, self.budgets[0], seed, float(f"{base * multiple:.6g}"))
                 for rung in rungs
                 for multiple in self.values.rates
+                for seed in range(SWEEP_SEEDS)
             ]
         return found
 
@@ -161,7 +164,7 @@ class Grid:
         cells = [(name, budget) for name in self.methods for budget in self.budgets]
         more = self.values.seeds - 1
         controls = self.values.seeds * len(self.values.controls)
-        rates = len(self.methods) * 2 * len(self.values.rates)
+        rates = len(self.methods) * 2 * len(self.values.rates) * SWEEP_SEEDS
         sizes = min(self.values.sizes, len(self.ladder))
         total = sum(budget for _, budget in cells)
         return {
