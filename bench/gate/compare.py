@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.gate.read import Figure, NoDataError, Side
-from bench.gate.rules import LOSS_CURVE, SAMPLES, P, Rule, rule_of, words
+from bench.gate.rules import LOSS_CURVE, PACE, SAMPLES, P, Rule, rule_of, words
 
 Kind = Literal["regressed", "changed", "vanished", "improved", "new"]
 FAILING: tuple[Kind, ...] = ("regressed", "changed", "vanished")
@@ -119,9 +119,21 @@ def _not_compared(method: str, name: str, baseline: Side, current: Side) -> str 
             f"The baseline is of another machine ({baseline.machine_name}; now {current.machine_name}): speed and "
             "memory are not compared."
         )
+    slower = pace(baseline, current)
+    if rule.sampled and slower is not None and not 1 / PACE <= slower <= PACE:
+        return (
+            f"The machine was not as it was for the baseline: a step of torch’s own encoder took {slower:.2f} times as "
+            "long. Speed is not compared; run the study again when less runs beside it."
+        )
     if rule.sampled and len(baseline.figures[method, name].samples) < SAMPLES:
         return f"{method}, {rule.words}: not compared, for a test needs {SAMPLES} samples a side."
     return None
+
+
+def pace(baseline: Side, current: Side) -> float | None:
+    """How many times as long a training step of torch's own encoder took as for the baseline, where both are known."""
+    was, now = baseline.encoder_seconds, current.encoder_seconds
+    return now / was if was and now else None
 
 
 def _repeated(method: str, baseline: Side, current: Side) -> bool:

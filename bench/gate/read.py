@@ -42,6 +42,8 @@ class Side:
     """The figures of one folder: (method, figure) -> value.
 
     broken: what cannot be relied on, a line each. whole: all of its figures, or those of time and memory alone.
+    encoder_seconds: of a training step of torch's own encoder, which no change to this package moves: how fast the
+    machine was then. None where that was not timed.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Side:
     configs: dict[str, dict[str, Any]]
     broken: list[str] = field(default_factory=list)
     whole: bool = True
+    encoder_seconds: float | None = None
 
     @property
     def machine(self) -> str:
@@ -119,7 +122,15 @@ def read_side(folder: Path) -> Side:
         figures=figures,
         configs={method: record.config for method, (record, _) in records.items()},
         broken=broken,
+        encoder_seconds=_encoder_seconds(records, figures),
     )
+
+
+def _encoder_seconds(records: dict[str, tuple[Record, Path]], figures: dict[tuple[str, str], Figure]) -> float | None:
+    """By a step of dense, and that over the encoder's."""
+    over = figures.get(("dense", "speed.train_step_over_torch"))
+    speed = records["dense"][0].speed if "dense" in records else None
+    return speed.train_step_seconds.median / over.value if over and speed and speed.train_step_seconds else None
 
 
 def _study(folder: Path, broken: list[str]) -> CiStudy | None:

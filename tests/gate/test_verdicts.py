@@ -303,6 +303,21 @@ def test_a_processor_of_the_same_name_may_be_another_machine(studies):
     assert read_side(studies[0]).machine == read_side(studies[1]).machine
 
 
+@pytest.mark.parametrize(("times", "judged_at"), [(0.7, False), (0.9, True), (1.1, True), (1.3, False), (2.0, False)])
+def test_speed_is_judged_only_while_the_machine_is_as_fast_as_it_was(studies, times, judged_at):
+    """By the step of torch's own encoder, so that a slower dense does not look like a slower machine."""
+    change_speed(studies[1], "mod", 1.3)
+    change_speed(studies[1], "dense", 1.5)
+    over_torch = read_side(studies[1]).figures["dense", "speed.train_step_over_torch"].value
+    dense = Timing.of([times * read_side(studies[0]).encoder_seconds * over_torch])
+    change(studies[1], "dense-seed0", speed__train_step_seconds=dense.model_dump())
+    change(studies[1], "mod-seed0", memory__peak_bytes=2**34)
+    verdict = judged(studies)
+    slower = {"mod speed.train_step_over_dense", "dense speed.train_step_over_torch"} if judged_at else set()
+    assert set(kinds(verdict)) == {"mod memory.peak_bytes"} | slower
+    assert any("torch’s own encoder took" in note for note in verdict.notes) != judged_at
+
+
 def test_another_machine_never_reads_as_a_regression_of_speed(tmp_path):
     record = make_record(name="ci")
     base = write_study(tmp_path / "base", record)
