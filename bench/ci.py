@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from bench.record import Environment, Ratio, load, write_atomically
 
 FILE = "ci.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def _plain(run_id: str) -> str:
@@ -40,6 +40,9 @@ class CiStudy(BaseModel):
     )
     speed: dict[str, dict[str, list[Ratio]]] = Field(
         description="method -> figure -> a sample a process: the median over rounds of steps taken in turn"
+    )
+    encoder_seconds: list[Ratio] = Field(
+        [], description="of a training step of torch's own encoder, in turn with those; a sample a process"
     )
 
 

@@ -83,7 +83,8 @@ class Verdict:
 def compare(baseline: Side, current: Side) -> Verdict:
     """Every figure of both sides under its rule.
 
-    Raises NoDataError where the sides are different studies or have no figure that can be compared.
+    Raises NoDataError where the sides are different studies or have no figure that can be compared; of sides that hold
+    time and memory alone, no figure of time.
     """
     whole = not (baseline.broken or current.broken)
     if whole:
@@ -103,7 +104,9 @@ def compare(baseline: Side, current: Side) -> Verdict:
         elif not rule.sampled and was.value != now.value:
             moved += 1
     notes = _notes(skipped, moved)
-    if whole and len(skipped) == len(common):
+    sampled = {key for key in common if (rule := rule_of(key[1], key[0])) is not None and rule.sampled}
+    of_speed = sampled if not baseline.whole else set()
+    if whole and (len(skipped) == len(common) or (of_speed and of_speed <= skipped.keys())):
         raise NoDataError(f"{baseline.folder} and {current.folder}: nothing can be compared. {' '.join(notes)}")
     findings.sort(key=lambda f: (not f.fails, f.kind == "new", -f.severity, f.method, f.figure))
     return Verdict(baseline, current, findings, len(common) - len(skipped), skipped, notes)
@@ -119,21 +122,24 @@ def _not_compared(method: str, name: str, baseline: Side, current: Side) -> str 
             f"The baseline is of another machine ({baseline.machine_name}; now {current.machine_name}): speed and "
             "memory are not compared."
         )
-    slower = pace(baseline, current)
-    if rule.sampled and slower is not None and not 1 / PACE <= slower <= PACE:
-        return (
-            f"The machine was not as it was for the baseline: a step of torch’s own encoder took {slower:.2f} times as "
-            "long. Speed is not compared; run the study again when less runs beside it."
-        )
     if rule.sampled and len(baseline.figures[method, name].samples) < SAMPLES:
         return f"{method}, {rule.words}: not compared, for a test needs {SAMPLES} samples a side."
+    off = off_pace(baseline, current)
+    if rule.sampled and off is not None and len(current.figures[method, name].samples) >= SAMPLES:
+        mend = "run the study" if off > 1 else "make the baseline"
+        return (
+            f"The machine was not as it was for the baseline: a step of torch’s own encoder took {off:.2f} times as "
+            f"long. Speed is not compared; {mend} again when less runs beside it."
+        )
     return None
 
 
-def pace(baseline: Side, current: Side) -> float | None:
-    """How many times as long a training step of torch's own encoder took as for the baseline, where both are known."""
+def off_pace(baseline: Side, current: Side) -> float | None:
+    """How many times as long a step of torch's own encoder took on the baseline's machine, where it is not as fast."""
     was, now = baseline.encoder_seconds, current.encoder_seconds
-    return now / was if was and now else None
+    if not was or not now or baseline.machine != current.machine or 1 / PACE <= now / was <= PACE:
+        return None
+    return now / was
 
 
 def _repeated(method: str, baseline: Side, current: Side) -> bool:

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
-from bench.gate.compare import Verdict
+from bench.gate.compare import Verdict, off_pace
 from bench.gate.read import Figure
 
 FILE = "history.jsonl"
@@ -40,7 +40,7 @@ class Row(BaseModel):
     commit: str | None = None
     link: str | None = Field(None, description="where the run can be looked at, such as a CI job")
     study: str
-    machine: str = Field(description="fingerprint: equal where speed may be compared")
+    machine: str = Field(description="fingerprint: only the speed of equal ones may be compared")
     machine_name: str
     verdict: str = Field(description="fine | regressed | broken")
     findings: list[str] = Field([], description="`METHOD FIGURE: KIND` of what regressed, changed, vanished, improved")
@@ -70,7 +70,7 @@ def _fault(line: str) -> str:
 
 
 def row_of(verdict: Verdict, link: str | None) -> Row:
-    """The current side of a verdict as a row; the figures of broken records are left out.
+    """The current side of a verdict as a row, but for the figures of broken records, and of speed at another pace.
 
     A side that could not be read tells nothing of itself: it is taken to be the baseline's study on its machine, now.
     """
@@ -90,7 +90,11 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
             if finding.kind != "new"
         ],
         broken=verdict.broken,
-        figures={f"{method} {name}": _numbers(figure) for (method, name), figure in current.figures.items()},
+        figures={
+            f"{method} {name}": _numbers(figure)
+            for (method, name), figure in current.figures.items()
+            if not (figure.samples and off_pace(verdict.baseline, current))
+        },
     )
 
 

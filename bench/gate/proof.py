@@ -28,7 +28,6 @@ class Trial(BaseModel):
     findings: list[str] = Field(description="the worst few, in words")
     findings_total: int
     slower: bool = Field(False, description="a figure of speed is among the findings")
-    pace: float | None = Field(None, description="seconds of torch's own encoder's step over those for the baseline")
     speed: dict[str, float] = Field({}, description="`METHOD FIGURE` -> median over the baseline's")
 
     @property

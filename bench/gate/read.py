@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import statistics
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -42,8 +43,8 @@ class Side:
     """The figures of one folder: (method, figure) -> value.
 
     broken: what cannot be relied on, a line each. whole: all of its figures, or those of time and memory alone.
-    encoder_seconds: of a training step of torch's own encoder, which no change to this package moves: how fast the
-    machine was then. None where that was not timed.
+    encoder_seconds: of a training step of torch's own encoder, timed in turn with the steps of `speed`: how fast the
+    machine was then. None where that is not known.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class Side:
 
     @property
     def machine(self) -> str:
-        """Equal for studies whose speed may be compared: the same processor and as many threads."""
+        """Equal for studies of the same processor and as many threads: the speed of others is never compared."""
         if self.environment is None:
             return "unknown"
         place = self.environment
@@ -122,15 +123,8 @@ def read_side(folder: Path) -> Side:
         figures=figures,
         configs={method: record.config for method, (record, _) in records.items()},
         broken=broken,
-        encoder_seconds=_encoder_seconds(records, figures),
+        encoder_seconds=statistics.median(study.encoder_seconds) if study and study.encoder_seconds else None,
     )
-
-
-def _encoder_seconds(records: dict[str, tuple[Record, Path]], figures: dict[tuple[str, str], Figure]) -> float | None:
-    """By a step of dense, and that over the encoder's."""
-    over = figures.get(("dense", "speed.train_step_over_torch"))
-    speed = records["dense"][0].speed if "dense" in records else None
-    return speed.train_step_seconds.median / over.value if over and speed and speed.train_step_seconds else None
 
 
 def _study(folder: Path, broken: list[str]) -> CiStudy | None:

@@ -48,6 +48,7 @@ def run(config: RunConfig, command: str) -> int:
     for name, own in configs.items():
         checkpoint.remove(run_folder(own))  # of a study that was stopped, under whatever code
         records[name] = run_once(own, corpus, machine, command)
+    speed, encoder_seconds = _speed(configs, config.study.processes, config.study.rounds)
     study = CiStudy(
         name=config.study.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -55,7 +56,8 @@ def run(config: RunConfig, command: str) -> int:
         command=command,
         environment=environment(machine.device),
         runs={name: record.run.id for name, record in records.items()},
-        speed=_speed(configs, config.study.processes, config.study.rounds),
+        speed=speed,
+        encoder_seconds=encoder_seconds,
     )
     save_ci(study, folder)
     wrong = [f"{name}: {record.run.message}" for name, record in records.items() if record.run.status != "finished"]
@@ -69,21 +71,29 @@ def _configured(config: RunConfig, name: str) -> RunConfig:
     return replace(config, method=configure_method(name), name=config.study.name, study=None)
 
 
-def _speed(configs: dict[str, RunConfig], processes: int, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Method -> figure -> a sample a process."""
+def _speed(
+    configs: dict[str, RunConfig], processes: int, rounds: int
+) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
+    """Method -> figure -> a sample a process; and the seconds of the reference's step in each."""
     found: dict[str, dict[str, list[float]]] = {}
+    encoder_seconds = []
     for number in range(processes):
         print(f"\rtiming steps: process {number + 1} of {processes}", end="", flush=True)
         with _SPAWN.Pool(1) as pool:
-            for name, figures in pool.apply(_sample, (configs, rounds)).items():
-                for figure, value in figures.items():
-                    found.setdefault(name, {}).setdefault(figure, []).append(value)
+            sample, seconds = pool.apply(_sample, (configs, rounds))
+        encoder_seconds.append(seconds)
+        for name, figures in sample.items():
+            for figure, value in figures.items():
+                found.setdefault(name, {}).setdefault(figure, []).append(value)
     print()
-    return found
+    return found, encoder_seconds
 
 
-def _sample(configs: dict[str, RunConfig], rounds: int) -> dict[str, dict[str, float]]:
-    """Training steps of every method and of the reference, in turn; medians of the ratios within a round."""
+def _sample(configs: dict[str, RunConfig], rounds: int) -> tuple[dict[str, dict[str, float]], float]:
+    """Training steps of every method and of the reference, in turn: medians of the ratios within a round.
+
+    And the median seconds of the reference's step.
+    """
     first = next(iter(configs.values()))
     corpus, machine = prepare(first.data), make_machine(first)
     batch = [part.to(machine.device) for part in _batch(first, corpus)]
@@ -91,12 +101,13 @@ def _sample(configs: dict[str, RunConfig], rounds: int) -> dict[str, dict[str, f
     actions = [reference, *(_step(config, corpus, machine) for config in configs.values())]
     of_reference, *steps = interleave(actions, rounds, machine.device)
     seconds = dict(zip(configs, steps, strict=True))
-    found = {
+    over_torch = statistics.median(ratios(seconds["dense"], of_reference))
+    over_dense = {
         name: {"train_step_over_dense": statistics.median(ratios(own, seconds["dense"]))}
         for name, own in seconds.items()
         if name != "dense"
     }
-    return {"dense": {"train_step_over_torch": statistics.median(ratios(seconds["dense"], of_reference))}} | found
+    return {"dense": {"train_step_over_torch": over_torch}} | over_dense, statistics.median(of_reference)
 
 
 def _step(config: RunConfig, corpus: Corpus, machine: Machine):

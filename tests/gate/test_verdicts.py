@@ -14,6 +14,7 @@ from report_records import make_record
 
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
+from bench.gate.history import row_of
 from bench.gate.read import Figure, NoDataError, Side, read_side
 from bench.gate.rules import rule_of
 from bench.record import Timing, save_record
@@ -305,17 +306,31 @@ def test_a_processor_of_the_same_name_may_be_another_machine(studies):
 
 @pytest.mark.parametrize(("times", "judged_at"), [(0.7, False), (0.9, True), (1.1, True), (1.3, False), (2.0, False)])
 def test_speed_is_judged_only_while_the_machine_is_as_fast_as_it_was(studies, times, judged_at):
-    """By the step of torch's own encoder, so that a slower dense does not look like a slower machine."""
+    for folder, seconds in zip(studies, (0.02, 0.02 * times), strict=True):
+        change_ci(folder, encoder_seconds=[seconds] * 8)
     change_speed(studies[1], "mod", 1.3)
     change_speed(studies[1], "dense", 1.5)
-    over_torch = read_side(studies[1]).figures["dense", "speed.train_step_over_torch"].value
-    dense = Timing.of([times * read_side(studies[0]).encoder_seconds * over_torch])
-    change(studies[1], "dense-seed0", speed__train_step_seconds=dense.model_dump())
     change(studies[1], "mod-seed0", memory__peak_bytes=2**34)
     verdict = judged(studies)
     slower = {"mod speed.train_step_over_dense", "dense speed.train_step_over_torch"} if judged_at else set()
     assert set(kinds(verdict)) == {"mod memory.peak_bytes"} | slower
-    assert any("torch’s own encoder took" in note for note in verdict.notes) != judged_at
+    assert any(f"torch’s own encoder took {times:.2f} times" in note for note in verdict.notes) != judged_at
+    speeds = {name for name in row_of(verdict, None).figures if "speed.train_step_over" in name}
+    assert len(speeds) == (2 if judged_at else 0)
+    change_ci(studies[0], encoder_seconds=[])
+    assert len(kinds(judged(studies))) == 3, "what is not known does not hinder"
+
+
+def test_where_no_speed_is_compared_speed_alone_is_no_data(studies, capsys):
+    words = [*map(str, studies), "--speed-only"]
+    for folder, seconds in zip(studies, (0.02, 0.03), strict=True):
+        change_ci(folder, encoder_seconds=[seconds] * 8)
+    assert main(words) == 3
+    assert "took 1.50 times as long" in capsys.readouterr().err
+    speed = json.loads((studies[1] / "ci.json").read_text(encoding="utf-8"))["speed"]
+    few = {method: {name: own[:3] for name, own in each.items()} for method, each in speed.items()}
+    change_ci(studies[1], speed=few)
+    assert main(words) == 1, "too few samples are a finding at any pace"
 
 
 def test_another_machine_never_reads_as_a_regression_of_speed(tmp_path):
@@ -344,7 +359,7 @@ def test_another_machine_never_reads_as_a_regression_of_speed(tmp_path):
         (lambda f: (f / "mod-seed0" / "record.json").unlink(), "cannot read"),
         (lambda f: (f / "mod-seed0" / "steps.csv").write_text("step,loss\n1,abc\n", encoding="utf-8"), "whole log"),
         (lambda f: (f / "ci.json").write_text("{", encoding="utf-8"), "not a whole JSON"),
-        (lambda f: (f / "ci.json").write_text('{"schema_version": 2}', encoding="utf-8"), "schema version 2"),
+        (lambda f: (f / "ci.json").write_text('{"schema_version": 3}', encoding="utf-8"), "schema version 3"),
         (lambda f: (f / "ci.json").write_text('{"runs": 3}', encoding="utf-8"), "not a ci study"),
     ],
 )  # fmt: skip

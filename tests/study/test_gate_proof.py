@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bench.errors import UserError
 from bench.gate.proof import FILE, load_proof
+from bench.gate.read import read_side
 from bench.report.proof import missed
-from bench.study.gate_proof import all_trials, judge_all
+from bench.study.gate_proof import all_trials, judge, judge_all
 from bench.study.gate_proof.studies import keep, opened, pack, pieces
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results" / "gate_proof"
@@ -50,3 +53,19 @@ def test_an_archive_that_is_cut_short_is_told(tmp_path: Path):
     with pytest.raises(UserError, match="studies.tar.xz"):
         opened(tmp_path)
     assert not (tmp_path / "studies").exists()
+
+
+def test_the_speed_of_a_rerun_is_judged_at_any_pace_and_that_of_a_plant_as_the_gate_would(tmp_path: Path):
+    """So that no bar on false alarms is met by looking away."""
+    sides = {}
+    for name, seconds, slower in (("baseline", 0.02, 1.0), ("study", 0.04, 1.5)):
+        sides[name] = tmp_path / name
+        shutil.copytree(COMMITTED.parent / "ci", sides[name])
+        content = json.loads((sides[name] / "ci.json").read_text(encoding="utf-8"))
+        samples = content["speed"]["mod"]["train_step_over_dense"]
+        content["speed"]["mod"]["train_step_over_dense"] = [slower * sample for sample in samples]
+        content["encoder_seconds"] = [seconds] * 8
+        (sides[name] / "ci.json").write_text(json.dumps(content), encoding="utf-8")
+    side, study = read_side(sides["baseline"]), sides["study"]
+    assert judge("rerun_000", 1, None, side, study).slower
+    assert not judge("slower_all_1", 1, dict(all_trials(1))["slower_all_1"], side, study).slower

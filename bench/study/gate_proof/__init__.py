@@ -23,7 +23,7 @@ from tqdm import tqdm
 from bench.config import RunConfig
 from bench.data import prepare
 from bench.errors import UserError
-from bench.gate.compare import Verdict, compare, pace
+from bench.gate.compare import Verdict, compare
 from bench.gate.proof import FILE, Piece, Proof, Trial, load_proof, save_proof
 from bench.gate.read import Side, read_side
 from bench.gate.rules import rule_of
@@ -141,7 +141,6 @@ def judge(name: str, piece: int, plant: Plant | None, baseline: Side, study: Pat
     if not any(study.iterdir()):
         return trial
     current = read_side(study)
-    trial.pace = pace(baseline, current)
     verdict = compare(baseline, current if plant else replace(current, encoder_seconds=None))
     failing = [finding for finding in verdict.findings if finding.fails]
     rules = [rule_of(finding.figure, finding.method) for finding in failing]
