@@ -36,9 +36,15 @@ class LearningRate(_Part):
 
     lr_at_128: float
     status: str = Field(
-        description="fitted | edge (no minimum between those tried) | tried (no minimum: the best) | given (no sweep)"
+        description="fitted | edge (the lowest or highest that trained well) | tried (no minimum: the best) | given"
     )
     tried: list[Tried]
+
+    @property
+    def steady(self) -> list[Tried]:
+        """The runs of the rates at which none diverged."""
+        diverged = {each.lr_at_128 for each in self.tried if each.val_loss_nats is None}
+        return [each for each in self.tried if each.lr_at_128 not in diverged]
 
 
 class Packing(_Part):

@@ -301,12 +301,12 @@ def test_what_the_report_says_of_the_study_itself(tmp_path: Path, quick):
     assert "some sessions were not recorded" in text and "% of the training pool" not in text
     assert "2 with 1 thread each 50 GFLOP/s" in text and "with nothing trained beside it, on 2 threads" in text
     assert "dense: the minimum of a parabola through both sizes; mod: the best rate tried" in text
-    assert "4 × 24: 0.004, the highest tried; 4 × 40: 0.002" in text and "With another learning rate" not in text
+    assert "4 × 24: 0.004, the highest; 4 × 40: 0.002" in text and "another may do better" not in text
     assert "not of other learning rates" in text and "on 2 threads" in page.read_text(encoding="utf-8")
     study.learning_rates["mod"].status = "edge"
     save_study(study, folder)
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
-    assert "With another learning rate than the lowest or highest tried mod may do better." in text
+    assert "The learning rate of mod is at an end of those that trained well; another may do better." in text
 
 
 def test_a_minimum_far_below_every_run_is_no_optimum(tmp_path: Path):

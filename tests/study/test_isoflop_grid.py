@@ -178,16 +178,38 @@ def test_one_run_far_off_does_not_settle_the_rate(rung, multiple, seed):
     assert rule.status == "fitted" and rule.lr_at_128 == pytest.approx(1.7e-3, rel=0.15)
 
 
-def test_a_rate_at_which_half_the_runs_diverged_is_out_whatever_the_others_reached():
-    jobs, loss = sweep(grid(), best=8e-3, seeds=2)
-    rule = settle(jobs, lambda c: None if c.train.lr_at_128 == 4e-3 and c.seed == 1 else loss(c), 1e-3)
+def test_a_rate_at_which_a_run_diverged_is_out_whatever_the_others_reached():
+    made = grid()
+    jobs, loss = sweep(made, best=8e-3, seeds=2)
+    lost = (3, 4e-3, 1)
+    rule = settle(
+        jobs, lambda c: None if (made.ladder.index(c.model), c.train.lr_at_128, c.seed) == lost else loss(c), 1e-3
+    )
     assert (rule.status, rule.lr_at_128) == ("edge", 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("diverged", "settled"), [({2e-3, 4e-3}, (1e-3, "edge")), ({1e-3, 2e-3, 4e-3}, (5e-4, "edge"))]
+)
+def test_where_too_few_rates_are_left_for_a_parabola_the_best_of_them_is_taken(diverged, settled):
+    jobs, loss = sweep(grid(), best=8e-3, seeds=2)
+    rule = settle(jobs, lambda c: None if c.train.lr_at_128 in diverged else loss(c), 3e-3)
+    assert (rule.lr_at_128, rule.status) == settled
+    everywhere = settle(jobs, lambda c: None if c.seed == 1 else loss(c), 3e-3)
+    assert (everywhere.lr_at_128, everywhere.status) == (3e-3, "given")
+
+
+def test_a_cliff_is_no_part_of_the_parabola():
+    jobs, _ = sweep(grid(), best=1e-3, seeds=2)
+    losses = {5e-4: 1.70, 1e-3: 1.55, 2e-3: 1.45, 4e-3: 3.0}
+    rule = settle(jobs, lambda c: losses[c.train.lr_at_128], 1e-3)
+    assert (rule.lr_at_128, rule.status) == (2e-3, "edge")
 
 
 @pytest.mark.parametrize(
     ("each_size", "settled"),
     [
-        ([(1.60, 1.40, 1.70, 1.45)] * 2, (2e-3, "tried")),
+        ([(1.60, 1.42, 1.69, 1.44)] * 2, (2e-3, "tried")),
         ([(1.50, 1.60, 1.62, 1.55)] * 2, (1e-3, "edge")),
         ([(1.553, 1.473, 1.495, 1.499), (1.754, 1.679, 1.961, 1.788)], (2.56e-3, "fitted")),  # MoE's, once: 1.961
     ],

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from bench.isoflop import LearningRate
+from bench.isoflop import LearningRate, Tried
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, count, decimal, percent, power, signed, significant
 from bench.report.isoflop.claims.routers import METHOD, controlled
@@ -93,7 +91,7 @@ def rate_figure(results: Results) -> Drawing | None:
     figure, axes = canvas(height=3.9)
     drawn = False
     for name, rule in results.study.learning_rates.items():
-        tried = _tried(rule)
+        tried = _runs(rule.tried)
         if tried.empty:
             continue
         label = results.labels.get(name, name)
@@ -123,8 +121,8 @@ def rate_figure(results: Results) -> Drawing | None:
 _HOW = {
     "fitted": "the minimum of a parabola through both sizes",
     "tried": "the best rate tried, for such a parabola has no minimum",
-    "edge": "the lowest or highest rate tried, for such a parabola has no minimum between them",
-    "given": "the rate that was given, for too few were tried",
+    "edge": "the lowest or highest rate that trained well, for the minimum of such a parabola is not between those",
+    "given": "the rate that was given, for too few were tried or trained well",
 }
 
 
@@ -183,45 +181,39 @@ def rates_table(results: Results) -> Table:
     caption = (
         "Learning rates: settled on for each method at the smallest budget, then scaled by sqrt(128 / width) for every "
         "size. Fitted: the minimum of a parabola in log rate, the same for both sizes but for its level, that a single "
-        "run far off does not move much; edge: it has none between the rates tried, and the nearer end is taken; "
-        "tried: it opens downwards, and the best rate is taken. Best tried: of means over seeds. Given up: loss of "
-        "seed 0 at the rate settled on minus the lowest of those means at that size, nats a token; the lowest of "
-        "several is partly luck. No interval of this report knows of the learning rate: another rule may move a "
-        "method’s losses by as much as methods differ."
+        "run far off does not move much; edge: the lowest or highest rate that trained well (no run diverged, nor was "
+        "the loss as a rule 0.3 nats above the best rate’s); tried: the best, for the parabola opens downwards. Best "
+        "tried: of means over seeds. Given up: loss of seed 0 at the rate settled on minus its lowest tried at that "
+        "size, nats a token; the lowest of several is partly luck. No interval of this report knows of the learning "
+        "rate: another rule may move a method’s losses by as much as methods differ."
     )
     columns = ["", "at width 128", "", "best tried at each size", "given up", "runs"]
     return Table("learning_rates", caption, columns, rows, data)
 
 
-def _tried(rule: LearningRate) -> pd.DataFrame:
+def _runs(tried: list[Tried]) -> pd.DataFrame:
     """A row a run of the sweep that ended well."""
     columns = ["n_layers", "d_model", "lr_at_128", "seed", "val_loss_nats"]
-    return pd.DataFrame([each.model_dump() for each in rule.tried], columns=columns).dropna()
-
-
-def _means(rule: LearningRate) -> Iterator[tuple[int, int, pd.Series]]:
-    """(layers, width, mean loss over seeds of each rate) of each size of the sweep."""
-    for (layers, width), own in _tried(rule).groupby(["n_layers", "d_model"]):
-        yield layers, width, own.groupby("lr_at_128")["val_loss_nats"].mean()
+    return pd.DataFrame([each.model_dump() for each in tried], columns=columns).dropna()
 
 
 def _given_up(results: Results, name: str, rule: LearningRate) -> list[str]:
     """Of each size of the sweep that was run at the rate settled on, too."""
     told = []
-    cell = results.cell(results.labels.get(name, name), min(results.budgets))
-    for layers, width, means in _means(rule):
-        own = cell.query(f"n_layers == {layers} and d_model == {width} and seed == 0")
+    cell = results.cell(results.labels.get(name, name), min(results.budgets)).query("seed == 0")
+    for (layers, width), tried in _runs(rule.steady).query("seed == 0").groupby(["n_layers", "d_model"]):
+        own = cell.query(f"n_layers == {layers} and d_model == {width}")
         if len(own):
-            told.append(f"{layers} × {width}: {signed(float(own['loss'].iloc[0] - means.min()))}")
+            told.append(f"{layers} × {width}: {signed(float(own['loss'].iloc[0] - tried['val_loss_nats'].min()))}")
     return told
 
 
 def _best_by_size(rule: LearningRate) -> list[str]:
-    """Of each size of the sweep, and whether it is an end of the rates tried."""
+    """Of each size of the sweep, and whether it is an end of the rates that were tried without a divergence."""
     told = []
-    rates = sorted({each.lr_at_128 for each in rule.tried})
-    for layers, width, means in _means(rule):
-        best = means.idxmin()
-        end = {rates[0]: ", the lowest tried", rates[-1]: ", the highest tried"}.get(best, "")
+    runs = _runs(rule.steady)
+    for (layers, width), tried in runs.groupby(["n_layers", "d_model"]):
+        best = tried.groupby("lr_at_128")["val_loss_nats"].mean().idxmin()
+        end = {runs["lr_at_128"].min(): ", the lowest", runs["lr_at_128"].max(): ", the highest"}.get(best, "")
         told.append(f"{layers} × {width}: {significant(best)}{end}")
     return told

@@ -127,13 +127,15 @@ def _verdicts(results: Results, compared: list[Comparison]) -> list[tuple[str, s
 
 
 def _rate_at_an_end(results: Results, method: str) -> str:
-    """Whose learning rate is the lowest or highest of those tried, which is no optimum; or empty."""
+    """Whose learning rate is the lowest or highest that trained well, which is no optimum; or empty."""
     rules = results.study.learning_rates
     ends = {results.labels.get(name, name) for name, rule in rules.items() if rule.status == "edge"}
     names = [name for name in (method, REFERENCE) if name in ends]
     if not names:
         return ""
-    return f" With another learning rate than the lowest or highest tried {' and '.join(names)} may do better."
+    return (
+        f" The learning rate of {' and '.join(names)} is at an end of those that trained well; another may do better."
+    )
 
 
 def _bound(results: Results, method: str, budget: float) -> str:

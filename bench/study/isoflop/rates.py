@@ -3,7 +3,8 @@
 The rule is lr = lr_at_128 x sqrt(128 / d_model); the sweep finds lr_at_128 for each method. Loss is taken as a
 parabola in log lr, the same for every size of the sweep but for its level. It is fitted by a loss that grows linearly
 with a large residual: near its highest usable rate a small model now and then ends far above its neighbours, on one
-seed and not on another, and least squares would let one such run of sixteen decide.
+seed and not on another, and least squares would let one such run of sixteen decide. Rates at which a run diverged, and
+those beyond a cliff, are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bench.isoflop import LearningRate, Tried
 from bench.study.isoflop.grid import Job, Loss
 
 _RESIDUAL = 0.02  # nats, from which on a residual counts linearly: about the spread over seeds
+_CLIFF = 0.3  # nats above the best rate, typically, from which on a rate is no part of the parabola
+_FAR = 100.0  # of a log rate: beyond all that anybody tries
 
 
 def settle(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
@@ -30,41 +33,40 @@ def settle(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
         )
         for job in jobs
     ]
-    usable = _usable(tried)
-    if len({each.lr_at_128 for each in usable}) < 3:
-        return LearningRate(lr_at_128=given, status="given", tried=tried)
-    best, status = _best(usable)
+    rule = LearningRate(lr_at_128=given, status="given", tried=tried)
+    if len({each.lr_at_128 for each in tried}) < 3 or not rule.steady:
+        return rule
+    best, status = _best(rule.steady)
     return LearningRate(lr_at_128=float(f"{best:.3g}"), status=status, tried=tried)
 
 
-def _usable(tried: Sequence[Tried]) -> list[Tried]:
-    """The runs that ended well, of the rates at which more than half did."""
-    ended = [each for each in tried if each.val_loss_nats is not None]
-    return [
-        each for each in ended
-        if 2 * sum(other.lr_at_128 == each.lr_at_128 for other in ended)
-        > sum(other.lr_at_128 == each.lr_at_128 for other in tried)
-    ]  # fmt: skip
-
-
 def _best(tried: Sequence[Tried]) -> tuple[float, str]:
-    """The parabola's minimum, or the end of the rates tried that lies toward it; of a hill, the best rate tried."""
+    """The parabola's minimum, or the end that lies toward it; where there is no parabola, the best rate tried."""
+    size = np.array([f"{each.n_layers} x {each.d_model}" for each in tried])
+    rate, loss = (np.array([getattr(each, name) for each in tried]) for name in ("lr_at_128", "val_loss_nats"))
+    level = {name: np.median(loss[size == name]) for name in np.unique(size)}
+    above = loss - np.array([level[name] for name in size])
+    typical = {float(each): float(np.median(above[rate == each])) for each in np.unique(rate)}
+    near = [each for each, value in typical.items() if value < min(typical.values()) + _CLIFF]
+    left = np.isin(rate, near)
+    at = _minimum(size[left], rate[left], loss[left]) if len(near) >= 3 else None
+    if at is not None:
+        return min(max(at, near[0]), near[-1]), "fitted" if near[0] < at < near[-1] else "edge"
+    best = min(typical, key=typical.__getitem__)
+    return best, "edge" if best in (near[0], near[-1]) else "tried"
+
+
+def _minimum(size: np.ndarray, rate: np.ndarray, loss: np.ndarray) -> float | None:
+    """Of the parabola; None where it opens downwards."""
     from scipy.optimize import least_squares
 
-    shapes = sorted({(each.n_layers, each.d_model) for each in tried})
-    z = np.log([each.lr_at_128 for each in tried])
+    z = np.log(rate)
     centre = z.mean()
-    levels = [[float((each.n_layers, each.d_model) == shape) for shape in shapes] for each in tried]
-    design = np.column_stack([np.array(levels), z - centre, (z - centre) ** 2])
-    losses = np.array([each.val_loss_nats for each in tried])
-    start = np.linalg.lstsq(design, losses, rcond=None)[0]
-    fit = least_squares(lambda x: design @ x - losses, start, lambda _: design, loss="soft_l1", f_scale=_RESIDUAL)
-    *height, slope, bend = fit.x
-    rates = sorted({each.lr_at_128 for each in tried})
-    if bend > 0:
-        at = float(np.exp(centre - slope / (2 * bend)))
-        inside = min(max(at, rates[0]), rates[-1])
-        return inside, "fitted" if rates[0] < at < rates[-1] else "edge"
-    above = losses - np.array(levels) @ height
-    best = min(rates, key=lambda rate: float(np.median(above[z == np.log(rate)])))
-    return best, "edge" if best in (rates[0], rates[-1]) else "tried"
+    levels = (size[:, None] == np.unique(size)).astype(float)
+    design = np.column_stack([levels, z - centre, (z - centre) ** 2])
+    start = np.linalg.lstsq(design, loss, rcond=None)[0]
+    fit = least_squares(lambda x: design @ x - loss, start, lambda _: design, loss="soft_l1", f_scale=_RESIDUAL)
+    *_, slope, bend = fit.x
+    if bend <= 0:
+        return None
+    return float(np.exp(np.clip(centre - slope / (2 * bend), -_FAR, _FAR)))
