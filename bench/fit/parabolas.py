@@ -36,6 +36,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    def over(self, whole: float) -> Estimate:
+        """As a share of something above 0 that is known."""
+        low, high = (end / whole if end is not None else None for end in (self.low, self.high))
+        return Estimate(self.value / whole, low, high)
+
     @classmethod
     def of(cls, value: float, draws: np.ndarray | None) -> Estimate:
         """`draws`: bootstrap estimates; NaNs count as beyond both ends, so that many of them leave no interval."""

@@ -182,21 +182,21 @@ def studied(folder: Path, as_it_is: float, at_equal: float, documents: int = 10,
 
 
 @pytest.mark.parametrize(
-    ("as_it_is", "at_equal", "documents", "p", "expected"),
+    ("as_it_is", "at_equal", "documents", "p", "told"),
     [
-        (0.1, 0.1, 10, 0.001, HOLDS),
-        (-0.1, -0.1, 10, 0.001, FAILS),
-        (-0.1, 0.1, 10, 0.001, OPEN),  # the sign flips among tokens that are otherwise alike
-        (0.1, 0.0, 10, 0.001, OPEN),
-        (0.6, 0.6, 1, 0.0, OPEN),  # one document tells nothing of another
-        (0.1, 0.1, 10, 0.2, OPEN),
+        (0.1, 0.1, 10, 0.001, "4 of 4 agree, 0 contradict"),
+        (-0.1, -0.1, 10, 0.001, "0 of 4 agree, 4 contradict"),
+        (-0.1, 0.1, 10, 0.001, "2 of 4 agree, 2 contradict"),  # the sign flips among tokens that are otherwise alike
+        (0.1, 0.0, 10, 0.001, "2 of 4 agree, 0 contradict"),
+        (0.6, 0.6, 1, 0.0, "0 of 4 agree, 0 contradict"),  # one document tells nothing of another
+        (0.1, 0.1, 10, 0.2, "0 of 4 agree, 0 contradict"),
     ],
 )
-def test_hard_tokens_get_depth_where_both_figures_say_so(tmp_path: Path, as_it_is, at_equal, documents, p, expected):
+def test_what_one_model_gives_depth_to_decides_nothing(tmp_path: Path, as_it_is, at_equal, documents, p, told):
     folder = make_study(tmp_path / "made")
     studied(folder, as_it_is, at_equal, documents, p)
     found = card(folder, "Hard tokens get more depth")
-    assert found.verdict == expected
+    assert told in found.measured and found.verdict == OPEN
     assert found.measured.count("as it is") == 2 and found.measured.count("at equal position") == 2
     assert "one model, one seed" in found.by and "(Holm), is below 0.05" in found.by
 
@@ -217,7 +217,7 @@ def test_noise_of_timing_widens_the_interval_of_step_time(tmp_path: Path):
 
 def test_what_was_not_measured_is_not_told_and_every_card_says_how_it_was(tmp_path: Path):
     found = cards(make_study(tmp_path / "made"))
-    assert len(found) == 19 and all(each.by and each.settles for each in found)
+    assert len(found) == 20 and all(each.by and each.settles for each in found)
     for begins in ("It takes less energy", "Integrated MoDE", "A MoD model had better grow", "It holds past 1 B"):
         own = next(each for each in found if each.text.startswith(begins))
         assert own.verdict == OPEN and "not" in own.by + own.measured

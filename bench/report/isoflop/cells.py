@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.fit.parabolas import OPEN_INTERVAL, Estimate
+from bench.fit.parabolas import Estimate
 from bench.report.formats import DASH, signed, significant, with_interval
 from bench.report.isoflop.seeds import SeedDifference
 
@@ -19,7 +19,7 @@ def cell(value: Estimate | SeedDifference | None, write: Callable[[float], str] 
     if value is None:
         return DASH
     text = with_interval(value.value, value.low, value.high, write)
-    return text if value.low is not None else f"{text} {OPEN_INTERVAL}"
+    return text if value.low is not None else f"{text} (no interval)"
 
 
 def interval_columns(value: Estimate | SeedDifference | None, name: str) -> dict[str, float | None]:

@@ -24,12 +24,14 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
     """Differences from dense under every contract."""
     notes = [
         "Equal training FLOPs: each method at its own best size. Equal FLOPs per forward pass, active or total "
-        "parameters: at the size that is best for dense. Equal time: the loss of the method’s FLOP-optimal sizes in "
+        "parameters: at the size that is best for dense, which favours dense. Equal time: the loss of the method’s "
+        "FLOP-optimal sizes in "
         "the seconds that dense’s FLOP-optimal run trains for, between those of two budgets, by step times taken alone"
         f"{on_threads(results)}; a size that is best for its time, not for its FLOPs, may do better.",
         "Intervals: over the scatter of runs about their curves and over held-out documents, in equal time over the "
-        "sizes that are optimal and the noise of timing, too. Or more, or less: drawn seconds go beyond those of the "
-        "method’s own runs. They do not know of the learning rate.",
+        "sizes that are optimal and the noise of timing, too. “X or more”, “X or less”: drawn seconds go beyond those "
+        "of "
+        "the method’s own runs. They do not know of the learning rate.",
     ]
     differences = [difference_figure(results, compared, name, f"Loss {WORDS[name]}") for name in CONTRACTS]
     met = size_figures(results, "params_active")[-1:]

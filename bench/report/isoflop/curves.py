@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from bench.fit.budget import Budget, Noise, noise, residuals
-from bench.fit.outliers import without_outliers
+from bench.fit.outliers import Outlier, without_outliers
 from bench.fit.parabolas import Estimate
+from bench.report.formats import decimal, percent, power, scaled
 from bench.report.isoflop.results import Results
 
 Size = Literal["params_total", "params_active", "forward_flops"]
@@ -36,6 +37,7 @@ class Curve:
     coefficients: np.ndarray
     draws: np.ndarray
     noise: Noise
+    outliers: list[Outlier]
 
     @property
     def status(self) -> str:
@@ -104,19 +106,31 @@ def curves(results: Results, size: Size, loss: str = "loss") -> dict[tuple[str, 
     rng = np.random.default_rng(0)
     found = {}
     for method in results.methods:
-        budgets = []
+        budgets, wrong = [], []
         for flops in results.budgets:
             own = results.cell(method, flops)
             if own[size].nunique() >= 3:
                 columns = (own[name].to_numpy(dtype=float) for name in (size, "tokens"))
                 log_size, log_tokens = (np.log(column) for column in columns)
-                budget, _ = without_outliers(Budget(flops, log_size, log_tokens, own[loss].to_numpy(dtype=float)))
+                budget, out = without_outliers(Budget(flops, log_size, log_tokens, own[loss].to_numpy(dtype=float)))
                 budgets.append(budget)
+                wrong.append(out)
         left, spread = residuals(budgets), noise(budgets)
-        for budget in budgets:
+        for budget, out in zip(budgets, wrong, strict=True):
             draws = budget.drawn(left, DRAWS, rng) if len(left) else np.empty((0, 3))
-            found[method, budget.flops] = Curve(budget, budget.coefficients(budget.loss), draws, spread)
+            found[method, budget.flops] = Curve(budget, budget.coefficients(budget.loss), draws, spread, out)
     return found
+
+
+def outliers(results: Results) -> list[str]:
+    """The runs that curves over forward FLOPs, which verdicts rest on, leave out: a line each."""
+    return [
+        f"By forward FLOPs, a run of {method} at {power(budget)} FLOPs with {scaled(run.params)} forward FLOPs a token "
+        "is "
+        f"left out of the parabola: its loss, {decimal(run.loss)}, is {percent(run.off)} off what the others say."
+        for (method, budget), curve in curves(results, "forward_flops").items()
+        for run in curve.outliers
+    ]
 
 
 def estimate(values: np.ndarray) -> Estimate:

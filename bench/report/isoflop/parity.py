@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.fit.parabolas import Estimate
+from bench.report.formats import percent
 from bench.report.isoflop.curves import DRAWS, curves, estimate
 from bench.report.isoflop.documents import between_best
 from bench.report.isoflop.results import REFERENCE, Results
@@ -30,19 +31,21 @@ class Parity:
     why: str = ""
 
 
-_WHY_NOT = {math.inf: "reaches it at no size that was run", -math.inf: "reaches it at the smallest size that was run"}
+_NO_REFERENCE = "dense has no optimum inside the sizes that were run"
 
 
 def parities(results: Results) -> list[Parity]:
-    """Every method and budget for which dense has an optimum."""
+    """Every method and budget of three sizes and more."""
     own = curves(results, "forward_flops")
     rng = np.random.default_rng(2)  # of documents; that of the curves is another
     found = []
     for budget in results.budgets:
         dense = own.get((REFERENCE, budget))
         if dense is None or not dense.inside:
+            others = (method for method in results.methods if method != REFERENCE)
+            found += [Parity(method, budget, None, None, None, _NO_REFERENCE) for method in others]
             continue
-        size, loss = dense.optimum
+        (size, loss), anywhere = dense.optimum, dense.unbounded_optimum
         for method in results.methods:
             curve = own.get((method, budget))
             if method == REFERENCE or curve is None:
@@ -54,16 +57,32 @@ def parities(results: Results) -> list[Parity]:
             cut = curve.first(n)
             errors = between_best(results, method, REFERENCE, budget).errors(1 + DRAWS, rng)
             least = cut.smallest_reaching(loss[:n] - errors[:n])
-            dense_time = seconds_per_token(results, REFERENCE, size[:n])
-            time = _open(seconds_per_token(results, method, least), least) / dense_time
+            dense_time = _open(seconds_per_token(results, REFERENCE, size[:n]), anywhere[:n])
+            with np.errstate(invalid="ignore", divide="ignore"):
+                time = _open(seconds_per_token(results, method, least), least) / dense_time
             found.append(
                 Parity(
-                    method, budget, _ratio(np.exp(least - size[:n])), _ratio(time),
-                    _ratio(np.exp(cut.unbounded_optimum - size[:n])) if curve.inside else None,
-                    _WHY_NOT.get(float(least[0]), ""),
+                    method, budget, _over(least, anywhere[:n]), _ratio(time),
+                    _over(cut.unbounded_optimum, anywhere[:n]) if curve.inside else None, _why_not(least),
                 )
             )  # fmt: skip
     return found
+
+
+def _why_not(log_size: np.ndarray) -> str:
+    """Of the smallest log size that reaches dense's loss (1 + R,): why the fitted one is no number; or empty."""
+    drawn = log_size[1:]
+    for end, where in ((math.inf, "no size"), (-math.inf, "the smallest size")):
+        if log_size[0] == end:
+            share = f", and so do {percent(float(np.mean(drawn == end)), 0)} of those drawn" if len(drawn) else ""
+            return f"the fitted curve reaches it at {where} that was run{share}"
+    return ""
+
+
+def _over(log_size: np.ndarray, reference: np.ndarray) -> Estimate | None:
+    """The ratio, which may be anything where both are beyond what was run on the same side."""
+    with np.errstate(invalid="ignore"):
+        return _ratio(np.exp(log_size - reference))
 
 
 def _open(seconds: np.ndarray, log_size: np.ndarray) -> np.ndarray:

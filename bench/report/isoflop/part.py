@@ -11,7 +11,10 @@ from bench.report.tables import Table
 
 @dataclass(frozen=True)
 class Part:
-    """Notes first, then heat maps, drawings and tables; without any of those three it is left out."""
+    """Notes first, then heat maps, drawings and tables; without any of those three it is left out.
+
+    pictures: the heat maps as drawings, for Markdown.
+    """
 
     id: str
     title: str
@@ -19,6 +22,7 @@ class Part:
     drawings: list[Drawing] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     heat_maps: list[HeatMap] = field(default_factory=list)
+    pictures: list[Drawing] = field(default_factory=list)
 
 
 def there(*drawings: Drawing | None) -> list[Drawing]:

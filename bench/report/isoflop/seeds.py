@@ -38,6 +38,13 @@ class SeedDifference:
     detectable: float | None
     every: Estimate
 
+    def over(self, whole: float) -> SeedDifference:
+        """As a share of something above 0 that is known."""
+        low, high, detectable = (
+            end / whole if end is not None else None for end in (self.low, self.high, self.detectable)
+        )
+        return SeedDifference(self.value / whole, low, high, detectable, self.every.over(whole))
+
 
 def best_difference(results: Results, method: str, other: str, budget: float) -> SeedDifference | None:
     """Between the best shapes of two methods at a budget; None where one has not been run."""

@@ -14,6 +14,7 @@ from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_c
 from bench.report.formats import decimal, power, scaled
 from bench.report.isoflop.cells import cell, difference_cell, interval_columns
 from bench.report.isoflop.curves import Curve, Size, curves
+from bench.report.isoflop.edges import NEAR_EDGE, edge
 from bench.report.isoflop.part import Part, there
 from bench.report.isoflop.results import REFERENCE, Results
 from bench.report.isoflop.seeds import best_difference
@@ -24,7 +25,6 @@ _SIZES: dict[Size, str] = {
     "params_active": "parameters a token meets",
     "forward_flops": "forward FLOPs a token",
 }
-NEAR_EDGE, AT_EDGE = ", near the edge", ", at the edge: a bound"
 _MOST_SHOWN = 1.15  # of normalised losses
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -68,8 +68,10 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
                 f"loss_{size}_{slug(f'{budget:.3g}')}",
                 f"{power(budget)} FLOPs a run",
                 f"Held-out loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
-                "A dot a run. Circles: minima that count, with their 95 % interval. Dashed, pale: parabolas whose "
-                "minimum does not, for it is outside the sizes that were run or below what any of them reached.",
+                "A dot a run. Circles: minima that count; bars: the 95 % interval of their loss. Dashed, pale: "
+                "parabolas "
+                "whose minimum does not, for it is outside the sizes that were run, below what any of them reached, or "
+                "none, where they open downwards.",
             )
         )
     return found
@@ -152,25 +154,16 @@ def optima_table(results: Results, fits: Fits) -> Table:
             )  # fmt: skip
     caption = (
         "Minimum of the parabola through a budget’s runs, with 95 % bootstrap intervals over those runs and not over "
-        "documents; params: stored parameters. Or more, or less: the interval goes beyond the sizes that were "
-        "run, where a parabola knows nothing; its loss is then that of the best of those sizes. A minimum outside the "
+        "documents; params: stored parameters, in whose log these parabolas are (those of the verdict are in that of "
+        "forward FLOPs, and their minima differ a little). “X or more”, “X or less”: the interval goes beyond the "
+        "sizes "
+        "that were run, where a parabola knows nothing; its loss is then that of the best of those sizes. A minimum "
+        "outside the "
         "sizes that were run (edge), below what any size reached by more than noise (poor fit), or of a parabola that "
         "opens downwards (concave), gives no optimum. Near the edge: no farther than one size from the smallest or "
         "largest that was run, so that one side of it is hardly known."
     )
     return Table("optima", caption, ["", "runs", "params", "tokens", "loss", "status"], rows, pd.DataFrame(data))
-
-
-def edge(results: Results, method: str, budget: float) -> str:
-    """Where the best shape is an end of what was run, so that a better one may lie beyond, or next to one; or empty."""
-    best = results.best(method, budget)
-    if best.empty:
-        return ""
-    sizes = sorted(results.cell(method, budget)["forward_flops"].unique())
-    place = sizes.index(best["forward_flops"].iloc[0])
-    if place in (0, len(sizes) - 1):
-        return AT_EDGE
-    return NEAR_EDGE if place in (1, len(sizes) - 2) else ""
 
 
 def seeds_table(results: Results) -> Table:
@@ -201,8 +194,10 @@ def seeds_table(results: Results) -> Table:
     caption = (
         "The best shape of each method and budget (layers × width), with several seeds, minus dense’s best shape. "
         "Shapes were chosen on seed 0, and the best of several is partly lucky: the difference is that of the other "
-        "seeds, and the one with seed 0 stands beside it. Intervals are over seeds, whose spread is pooled over all "
-        "seeds and best shapes of the budget, and over held-out documents. Detectable: the true difference that would "
+        "seeds, and the one with seed 0 stands beside it (but seed 1 helped to settle learning rates). Intervals are "
+        "over "
+        "seeds, whose spread is taken to be the same for all best shapes of the budget, and over held-out documents. "
+        "Detectable: the true difference that would "
         "be found with 80 % power. At the edge: the smallest or largest that was run, so that the loss bounds what a "
         "better size would reach; near the edge: next to it."
     )

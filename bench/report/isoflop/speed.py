@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.report.charts import learning_curves
+from bench.report.charts import CURVES_NOTE, learning_curves
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
 from bench.report.formats import DASH, decimal, duration, power, scaled, times
 from bench.report.isoflop.cells import cell, interval_columns
@@ -84,7 +84,10 @@ def _curves(results: Results, group: Group) -> list[Drawing]:
              for m in group.methods]  # fmt: skip
     timed = [method for method in alone if method.runs]
     untimed = [m.label for m in group.methods if m.label not in {method.label for method in timed}]
-    caption = "Seconds: steps times the step of that shape timed alone, not the seconds of runs trained side by side."
+    caption = (
+        "Seconds: steps times the step of that shape timed alone, not the seconds of runs trained side by side. "
+        f"{CURVES_NOTE}"
+    )
     if untimed:
         caption += f" Left out, for their steps were not timed: {', '.join(untimed)}."
     by_seconds = learning_curves(replace(group, methods=timed)) if timed else []
@@ -124,7 +127,9 @@ def parity_curves(results: Results) -> list[Drawing]:
     caption = (
         f"At {power(budget)} FLOPs: dense’s best shape and, of each method, the shape with the fewest FLOPs in a "
         f"forward pass whose held-out loss is as good: {'; '.join(shapes)} dense’s. Shapes other than the best were "
-        "run once. Depth-routed methods train with top-k, so these are not their causal losses."
+        "run once, and the lucky ones are among them. Depth-routed methods train with top-k, so these are not their "
+        "causal "
+        "losses."
     )
     return [
         replace(drawing, name=f"parity_{drawing.name}", title=f"As good as dense: {drawing.title[0].lower()}"
@@ -156,7 +161,7 @@ def parity_table(matched: list[Parity]) -> Table:
         "The smallest model of each method that reaches dense’s best loss at the same training FLOPs, over dense’s "
         "best: FLOPs of a forward pass and time of a training step, for equally many tokens. Last: forward FLOPs of "
         "the method’s own optimum over dense’s. Intervals at parity know of held-out documents, too, and those of step "
-        "time of the noise of timing. Or more, or less: the interval goes beyond the sizes that were run."
+        "time of the noise of timing. “X or more”, “X or less”: the interval goes beyond the sizes that were run."
     )
     return Table("parity", caption, ["", "FLOPs at parity", "step time at parity", "FLOPs of its optimum"], rows, data)
 

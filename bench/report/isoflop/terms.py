@@ -1,6 +1,10 @@
 """The words an isoFLOP report uses, for a reader who meets them first here."""
 
 TERMS = [
+    ("dense", "every token passes through every block: the model that the others are held to"),
+    ("MoE", "mixture of experts: in place of a feed-forward several, of which a router picks a few for each token"),
+    ("MoD", "mixture of depths: a router picks the tokens that a block processes; the others skip it"),
+    ("MoDE", "mixture of depths and experts: both"),
     ("isoFLOP", "runs of different sizes that spend the same FLOPs in training; larger models see fewer tokens"),
     ("nats a token", "natural-log cross-entropy of the next token; of bytes, nats a byte. Over ln 2: bits"),
     ("optimum", "the size with the least loss at a budget, by a parabola in the log of the size"),

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 
-from bench.isoflop import Covariate, ExpertUse, Profile, TokenStudy
+from bench.isoflop import Covariate, DepthUse, ExpertUse, Profile, TokenStudy
 from bench.report.figures import INK, Drawing, canvas, finish, method_colours, slug, styled
 from bench.report.formats import DASH, count, percent, signed, with_interval
 from bench.report.isoflop.part import Part, there
@@ -24,9 +24,31 @@ def tokens_part(study: TokenStudy | None) -> Part:
     notes = [
         "What the routers of the best shapes at the largest budget do with each held-out token, against what the dense "
         "model finds hard: of one model and seed each. Being processed more does not show that it helps.",
+        *(note for method, use in study.depth.items() if (note := _followed(method, use))),
     ]
     drawings = there(*profile_figures(study), *expert_figures(study), settling_figure(study))
     return Part("tokens", title, notes, drawings, [correlation_table(study)])
+
+
+def _followed(method: str, use: DepthUse) -> str:
+    """What the decisions of all routed layers go with, the strongest first; or empty."""
+    alone, at_equal = (
+        sorted(
+            (each for each in use.correlations if each.layer == "all" and (each.given == "none") == as_it_is),
+            key=lambda each: -abs(each.rho),
+        )
+        for as_it_is in (True, False)
+    )
+    if not alone:
+        return ""
+    told = f"{method}, all routed layers, rank correlations from the strongest on: {_listed(alone)}."
+    return f"{told} At equal {at_equal[0].given}: {_listed(at_equal)}." if at_equal else told
+
+
+def _listed(correlations: list[Covariate]) -> str:
+    return ", ".join(
+        f"{each.covariate} {with_interval(each.rho, each.low, each.high, signed)}" for each in correlations
+    )
 
 
 def correlation_table(study: TokenStudy) -> Table:

@@ -42,14 +42,6 @@ def somewhere(evidence: Sequence[Evidence]) -> tuple[str, str]:
     return told(evidence), FAILS if evidence and contradict == len(evidence) else OPEN
 
 
-def unanimous(evidence: Sequence[Evidence]) -> tuple[str, str]:
-    """For one thing measured in several ways: holds where all agree, does not where all contradict."""
-    agree, contradict = _counts(evidence)
-    if evidence and agree == len(evidence):
-        return told(evidence), HOLDS
-    return told(evidence), FAILS if evidence and contradict == len(evidence) else OPEN
-
-
 def best_of_all(evidence: Sequence[Evidence]) -> tuple[str, str]:
     """For one thing against every other: holds where all agree, does not where one contradicts.
 
