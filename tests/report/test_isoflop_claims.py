@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records, make_record
-from test_isoflop_page import BUDGETS, make_study, verdict
 
 from bench.bars import Bars
 from bench.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study, save_study

@@ -8,15 +8,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isoflop_studies import (
+    BUDGETS,
+    best_loss,
+    best_params,
+    law,
+    make_study,
+    verdict,
+    with_seeds,
+)
 from report_records import change_records, make_record
 from scipy import stats
 
 from bench.errors import UserError
-from bench.isoflop import FILE, LearningRate, Packing, Stages, Study, Timed, Tried, load_study, save_study
-from bench.record import Causality, Environment, Timing, save_record
+from bench.isoflop import FILE, LearningRate, Packing, Tried, load_study, save_study
+from bench.record import Causality, Timing, save_record
 from bench.report.__main__ import main
 from bench.report.isoflop import laws
-from bench.report.isoflop.claims import FAILS, HOLDS, OPEN, claims
+from bench.report.isoflop.claims import FAILS, HOLDS, OPEN
 from bench.report.isoflop.comparisons import comparisons
 from bench.report.isoflop.controls import rates_table
 from bench.report.isoflop.laws import study_fits
@@ -25,71 +34,7 @@ from bench.report.isoflop.parity import parities
 from bench.report.isoflop.results import read_study
 from bench.report.isoflop.seeds import best_difference
 
-E, A, B, ALPHA, BETA = 0.5, 20.0, 60.0, 0.34, 0.30
-BUDGETS = (1e12, 4e12)
 FASTER = "Better loss than dense at equal training FLOPs, both at their best size."
-
-
-def law(params, tokens):
-    return E + A / params**ALPHA + B / tokens**BETA
-
-
-def best_params(flops):
-    return (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA)) * (flops / 6) ** (BETA / (ALPHA + BETA))
-
-
-def best_loss(flops):
-    return law(best_params(flops), flops / 6 / best_params(flops))
-
-
-def make_study(
-    folder: Path, better=2.0, noise=0.0005, budgets=BUDGETS, sizes=5, name="made", methods=("dense", "mod"), seed=100
-):
-    """A study in which mod does with its FLOPs what dense does with `better` times as many."""
-    rng = np.random.default_rng(seed)
-    stages = Stages()
-    timings = []
-    for method in methods:
-        gain = better if method == "mod" else 1.0
-        for flops in budgets:
-            for size, params in enumerate(np.geomspace(best_params(flops) / 2.5, best_params(flops) * 2.5, sizes)):
-                for run_seed in range(3 if size == sizes // 2 else 1):
-                    loss = law(params, gain * flops / 6 / params) * (1 + noise * rng.standard_normal())
-                    run = write_run(folder, method, flops, size, params, flops / 6 / params, run_seed, loss)
-                    (stages.seeds if run_seed else stages.grid).append(run)
-                timings.append(
-                    Timed(
-                        method=method, n_layers=2 + size, d_model=16, step_tokens=1024, step_flops=6 * params * 1024,
-                        step_seconds=Timing.of([params * 1e-8 * (0.8 if method == "mod" else 1.0)] * 6),
-                    )
-                )  # fmt: skip
-    study = Study(
-        name=name, created="2026-11-24T00:00:00+00:00", git_commit="abc1234", command="python -m bench +study=made",
-        environment=Environment(python="3.11", torch="2.13.0", device="cpu", device_name="a CPU", platform="Linux",
-                                threads=1, packages={}),
-        methods=list(methods), budgets=list(budgets), grid={}, stages=stages, timings=timings,
-    )  # fmt: skip
-    save_study(study, folder)
-    return folder
-
-
-def write_run(folder: Path, method, flops, size, params, tokens, seed, loss) -> str:
-    run_id = f"{method}-{flops:.0e}-{size}-{seed}".replace("+", "")
-    record = make_record(method, seed, float(loss), run_id=run_id, name="made")
-    record.config["train"] = {"budget_flops": flops, "lr_at_128": 1e-3}
-    record.model.n_layers, record.model.d_model = 2 + size, 16
-    record.model.params_total = record.model.params_active = round(params)
-    record.flops.forward_per_token, record.flops.train_total = 2 * params, flops
-    record.training.tokens = round(tokens)
-    (folder / run_id).mkdir(parents=True)
-    save_record(record, folder / run_id)
-    return run_id
-
-
-def verdict(folder: Path, claim: str) -> str:
-    results = read_study(folder)
-    found = claims(results, comparisons(results), parities(results), study_fits(results))
-    return next(c.verdict for c in found if c.text.startswith(claim))
 
 
 def test_the_difference_at_equal_flops_is_the_laws_and_its_interval_holds_it(tmp_path: Path):
@@ -134,7 +79,7 @@ def test_one_that_is_far_better_does_so_at_the_smallest_size(tmp_path: Path):
 
 @pytest.mark.parametrize(("better", "expected"), [(2.0, HOLDS), (0.5, FAILS), (1.0, OPEN)])
 def test_verdicts_follow_the_intervals(tmp_path: Path, better, expected):
-    assert verdict(make_study(tmp_path / "made", better=better, noise=0.002), FASTER) == expected
+    assert verdict(with_seeds(make_study(tmp_path / "made", better=better, noise=0.002)), FASTER) == expected
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say(tmp_path: Path):

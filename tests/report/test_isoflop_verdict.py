@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from isoflop_studies import BUDGETS, make_study, verdict, with_seeds
 from report_records import change_records
-from test_isoflop_page import BUDGETS, make_study, verdict
 
 from bench.isoflop import FILE, load_study, save_study
-from bench.record import load_record, save_record
+from bench.record import load_record
 from bench.report.isoflop.claims import FAILS
 from bench.report.isoflop.comparisons import comparisons
 from bench.report.isoflop.curves import outliers
@@ -20,24 +20,6 @@ from bench.report.isoflop.results import read_study
 from bench.report.isoflop.seeds import best_difference
 from bench.report.isoflop.setting import equal_for_all, rerun
 from bench.report.isoflop.verdict import against_dense, how_sure, winners
-
-
-def with_seeds(folder: Path) -> Path:
-    """Two more seeds of every size that has none, so that any may be a best shape."""
-    study = load_study(folder / FILE)
-    have = {run.rsplit("-", 1)[0] for run in study.stages.seeds}
-    rng = np.random.default_rng(0)
-    for run in list(study.stages.grid):
-        base = run.rsplit("-", 1)[0]
-        for seed in (1, 2) if base not in have else ():
-            record = load_record(folder / run / "record.json")
-            record.run.id, record.run.seed = f"{base}-{seed}", seed
-            record.quality.val_loss_nats *= 1 + 1e-3 * rng.standard_normal()
-            (folder / record.run.id).mkdir()
-            save_record(record, folder / record.run.id)
-            study.stages.seeds.append(record.run.id)
-    save_study(study, folder)
-    return folder
 
 
 @pytest.mark.parametrize(("better", "first", "told"), [(2.0, "mod", "dense"), (0.5, "dense", "mod"), (1.0, "", "none")])
