@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from report_records import make_record
 
-from bench.isoflop import FILE, Stages, Study, Timed, load_study, save_study
-from bench.record import Environment, Timing, load_record, save_record
+from bench.isoflop import Stages, Study, Timed, save_study
+from bench.record import Environment, Timing, save_record
 from bench.report.isoflop.claims import claims
 from bench.report.isoflop.comparisons import comparisons
 from bench.report.isoflop.laws import study_fits
@@ -32,9 +32,20 @@ def best_loss(flops):
 
 
 def make_study(
-    folder: Path, better=2.0, noise=0.0005, budgets=BUDGETS, sizes=5, name="made", methods=("dense", "mod"), seed=100
+    folder: Path,
+    better=2.0,
+    noise=0.0005,
+    budgets=BUDGETS,
+    sizes=5,
+    name="made",
+    methods=("dense", "mod"),
+    seed=100,
+    seeded=False,
 ):
-    """A study in which mod does with its FLOPs what dense does with `better` times as many."""
+    """A study in which mod does with its FLOPs what dense does with `better` times as many.
+
+    Three seeds of the size in the middle, or where `seeded` of every size, so that any may be a best shape.
+    """
     rng = np.random.default_rng(seed)
     stages = Stages()
     timings = []
@@ -42,7 +53,7 @@ def make_study(
         gain = better if method == "mod" else 1.0
         for flops in budgets:
             for size, params in enumerate(np.geomspace(best_params(flops) / 2.5, best_params(flops) * 2.5, sizes)):
-                for run_seed in range(3 if size == sizes // 2 else 1):
+                for run_seed in range(3 if seeded or size == sizes // 2 else 1):
                     loss = law(params, gain * flops / 6 / params) * (1 + noise * rng.standard_normal())
                     run = write_run(folder, method, flops, size, params, flops / 6 / params, run_seed, loss)
                     (stages.seeds if run_seed else stages.grid).append(run)
@@ -73,24 +84,6 @@ def write_run(folder: Path, method, flops, size, params, tokens, seed, loss) -> 
     (folder / run_id).mkdir(parents=True)
     save_record(record, folder / run_id)
     return run_id
-
-
-def with_seeds(folder: Path) -> Path:
-    """Two more seeds of every size that has none, so that any may be a best shape."""
-    study = load_study(folder / FILE)
-    have = {run.rsplit("-", 1)[0] for run in study.stages.seeds}
-    rng = np.random.default_rng(0)
-    for run in list(study.stages.grid):
-        base = run.rsplit("-", 1)[0]
-        for seed in (1, 2) if base not in have else ():
-            record = load_record(folder / run / "record.json")
-            record.run.id, record.run.seed = f"{base}-{seed}", seed
-            record.quality.val_loss_nats *= 1 + 1e-3 * rng.standard_normal()
-            (folder / record.run.id).mkdir()
-            save_record(record, folder / record.run.id)
-            study.stages.seeds.append(record.run.id)
-    save_study(study, folder)
-    return folder
 
 
 def verdict(folder: Path, claim: str) -> str:

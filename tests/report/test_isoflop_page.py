@@ -15,7 +15,6 @@ from isoflop_studies import (
     law,
     make_study,
     verdict,
-    with_seeds,
 )
 from report_records import change_records, make_record
 from scipy import stats
@@ -79,7 +78,7 @@ def test_one_that_is_far_better_does_so_at_the_smallest_size(tmp_path: Path):
 
 @pytest.mark.parametrize(("better", "expected"), [(2.0, HOLDS), (0.5, FAILS), (1.0, OPEN)])
 def test_verdicts_follow_the_intervals(tmp_path: Path, better, expected):
-    assert verdict(with_seeds(make_study(tmp_path / "made", better=better, noise=0.002)), FASTER) == expected
+    assert verdict(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True), FASTER) == expected
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say(tmp_path: Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from isoflop_studies import BUDGETS, make_study, verdict, with_seeds
+from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records
 
 from bench.isoflop import FILE, load_study, save_study
@@ -24,7 +24,7 @@ from bench.report.isoflop.verdict import against_dense, how_sure, winners
 
 @pytest.mark.parametrize(("better", "first", "told"), [(2.0, "mod", "dense"), (0.5, "dense", "mod"), (1.0, "", "none")])
 def test_the_least_loss_of_each_budget_is_named_with_what_is_told_apart_from_it(tmp_path: Path, better, first, told):
-    results = read_study(with_seeds(make_study(tmp_path / "made", better=better, noise=0.002)))
+    results = read_study(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True))
     sentences = winners(results)
     assert len(sentences) == len(BUDGETS)
     for sentence, budget in zip(sentences, BUDGETS, strict=True):
@@ -48,7 +48,7 @@ def at_place(folder: Path, place: int, loss: float) -> None:
     ("place", "loss", "expected"), [(0, 9.0, None), (6, 9.0, None), (3, 9.0, False), (0, 0.5, True), (3, 0.5, True)]
 )
 def test_a_best_shape_at_an_end_cannot_be_worse_for_another_size_may_do_better(tmp_path: Path, place, loss, expected):
-    folder = with_seeds(make_study(tmp_path / "made", sizes=7))
+    folder = make_study(tmp_path / "made", sizes=7, seeded=True)
     at_place(folder, place, loss)
     results = read_study(folder)
     value = best_difference(results, "mod", "dense", BUDGETS[0])
@@ -129,6 +129,6 @@ def test_how_to_train_anew_says_how_long_that_took(tmp_path: Path):
 
 
 def test_intervals_are_counted_of_which_one_in_twenty_is_luck(tmp_path: Path):
-    results = read_study(with_seeds(make_study(tmp_path / "made")))
+    results = read_study(make_study(tmp_path / "made", seeded=True))
     count = 2 * len(BUDGETS)  # by curves and by best shapes
     assert f"of {count} intervals against dense about {count / 20:.1f} would" in how_sure(results, comparisons(results))
