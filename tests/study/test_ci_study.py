@@ -54,6 +54,8 @@ def test_the_study_says_which_run_is_which_and_samples_each_process(baseline: Pa
         "dense": {"train_step_over_torch": 2},
         "mod": {"train_step_over_dense": 2},
     }
+    assert len(found.encoder_seconds) == 2
+    assert read_side(baseline).encoder_seconds == pytest.approx(sum(found.encoder_seconds) / 2)
 
 
 def test_the_study_says_which_processor_it_ran_on(baseline: Path):
@@ -76,8 +78,9 @@ def test_steps_are_timed_on_the_machine_s_device(monkeypatch, cache: Path):
     monkeypatch.setattr(ci, "Trainee", Watched)
     words = [word for word in SMALL if not word.startswith(("+study", "study."))]
     configs = {name: configure([f"+method={name}", *words, f"data.cache_dir={cache}"]) for name in ("dense", "mod")}
-    found = ci._sample(configs, rounds=1)
+    found, encoder_seconds = ci._sample(configs, rounds=1)
     assert trained_on == [device, device]
+    assert encoder_seconds > 0
     assert found["dense"]["train_step_over_torch"] > 0 and found["mod"]["train_step_over_dense"] > 0
 
 
