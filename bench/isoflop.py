@@ -6,6 +6,7 @@ how the runs were packed, and what was timed.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ class LearningRate(_Part):
 
     @property
     def steady(self) -> list[Tried]:
-        """The runs of the rates at which none diverged."""
-        diverged = {each.lr_at_128 for each in self.tried if each.val_loss_nats is None}
-        return [each for each in self.tried if each.lr_at_128 not in diverged]
+        """The runs of the rates below the lowest at which one diverged."""
+        diverged = min((each.lr_at_128 for each in self.tried if each.val_loss_nats is None), default=math.inf)
+        return [each for each in self.tried if each.lr_at_128 < diverged]
 
 
 class Packing(_Part):

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
-from bench.gate.compare import Verdict, off_pace
+from bench.gate.compare import Verdict
 from bench.gate.read import Figure
 
 FILE = "history.jsonl"
@@ -90,11 +90,7 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
             if finding.kind != "new"
         ],
         broken=verdict.broken,
-        figures={
-            f"{method} {name}": _numbers(figure)
-            for (method, name), figure in current.figures.items()
-            if not (figure.samples and off_pace(verdict.baseline, current))
-        },
+        figures={f"{method} {name}": _numbers(figure) for (method, name), figure in verdict.figures.items()},
     )
 
 

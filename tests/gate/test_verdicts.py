@@ -14,6 +14,7 @@ from report_records import make_record
 
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
+from bench.gate.export.bencher import bencher
 from bench.gate.history import row_of
 from bench.gate.read import Figure, NoDataError, Side, read_side
 from bench.gate.rules import rule_of
@@ -316,7 +317,8 @@ def test_speed_is_judged_only_while_the_machine_is_as_fast_as_it_was(studies, ti
     assert set(kinds(verdict)) == {"mod memory.peak_bytes"} | slower
     assert any(f"torch’s own encoder took {times:.2f} times" in note for note in verdict.notes) != judged_at
     speeds = {name for name in row_of(verdict, None).figures if "speed.train_step_over" in name}
-    assert len(speeds) == (2 if judged_at else 0)
+    exported = [name for own in json.loads(bencher(verdict)).values() for name in own if "train_step_over" in name]
+    assert len(speeds) == len(exported) == (2 if judged_at else 0)
     change_ci(studies[0], encoder_seconds=[])
     assert len(kinds(judged(studies))) == 3, "what is not known does not hinder"
 
@@ -327,6 +329,10 @@ def test_where_no_speed_is_compared_speed_alone_is_no_data(studies, capsys):
         change_ci(folder, encoder_seconds=[seconds] * 8)
     assert main(words) == 3
     assert "took 1.50 times as long" in capsys.readouterr().err
+    memory = json.loads((studies[0] / "mod-seed0" / "record.json").read_text(encoding="utf-8"))["memory"]["peak_bytes"]
+    change(studies[1], "mod-seed0", memory__peak_bytes=16 * memory)
+    assert main(words) == 1, "what got worse is told all the same"
+    change(studies[1], "mod-seed0", memory__peak_bytes=memory)
     speed = json.loads((studies[1] / "ci.json").read_text(encoding="utf-8"))["speed"]
     few = {method: {name: own[:3] for name, own in each.items()} for method, each in speed.items()}
     change_ci(studies[1], speed=few)

@@ -331,6 +331,16 @@ def test_runs_that_do_not_count_are_named_and_not_used(tmp_path: Path):
         assert run in page
 
 
+def test_a_method_none_of_whose_runs_of_a_budget_can_be_read_is_left_out_there(tmp_path: Path):
+    folder = make_study(tmp_path / "made")
+    for path in folder.glob("mod-4e12-*/record.json"):
+        path.unlink()
+    text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
+    assert "| mod, 1e12 FLOPs |" in text and "| mod, 4e12 FLOPs | " not in text.split("## The claims")[0]
+    found = [parity for parity in parities(read_study(folder)) if parity.budget == BUDGETS[1]]
+    assert [parity.why for parity in found] == ["too few sizes were run"]
+
+
 @pytest.mark.parametrize("changes", [{"budgets": BUDGETS[:1]}, {"sizes": 2}, {"methods": ("dense",)}, {"sizes": 3}])
 def test_small_studies_still_make_a_page(tmp_path: Path, changes):
     page = write_isoflop(make_study(tmp_path / "made", **changes), tmp_path / "reports").read_text(encoding="utf-8")

@@ -199,6 +199,20 @@ def test_where_too_few_rates_are_left_for_a_parabola_the_best_of_them_is_taken(d
     assert (everywhere.lr_at_128, everywhere.status) == (3e-3, "given")
 
 
+def test_what_lies_above_a_divergence_is_out_too():
+    jobs, _ = sweep(grid(), best=1e-3, seeds=2)
+    losses = {5e-4: 1.60, 1e-3: 1.50, 2e-3: None, 4e-3: 1.52}
+    rule = settle(jobs, lambda c: losses[c.train.lr_at_128], 3e-3)
+    assert (rule.lr_at_128, rule.status) == (1e-3, "edge")
+
+
+def test_a_slope_down_to_the_best_rate_is_part_of_the_parabola():
+    jobs, _ = sweep(grid(), best=1e-3, seeds=2)
+    losses = {5e-4: 1.9, 1e-3: 1.5, 2e-3: 1.6, 4e-3: 2.0}
+    rule = settle(jobs, lambda c: losses[c.train.lr_at_128], 3e-3)
+    assert rule.status == "fitted" and 1e-3 < rule.lr_at_128 < 1.6e-3
+
+
 def test_a_cliff_is_no_part_of_the_parabola():
     jobs, _ = sweep(grid(), best=1e-3, seeds=2)
     losses = {5e-4: 1.70, 1e-3: 1.55, 2e-3: 1.45, 4e-3: 3.0}

@@ -13,7 +13,7 @@ from bench.gate.compare import Verdict
 def bencher(verdict: Verdict) -> str:
     """A benchmark a method, a measure a figure by its recorded name."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for (method, name), figure in verdict.current.figures.items():
+    for (method, name), figure in verdict.figures.items():
         metric = {"value": figure.value}
         if figure.low is not None and figure.high is not None:
             metric |= {"lower_value": figure.low, "upper_value": figure.high}

@@ -20,7 +20,7 @@ def github_action_benchmark(verdict: Verdict) -> dict[str, str]:
     """File name -> text. A figure that should stay the same is in both, so that a move either way raises an alert."""
     smaller: list[dict[str, Any]] = []
     bigger: list[dict[str, Any]] = []
-    for (method, name), figure in verdict.current.figures.items():
+    for (method, name), figure in verdict.figures.items():
         rule = rule_of(name, method)
         better = rule.better if rule is not None else "same"
         for entries, other in ((smaller, "higher"), (bigger, "lower")):

@@ -181,8 +181,8 @@ def rates_table(results: Results) -> Table:
     caption = (
         "Learning rates: settled on for each method at the smallest budget, then scaled by sqrt(128 / width) for every "
         "size. Fitted: the minimum of a parabola in log rate, the same for both sizes but for its level, that a single "
-        "run far off does not move much; edge: the lowest or highest rate that trained well (no run diverged, nor was "
-        "the loss as a rule 0.3 nats above the best rate’s); tried: the best, for the parabola opens downwards. Best "
+        "run far off does not move much; edge: the lowest or highest rate that trained well (below the lowest at "
+        "which a run diverged, and below a cliff of 0.3 nats); tried: the best, for the parabola opens downwards. Best "
         "tried: of means over seeds. Given up: loss of seed 0 at the rate settled on minus its lowest tried at that "
         "size, nats a token; the lowest of several is partly luck. No interval of this report knows of the learning "
         "rate: another rule may move a method’s losses by as much as methods differ."

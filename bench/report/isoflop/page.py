@@ -24,7 +24,7 @@ from bench.report.isoflop.sizes import sizes_part
 from bench.report.isoflop.speed import speed_part
 from bench.report.isoflop.terms import TERMS
 from bench.report.isoflop.tokens import tokens_part
-from bench.report.isoflop.verdict import against_dense, how_sure, winners
+from bench.report.isoflop.verdict import how_sure, verdicts, winners
 from bench.report.render import render
 from bench.report.routing import accuracy_figure, heat_map_figures, heat_maps, weight_figures
 
@@ -61,7 +61,7 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     shown = {
         "study": results.study, "environment": results.study.environment, "claims": found, "parts": parts,
         "problems": left_out, "settings": settings(results), "equal": equal_for_all(results),
-        "repeats": repeats(results), "winners": winners(results), "verdicts": against_dense(results, compared),
+        "repeats": repeats(results), "winners": winners(results), "verdicts": verdicts(results, compared),
         "sure": how_sure(results, compared),
         "shares": results.study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": packings(results.study), "rerun": rerun(results.study),

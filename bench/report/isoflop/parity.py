@@ -35,7 +35,7 @@ _NO_REFERENCE = "dense has no optimum inside the sizes that were run"
 
 
 def parities(results: Results) -> list[Parity]:
-    """Every method and budget of three sizes and more."""
+    """Every method and budget."""
     own = curves(results, "forward_flops")
     rng = np.random.default_rng(2)  # of documents; that of the curves is another
     found = []
@@ -48,10 +48,11 @@ def parities(results: Results) -> list[Parity]:
         (size, loss), anywhere = dense.optimum, dense.unbounded_optimum
         for method in results.methods:
             curve = own.get((method, budget))
-            if method == REFERENCE or curve is None:
+            if method == REFERENCE:
                 continue
-            if curve.status == "poor fit":
-                found.append(Parity(method, budget, None, None, None, curve.fault))
+            if curve is None or curve.status == "poor fit":
+                why = curve.fault if curve else "too few sizes were run"
+                found.append(Parity(method, budget, None, None, None, why))
                 continue
             n = min(len(size), 1 + len(curve.draws))
             cut = curve.first(n)

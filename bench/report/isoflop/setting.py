@@ -64,12 +64,14 @@ def _method(config: dict[str, Any]) -> str:
     depth, experts = config.get("depth"), config.get("experts")
     words = []
     if depth:
-        every = depth.get("every")
-        blocks = {1: "every block", 2: "every other block"}.get(every, f"every {every}th block")
+        blocks = {1: "every block", 2: "every other block"}.get(depth["every"], f"one block in {depth['every']}")
         words.append(f"{blocks} processes {percent(depth['capacity'])} of the tokens")
     if experts:
         no_op = f" and {experts['n_noop']} that do nothing" if experts.get("n_noop") else ""
-        words.append(f"{experts['n_experts']} experts{no_op} in place of a feed-forward, {experts['top_k']} a token")
+        mean = " on average" if experts.get("routing") == "expert_choice" else ""
+        words.append(
+            f"{experts['n_experts']} experts{no_op} in place of a feed-forward, {experts['top_k']} a token{mean}"
+        )
     return "; ".join(words)
 
 

@@ -172,6 +172,8 @@ def seeds_table(results: Results) -> Table:
     for budget in results.budgets:
         for method in results.methods:
             best = results.best(method, budget)
+            if best.empty:
+                continue
             losses = best["loss"].to_numpy(dtype=float)
             value = None if method == REFERENCE else best_difference(results, method, REFERENCE, budget)
             detectable = value.detectable if value else None

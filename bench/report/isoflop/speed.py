@@ -34,6 +34,8 @@ def speed_figure(results: Results) -> Drawing | None:
     rows = []
     for method in results.methods:
         best = results.best(method, budget)
+        if best.empty:
+            continue
         timed = next(
             (
                 t

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import pandas as pd
-
+from bench.report.estimate import CONFIDENCE
 from bench.report.formats import decimal, power, scaled
 from bench.report.isoflop.cells import difference_cell
 from bench.report.isoflop.claims.evidence import beyond
 from bench.report.isoflop.comparisons import Comparison
 from bench.report.isoflop.edges import AT_EDGE, below, edge
 from bench.report.isoflop.results import REFERENCE, Results
-from bench.report.isoflop.seeds import best_difference
+from bench.report.isoflop.seeds import best_difference, difference
 
 
 def winners(results: Results) -> list[str]:
-    """A sentence a budget: the best shape of least loss, and what the others' losses are above it."""
+    """A sentence a budget: the best shape of least loss on fresh seeds, and what the others' losses are above it.
+
+    Which is least was seen on the same seeds: so intervals are 95 % for all pairs of methods together (Bonferroni).
+    """
     told = []
     for budget in results.budgets:
         best = {method: results.best(method, budget) for method in results.methods}
-        losses = {method: _fresh(runs)["loss"].mean() for method, runs in best.items() if len(runs)}
+        fresh = {method: runs[runs["stage"] != "grid"]["loss"] for method, runs in best.items()}
+        losses = {method: float(own.mean()) for method, own in fresh.items() if len(own)}
         if len(losses) < 2:
             continue
         first, *others = sorted(losses, key=losses.__getitem__)
+        confidence = 1 - (1 - CONFIDENCE) / math.comb(len(losses), 2)
         size = best[first].iloc[0]
-        above = {other: best_difference(results, other, first, budget) for other in others}
+        above = {other: difference(results, best[other], best[first], confidence) for other in others}
         surely = [other for other in others if below(results, budget, [other], [first], above[other]) is False]
         told.append(
             f"At {power(budget)} FLOPs {first} has the least loss, {decimal(losses[first])}, with {size['n_layers']} "
@@ -37,13 +42,7 @@ def winners(results: Results) -> list[str]:
     return told
 
 
-def _fresh(runs: pd.DataFrame) -> pd.DataFrame:
-    """The seeds that did not choose the shape, where there are any."""
-    others = runs[runs["stage"] != "grid"]
-    return others if len(others) else runs
-
-
-def against_dense(results: Results, compared: Sequence[Comparison]) -> list[tuple[str, str]]:
+def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str, str]]:
     """A sentence a method: whether it is better or worse than dense at every budget, by two analyses."""
     found = []
     for method in results.methods:
@@ -79,6 +78,8 @@ def how_sure(results: Results, compared: Sequence[Comparison]) -> str:
     for c in own:
         seeds = best_difference(results, c.method, REFERENCE, c.budget)
         intervals += seeds is not None and seeds.low is not None
+    if not intervals:
+        return ""
     return (
         "Both rest on the same runs, so that they do not confirm one another as two experiments would, and of "
         f"{intervals} "

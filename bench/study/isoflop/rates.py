@@ -3,8 +3,8 @@
 The rule is lr = lr_at_128 x sqrt(128 / d_model); the sweep finds lr_at_128 for each method. Loss is taken as a
 parabola in log lr, the same for every size of the sweep but for its level. It is fitted by a loss that grows linearly
 with a large residual: near its highest usable rate a small model now and then ends far above its neighbours, on one
-seed and not on another, and least squares would let one such run of sixteen decide. Rates at which a run diverged, and
-those beyond a cliff, are left out.
+seed and not on another, and least squares would let one such run of sixteen decide. Rates from the
+lowest on at which a run diverged, and those beyond a cliff, are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.isoflop import LearningRate, Tried
 from bench.study.isoflop.grid import Job, Loss
 
 _RESIDUAL = 0.02  # nats, from which on a residual counts linearly: about the spread over seeds
-_CLIFF = 0.3  # nats above the best rate, typically, from which on a rate is no part of the parabola
+_CLIFF = 0.3  # nats above the best rate, typically, from which on a higher one is no part of the parabola
 _FAR = 100.0  # of a log rate: beyond all that anybody tries
 
 
@@ -47,12 +47,12 @@ def _best(tried: Sequence[Tried]) -> tuple[float, str]:
     level = {name: np.median(loss[size == name]) for name in np.unique(size)}
     above = loss - np.array([level[name] for name in size])
     typical = {float(each): float(np.median(above[rate == each])) for each in np.unique(rate)}
-    near = [each for each, value in typical.items() if value < min(typical.values()) + _CLIFF]
+    best = min(typical, key=typical.__getitem__)
+    near = [each for each, value in typical.items() if each <= best or value < typical[best] + _CLIFF]
     left = np.isin(rate, near)
     at = _minimum(size[left], rate[left], loss[left]) if len(near) >= 3 else None
     if at is not None:
         return min(max(at, near[0]), near[-1]), "fitted" if near[0] < at < near[-1] else "edge"
-    best = min(typical, key=typical.__getitem__)
     return best, "edge" if best in (near[0], near[-1]) else "tried"
 
 

@@ -37,6 +37,8 @@ def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
 
     Where that is beyond dense's own optima it is an extrapolation, and so may be an end: told, and decides nothing.
     """
+    if method not in results.methods:
+        return []
     equivalents = fits.equivalents.get(method, [])
     without = [budget for budget in results.budgets if budget not in {results.budget_of(e.flops) for e in equivalents}]
     found = [Evidence(f"at {power(budget)} FLOPs: no optimum on both sides", None) for budget in without]
