@@ -127,7 +127,7 @@ def normalised_figure(results: Results) -> Drawing | None:
         figure, "normalised", "Normalised loss against normalised FLOPs",
         "Held-out loss over dense's best at that budget, against forward FLOPs a token over those of dense's optimum.",
         "Below 1 on the vertical axis a run is better than dense’s best of equal training FLOPs; left of 1 it is "
-        "cheaper to run." + (f" {above} sizes are above the frame." if above else ""),
+        "cheaper to run." + (f" Above the frame: {above}." if above else ""),
     )  # fmt: skip
 
 
