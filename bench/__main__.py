@@ -22,12 +22,12 @@ methods:
 {methods}
 
 groups:  {groups}
-keys:    bench/config.py lists them; for example model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true"""
+keys:    bench/config/schema.py lists them; for example model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true"""
 
 
 def usage() -> str:
     """The help text, with the methods and studies that conf/ holds."""
-    from bench.compose import CONF, groups, options
+    from bench.config.compose import CONF, groups, options
 
     about = []
     for name in options("method"):
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _execute(words: list[str], multirun: bool) -> int:
-    from bench.compose import configure, expand
+    from bench.config.compose import configure, expand
 
     runs = expand(words, multirun)
     configs = [configure(overrides) for overrides in runs]
@@ -77,15 +77,15 @@ def _execute(words: list[str], multirun: bool) -> int:
     if configs[0].study is not None:
         if len(configs) > 1:
             raise UserError("a study is not swept, for its runs are its own: give one +study and one value a key.")
-        from bench.study import run_study
+        from bench.studies import run_study
 
         return run_study(configs[0], commands[0])
     if configs[0].dry_run:
-        from bench.dry_run import describe
+        from bench.runs.dry_run import describe
 
         print("\n\n".join(describe(config) for config in configs))
         return 0
-    from bench.compare import compare
+    from bench.runs.comparison import compare
 
     return 0 if compare(configs, commands) else 1
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.trained import TrainedRun
+    from bench.runs.load import TrainedRun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _check(options)
-        from bench.trained import find_run, load_run
+        from bench.runs.load import find_run, load_run
 
         run = load_run(find_run(options.run, options.results))
         _print_text(run, options)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config import DataConfig, digest
+from bench.config.identity import digest
+from bench.config.schema import DataConfig
 from bench.data.cache import cached_folder
 from bench.data.sources import Source, open_source
 from bench.data.split import Split

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bench.config import DataConfig, digest
+from bench.config.identity import digest
+from bench.config.schema import DataConfig
 from bench.data.cache import cached_folder
 from bench.errors import UserError
 

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from bench.config import DataConfig
+from bench.config.schema import DataConfig
 from bench.data import kjv
 from bench.data.files import content_hash, find_files, read_documents
 from bench.data.hub import download

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.config import TokenizerConfig
+from bench.config.schema import TokenizerConfig
 from bench.data.files import content_hash
 from bench.errors import UserError
 

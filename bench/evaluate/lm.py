@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bench.data import Tokenizer
 from bench.model import Transformer
+from bench.model.prefix_tree import Tree, grow
 from bench.model.sampling import Continuations, choose
-from bench.model.tree import Tree, grow
 
 Piece = tuple[list[int], int]  # tokens, and how many at the end are scored
 Asked = dict[tuple[int, ...], list[tuple[int, list[int]]]]  # text -> whose, and what should come at its end

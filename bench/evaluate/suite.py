@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 
-from bench.config import EvaluateConfig
+from bench.config.schema import EvaluateConfig
 from bench.data import Corpus, Tokenizer
 from bench.errors import UserError
 from bench.evaluate.probes import PROBES, Doc, Texts

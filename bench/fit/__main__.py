@@ -39,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fit(path: Path, bootstraps: int) -> None:
-    from bench.fit.fits import fit
     from bench.fit.page import figure, table
-    from bench.fit.points import read_points
-    from bench.record import write_atomically
+    from bench.records.files import write_atomically
+    from bench.stats.fits import fit
+    from bench.stats.points import read_points
 
     points = read_points(path)
     fits = fit(points, bootstraps)

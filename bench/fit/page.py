@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.fits import Fits
-from bench.fit.parabolas import OPEN_INTERVAL, Estimate
-from bench.fit.points import Points
+from bench.formats import DASH, power, significant, with_interval
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
-from bench.report.formats import DASH, power, significant, with_interval
+from bench.stats.fits import Fits
+from bench.stats.parabolas import OPEN_INTERVAL, Estimate
+from bench.stats.points import Points
 
 REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola whose minimum does not count
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.overrides import TorchFunctionMode
 
-from bench.config import MethodConfig, ModelConfig, RunConfig
+from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
 from bench.flops.count import Count, count
 from bench.methods import build_model

@@ -19,9 +19,9 @@ from bench.gate import history
 from bench.gate.accept import accept
 from bench.gate.compare import Verdict, compare
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
-from bench.gate.read import NoDataError, of_the_machine, read_side
+from bench.gate.load import NoDataError, of_the_machine, read_side
 from bench.gate.terminal import plain, terminal
-from bench.record import write_atomically
+from bench.records.files import write_atomically
 
 _EXPORTS: dict[str, tuple[Callable[[Verdict], str], str]] = {
     "json": (json_text, "the verdict and every finding, for scripts"),

@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.ci import FILE, load_ci
 from bench.errors import UserError
+from bench.records.ci import FILE, load_ci
 
 _KEPT = ("record.json", "steps.csv", "documents.csv", "routing.json")  # weights are not
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bench.gate.read import Figure, NoDataError, Side
+from bench.gate.load import Figure, NoDataError, Side
 from bench.gate.rules import LOSS_CURVE, PACE, SAMPLES, P, Rule, rule_of, words
 
 Kind = Literal["regressed", "changed", "vanished", "improved", "new"]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
 from bench.gate.compare import Verdict
-from bench.gate.read import Figure
+from bench.gate.load import Figure
 
 FILE = "history.jsonl"
 SCHEMA_VERSION = 2

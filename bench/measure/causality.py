@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.model import Transformer
-from bench.record import Causality
+from bench.records.record import Causality
 
 TOLERANCE = 1e-4  # float32 sums over the same numbers in another order stay well below this
 

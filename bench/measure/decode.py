@@ -15,7 +15,7 @@ from bench.measure.speed import ratios, synchronise
 from bench.methods.depth import DepthRouted, expecting
 from bench.model import Attention, Transformer
 from bench.model.cache import KVCache
-from bench.record import DecodePoint, Timing
+from bench.records.record import DecodePoint, Timing
 
 GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
 _READINGS = ((2048, 5), (8192, 3))  # prompts of up to so many tokens are read so many times over; longer ones once

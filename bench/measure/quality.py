@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.data import Document
 from bench.measure.routing import RoutingObserver
 from bench.model import Transformer
-from bench.record import Quality
+from bench.records.record import Quality
 
 
 @dataclass

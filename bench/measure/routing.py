@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data import Document, Tokenizer
 from bench.model import Routing, Transformer
-from bench.record import CausalRouterStatistics, Passage, Quality, RoutingDetail, RoutingStatistics
+from bench.records.record import CausalRouterStatistics, Passage, Quality, RoutingDetail, RoutingStatistics
 
 _BINS = 60
 _PARTS = 8  # of the context, in which the drift of the processed share is shown

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config import DepthConfig
+from bench.config.schema import DepthConfig
 from bench.model.kernels import inverse_rms
 
 

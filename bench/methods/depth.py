@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config import DepthConfig
+from bench.config.schema import DepthConfig
 from bench.methods.causal import CausalRouter, ExpertThreshold, Threshold, causal_routers, judge_of
 from bench.methods.permute import take
 from bench.methods.routers import ROUTERS
 from bench.model.attention import Attention
 from bench.model.block import Branch, Layer, StepCost, Visit, add_parts
 from bench.model.cache import Arrivals
-from bench.model.stream import Routing, Stream
+from bench.model.context import Routing, Stream
 
 
 def capacity_tokens(capacity: float, tokens: int) -> int:

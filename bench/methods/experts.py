@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config import ExpertsConfig, ModelConfig
+from bench.config.schema import ExpertsConfig, ModelConfig
 from bench.methods.permute import combine, dispatch
 from bench.model.block import Branch, StepCost, Visit
+from bench.model.context import Routing, Stream
 from bench.model.feed_forward import FeedForward, feed_forward_width
 from bench.model.kernels import RMSNorm, swiglu
-from bench.model.stream import Routing, Stream
 
 
 def expert_width(model: ModelConfig, experts: ExpertsConfig) -> int:

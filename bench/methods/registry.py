@@ -17,7 +17,7 @@ from importlib.util import find_spec
 
 import torch
 
-from bench.config import ExpertsConfig, MethodConfig, ModelConfig
+from bench.config.schema import ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods.depth import DepthRouted
 from bench.methods.experts import EXPERTS
 from bench.model import Attention, Block, FeedForward, Residual, Transformer

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.config import ModelConfig
+from bench.config.schema import ModelConfig
 from bench.model.block import Branch, StepCost, Visit
 from bench.model.causal_attention import causal_attention
+from bench.model.context import Stream
 from bench.model.kernels import RMSNorm, split_rotated
-from bench.model.stream import Stream
 
 
 def rotary_table(context: int, head_dim: int, theta: float) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bench.model.stream import Stream
+from bench.model.context import Stream
 
 
 def add_parts(*counts: dict[str, float]) -> dict[str, float]:

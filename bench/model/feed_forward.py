@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bench.config import ModelConfig
+from bench.config.schema import ModelConfig
 from bench.model.block import Branch
+from bench.model.context import Stream
 from bench.model.kernels import RMSNorm, swiglu
-from bench.model.stream import Stream
 
 
 def feed_forward_width(config: ModelConfig) -> int:

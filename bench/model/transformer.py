@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config import ModelConfig
+from bench.config.schema import ModelConfig
 from bench.model.attention import rotary_table
 from bench.model.block import Block, Layer, Residual, StepCost, add_parts
 from bench.model.cache import Arrivals, KVCache
+from bench.model.context import Routing, Stream
 from bench.model.kernels import RMSNorm
-from bench.model.stream import Routing, Stream
-from bench.model.tree import Branching, Tree
+from bench.model.prefix_tree import Branching, Tree
 
 
 class Transformer(nn.Module):

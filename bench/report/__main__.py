@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from bench.bars import FILE as BARS
-from bench.bars import load_bars
 from bench.errors import UserError
-from bench.gate.proof import FILE as PROOF
-from bench.gate.proof import load_proof
-from bench.isoflop import FILE as ISOFLOP
-from bench.report.bars import write_bars
-from bench.report.isoflop import write_isoflop
+from bench.records.isoflop import FILE as ISOFLOP
+from bench.records.targets import FILE as TARGETS
 from bench.report.load import read_results, runs_of_comparisons
-from bench.report.proof import write_proof
 from bench.report.write import write_report
 
-# A study's own file -> how its report is written.
-_STUDIES: dict[str, Callable[[Path, Path], Path]] = {
-    BARS: lambda path, reports: write_bars(load_bars(path), reports),
-    ISOFLOP: lambda path, reports: write_isoflop(path.parent, reports),
-    PROOF: lambda path, reports: write_proof(load_proof(path), reports),
+# A study's own file -> the function, "module:name", that writes its page from that file's path; loaded when needed.
+_PAGES = {
+    TARGETS: "bench.report.targets:write_page",
+    ISOFLOP: "bench.isoflop.pages:write_page",
 }
+
+
+def _write_page(path: Path, reports: Path) -> Path:
+    module, _, name = _PAGES[path.name].partition(":")
+    page: Path = getattr(import_module(module), name)(path, reports)
+    return page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     broken = False
     try:
-        studies = [(path, write) for name, write in _STUDIES.items() for path in sorted(options.results.rglob(name))]
-        for path, write in studies:
+        studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]
+        for path in studies:
             try:
-                print(write(path, options.reports))
+                print(_write_page(path, options.reports))
             except UserError as error:
                 broken = True
                 print(f"warning: {error}", file=sys.stderr)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.report.compare import exclusion
-from bench.report.formats import decimal, percent
+from bench.formats import decimal, percent
+from bench.report.differences import exclusion
 from bench.report.load import Group
 from bench.report.settings import contract_words
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.compare import Difference, differences
+from bench.formats import scaled, signed
+from bench.report.differences import Difference, differences
 from bench.report.figures import DENSE, INK, MUTED, SURFACE, Drawing, canvas, finish, method_colours, styled, wrapped
-from bench.report.formats import scaled, signed
 from bench.report.load import Group, Method
 from bench.report.settings import contract_words
 

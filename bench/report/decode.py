@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.bars import Bars
-from bench.record import DecodePoint
+from bench.formats import times
+from bench.records.record import DecodePoint
+from bench.records.targets import Bars
+from bench.report.decoding import DECODE_COLUMNS, decode_cells
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import times
-from bench.report.inference import DECODE_COLUMNS, decode_cells
 from bench.report.tables import Table
 
 

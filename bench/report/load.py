@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config import digest
+from bench.config.identity import digest
 from bench.errors import UserError
-from bench.gate.proof import FILE as PROOF
-from bench.isoflop import FILE as ISOFLOP
-from bench.record import Record, RoutingDetail, find_records, load_record
+from bench.records.files import find_records
+from bench.records.isoflop import FILE as ISOFLOP
+from bench.records.record import Record, RoutingDetail, load_record
 from bench.report.settings import flatten, varying_keys
 
 log = logging.getLogger("bench.report")
@@ -122,7 +122,7 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
 
 def runs_of_comparisons(results: Path) -> list[Path]:
     """Every `record.json` below `results` but those of studies, which have reports of their own."""
-    own = {path.parent for name in (ISOFLOP, PROOF) for path in results.rglob(name)}
+    own = {path.parent for path in results.rglob(ISOFLOP)}
     return [path for path in find_records(results) if not own.intersection(path.parents)]
 
 

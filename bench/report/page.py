@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from bench.formats import scaled
 from bench.report.caveats import caveats
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
-from bench.report.compare import differences, verdict
+from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
+from bench.report.differences import differences, verdict
 from bench.report.figures import Drawing, method_colours
-from bench.report.formats import scaled
-from bench.report.inference import causal_routers_table, decoding_table, drift_figures
 from bench.report.load import Comparison, Group
 from bench.report.render import render
 from bench.report.routing import (

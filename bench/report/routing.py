@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from bench.record import Passage, RoutingDetail
+from bench.formats import percent
+from bench.records.record import Passage, RoutingDetail
 from bench.report.charts import draw_seeds, moving_mean
 from bench.report.figures import DENSE, INK, MUTED, Drawing, canvas, finish, method_colours, slug, styled
-from bench.report.formats import percent
 from bench.report.load import Group, Method
 
 SHOWN_TOKENS = 256  # of a passage; routing.json has them all

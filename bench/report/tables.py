@@ -8,8 +8,8 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.report.compare import Difference, differences, exclusion, figure, middle
-from bench.report.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
+from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
+from bench.report.differences import Difference, differences, exclusion, figure, middle
 from bench.report.load import Group, Method
 from bench.report.settings import contract_words, flatten, varying_keys, written
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.report.formats import DASH, decimal
+from bench.formats import DASH, decimal
 from bench.report.load import Group, RunFiles
 from bench.report.tables import Table
 

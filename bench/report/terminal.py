@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from bench.record import Record
-from bench.report.compare import differences, verdict
-from bench.report.formats import decimal, times
+from bench.formats import decimal, times
+from bench.records.record import Record
+from bench.report.differences import differences, verdict
 from bench.report.load import Group, RunFiles, group_runs, read_files
 from bench.report.settings import contract_words
 from bench.report.tables import loss_cell, told_cell

@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from bench.config import digest
+from bench.config.identity import digest
 from bench.errors import UserError
 from bench.report.load import Comparison, read_results
 from bench.report.page import render_html, render_markdown, sections

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bench.errors import UserError
-from bench.record import write_atomically
+from bench.records.files import write_atomically
 
 _INDEX = "checkpoint.json"
 

@@ -16,7 +16,7 @@ from typing import Any
 from bench.data import Batches
 from bench.errors import Interrupted, UserError
 from bench.flops.match import Plan
-from bench.record import write_atomically
+from bench.records.files import write_atomically
 from bench.train import checkpoint
 from bench.train.optimiser import schedule
 from bench.train.progress import Progress, Show

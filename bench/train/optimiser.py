@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from bench.config import TrainConfig
+from bench.config.schema import TrainConfig
 
 
 def peak_lr(config: TrainConfig, d_model: int) -> tuple[float, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bench.config import TrainConfig
+from bench.config.schema import TrainConfig
 from bench.methods.experts import TokenChoice
 from bench.model import Routing, Transformer
 from bench.model.transformer import next_token_loss

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.compose import configure, expand, options
-from bench.config import comparison_hash, config_hash
-from bench.dry_run import describe, training_memory
+from bench.config.compose import configure, expand, options
+from bench.config.identity import comparison_hash, config_hash
 from bench.errors import UserError
 from bench.flops.match import plan
 from bench.measure.memory import peak_bytes
 from bench.methods import build_model
-from bench.record import load_record, write_atomically
+from bench.records.files import write_atomically
+from bench.records.record import load_record
+from bench.runs.dry_run import describe, training_memory
 from bench.train.step import Trainee
 
 TINY = [
@@ -291,7 +292,7 @@ def test_a_write_that_fails_leaves_the_old_file_alone(before, text, told, tmp_pa
     script = f"""
 import resource, signal
 from pathlib import Path
-from bench.record import write_atomically
+from bench.records.record import write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 {before}
 write_atomically(Path({str(path)!r}), {text})

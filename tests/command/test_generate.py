@@ -10,7 +10,7 @@ import pytest
 from bench.data.tokenizer import ByteTokenizer
 from bench.errors import UserError
 from bench.generate import main, stream, whole_characters
-from bench.trained import find_run, load_run
+from bench.runs.load import find_run, load_run
 
 TINY = [
     "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=64", "train.batch_size=4",

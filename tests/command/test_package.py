@@ -1,28 +1,32 @@
-"""What pyproject.toml says a wheel holds, against what there is."""
+"""The wheel, built and opened."""
 
-import tomllib
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
 
-def _folder(package: str) -> Path:
-    return ROOT / SETUPTOOLS["package-dir"].get(package, package.replace(".", "/"))
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names of the files in the wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run(command, check=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        return archive.namelist()
 
 
-def test_every_package_is_in_the_wheel():
-    there = {path.parent.relative_to(ROOT) for path in (ROOT / "bench").rglob("__init__.py")}
-    declared = SETUPTOOLS["packages"]
-    assert sorted(declared) == sorted(["bench.conf", *(".".join(folder.parts) for folder in there)])
-
-
-def test_every_file_that_is_no_module_is_in_the_wheel():
-    declared = {
-        path
-        for package, patterns in SETUPTOOLS["package-data"].items()
-        for pattern in patterns
-        for path in _folder(package).glob(pattern)
+def test_wheel_holds_every_file_of_the_package(wheel: list[str]):
+    source = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bench").rglob("*") if path.is_file()}
+    values = {f"bench/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert {name for name in wheel if ".dist-info/" not in name} == {
+        name for name in source | values if "__pycache__" not in name
     }
-    there = {path for folder in ("bench", "conf") for path in (ROOT / folder).rglob("*") if path.is_file()}
-    assert declared == {path for path in there if path.suffix not in (".py", ".pyc")}
+
+
+def test_wheel_holds_nothing_outside_the_package(wheel: list[str]):
+    assert all(name.startswith("bench/") or ".dist-info/" in name for name in wheel)

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.config import DataConfig, TokenizerConfig
+from bench.config.schema import DataConfig, TokenizerConfig
 from bench.data import prepare
 
 

@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up(text_file, tmp_path):
     """A limit on file sizes stands in for the end of the disk: the same call fails, half-way."""
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "from bench.config import DataConfig; from bench.data import prepare\n"
+        "from bench.config.schema import DataConfig; from bench.data import prepare\n"
         "prepare(DataConfig(name='a', source='text', train=[sys.argv[1]], cache_dir=sys.argv[2]))"
     )
     result = subprocess.run(

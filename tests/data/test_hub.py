@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from bench.config import DataConfig
+from bench.config.schema import DataConfig
 from bench.data import prepare
 from bench.errors import UserError
 
@@ -76,7 +76,7 @@ def test_no_data_set_named():
 )
 def test_without_a_network(surroundings, values, key, tmp_path):
     program = (
-        "from bench.config import DataConfig, TokenizerConfig; from bench.data import prepare\n"
+        "from bench.config.schema import DataConfig, TokenizerConfig; from bench.data import prepare\n"
         f"prepare(DataConfig(name='a', cache_dir={str(tmp_path / 'cache')!r}, {values}))"
     )
     result = subprocess.run(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.config import TokenizerConfig
+from bench.config.schema import TokenizerConfig
 from bench.data.kjv import chapters
 from bench.data.tokenizer import ByteTokenizer, make_tokenizer
 from bench.errors import UserError

@@ -6,12 +6,12 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from bench.config import DepthConfig, MethodConfig, ModelConfig
+from bench.config.schema import DepthConfig, MethodConfig, ModelConfig
 from bench.data.tokenizer import ByteTokenizer
 from bench.evaluate.lm import BenchLM, pieces
 from bench.methods import build_model
 from bench.methods.depth import calibrate
-from bench.model.tree import grow
+from bench.model.prefix_tree import grow
 
 torch.set_num_threads(1)
 TEXT = ByteTokenizer()

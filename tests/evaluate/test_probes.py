@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench.config import DataConfig, EvaluateConfig
+from bench.config.schema import DataConfig, EvaluateConfig
 from bench.data import kjv, prepare
 from bench.evaluate import offline_documents
 from bench.evaluate.probes import PROBES, Texts, agreement, copy, last_word, spelling

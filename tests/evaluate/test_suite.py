@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from bench.config import DataConfig, EvaluateConfig
+from bench.config.schema import DataConfig, EvaluateConfig
 from bench.data import Document, prepare
 from bench.errors import UserError
 from bench.evaluate import evaluate, left_out, load_tasks, offline_documents, suite

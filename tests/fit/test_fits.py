@@ -8,10 +8,10 @@ import pytest
 
 from bench.errors import UserError
 from bench.fit.__main__ import main
-from bench.fit.fits import fit
 from bench.fit.page import table
-from bench.fit.parabolas import fit_method
-from bench.fit.points import check_points, read_points
+from bench.stats.fits import fit
+from bench.stats.parabolas import fit_method
+from bench.stats.points import check_points, read_points
 
 LAW = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}  # Hoffmann et al. 2022, table A3 (approach 3)
 EXPONENT = LAW["beta"] / (LAW["alpha"] + LAW["beta"])

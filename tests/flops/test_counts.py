@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.compose import configure
-from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
+from bench.config.compose import configure
+from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.errors import UserError
 from bench.flops.count import count
 from bench.flops.match import dense_twin, plan

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.gate.history import Row
-from bench.gate.read import Figure, read_side
+from bench.gate.load import Figure, read_side
 
 CI = Path(__file__).parents[2] / "results" / "ci"
 MACHINES = ("AMD EPYC 7763 64-Core Processor", "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz", "Apple M2")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.ci import CiStudy, save_ci
-from bench.record import Environment, Record, RoutingStatistics, save_record
+from bench.records.ci import CiStudy, save_ci
+from bench.records.record import Environment, Record, RoutingStatistics, save_record
 
 PROCESSES = 8
 

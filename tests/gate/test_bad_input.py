@@ -12,14 +12,14 @@ import pytest
 from gate_studies import change, change_ci, change_steps, write_study
 from report_records import make_record
 
-from bench.bars import load_bars
-from bench.ci import load_ci
 from bench.errors import UserError
 from bench.gate import __main__ as command
 from bench.gate.__main__ import main
-from bench.gate.proof import load_proof
-from bench.isoflop import load_study
-from bench.record import load_record
+from bench.records.ci import load_ci
+from bench.records.isoflop import load_study
+from bench.records.record import load_record
+from bench.records.targets import load_bars
+from tools.gate_validation.proof import load_proof
 
 
 @pytest.fixture

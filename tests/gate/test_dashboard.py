@@ -12,7 +12,7 @@ from gate_histories import history
 from bench.errors import UserError
 from bench.gate.dashboard import build
 from bench.gate.dashboard.__main__ import main
-from bench.gate.dashboard.moved import moved_lately
+from bench.gate.dashboard.recent_changes import moved_lately
 from bench.gate.dashboard.series import all_series
 from bench.gate.history import append
 

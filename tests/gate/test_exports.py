@@ -16,7 +16,7 @@ from report_records import make_record
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
-from bench.gate.read import of_the_machine, read_side
+from bench.gate.load import of_the_machine, read_side
 
 HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone www.evil.example \x1b[31m\x00 **b** </table>"
 

@@ -16,9 +16,9 @@ from bench.gate.__main__ import main
 from bench.gate.compare import compare
 from bench.gate.export.bencher import bencher
 from bench.gate.history import row_of
-from bench.gate.read import Figure, NoDataError, Side, read_side
+from bench.gate.load import Figure, NoDataError, Side, read_side
 from bench.gate.rules import rule_of
-from bench.record import Timing, save_record
+from bench.records.record import Timing, save_record
 
 LOSS = "quality.val_loss_nats"
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
+from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.measure.decode import Roofline, _Decoder, _first_token, _point, decode_point, step_bytes
 from bench.methods import build_model
 from bench.methods.depth import DepthRouted, calibrate, expecting, judged_by

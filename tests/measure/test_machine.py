@@ -4,12 +4,12 @@ import subprocess
 
 import pytest
 
-from bench import machine
+from bench.measure import machine
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A commit that holds `bench/machine.py`; git in it, without its user's own settings."""
+    """A commit that holds `bench/measure/machine.py`; git in it, without its user's own settings."""
     for key, value in {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}.items():
         monkeypatch.setenv(key, value)
     for who in ("AUTHOR", "COMMITTER"):

@@ -9,8 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import bench.measure.speed as speed_of_steps
-from bench.assess import compare_steps, step_speed
-from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
+from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.data import Document
 from bench.flops.match import Plan
 from bench.measure.causality import audit
@@ -21,7 +20,8 @@ from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.methods.depth import DepthRouted
 from bench.model import Routing
-from bench.record import Timing
+from bench.records.record import Timing
+from bench.runs.assess import compare_steps, step_speed
 from bench.train.step import Trainee
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import DepthConfig, ModelConfig
+from bench.config.schema import DepthConfig, ModelConfig
 from bench.methods.depth import DepthRouted, capacity_tokens
 from bench.model import Attention, Block, FeedForward, Residual, Stream
 from bench.model.attention import rotary_table

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.config import ExpertsConfig, ModelConfig
+from bench.config.schema import ExpertsConfig, ModelConfig
 from bench.methods.experts import ExpertChoice, TokenChoice, expert_width
 from bench.methods.permute import combine, dispatch
 from bench.model import FeedForward, Stream

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import torch
 
-from bench.config import MethodConfig, ModelConfig
+from bench.config.schema import MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.model import Attention, Residual
 

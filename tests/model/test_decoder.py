@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.config import MethodConfig, ModelConfig
+from bench.config.schema import MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.model import Attention, Stream
 from bench.model import causal_attention as attention_module

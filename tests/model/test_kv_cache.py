@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from bench.config import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
+from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.methods.depth import DepthRouted, calibrate, judged_by, judges
 from bench.model import Attention
 from bench.model import cache as cache_module
 from bench.model.cache import KVCache
 from bench.model.layer_cache import PackedCache, PaddedCache
-from bench.model.tree import grow
+from bench.model.prefix_tree import grow
 
 torch.set_num_threads(1)
 T, VOCABULARY = 24, 50
@@ -221,7 +221,7 @@ TEXTS = [(1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 9, 9), (7,), (1, 2, 3), (8, 8, 8, 8,
 @pytest.mark.parametrize("queries", [3, 32])  # in a block: several blocks a tree, or one
 @torch.no_grad()
 def test_trees_equal_their_texts(name, queries, monkeypatch):
-    monkeypatch.setattr("bench.model.tree._QUERIES", queries)
+    monkeypatch.setattr("bench.model.prefix_tree._QUERIES", queries)
     model, trees = _model(name), list(grow(TEXTS))
     size = sum(len(tree.tokens) for tree in trees)
     assert size == 5 + 2 + 1 + 6 + T and len(trees) == 4
@@ -234,7 +234,7 @@ def test_trees_equal_their_texts(name, queries, monkeypatch):
 
 
 def test_trees_of_long_texts_do_not_grow_past_twice_their_length(monkeypatch):
-    monkeypatch.setattr("bench.model.tree._TOKENS", 4)
+    monkeypatch.setattr("bench.model.prefix_tree._TOKENS", 4)
     texts = [(1, 2, 3, 4, 5, last, last) for last in range(6)]
     trees = list(grow(texts))
     assert [len(tree.tokens) for tree in trees] == [13, 9] or max(len(tree.tokens) for tree in trees) <= 14

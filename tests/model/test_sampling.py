@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.config import MethodConfig, ModelConfig
+from bench.config.schema import MethodConfig, ModelConfig
 from bench.methods import build_model
 from bench.model.sampling import Continuations, choose, read_together
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import (
+from bench.records.record import (
     Causality,
     Environment,
     Flops,

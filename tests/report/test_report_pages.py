@@ -13,9 +13,9 @@ import pytest
 from report_records import make_record, save
 
 from bench.errors import UserError
-from bench.record import Causality, CausalRouterStatistics, RoutingStatistics
+from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics
 from bench.report import build, summary_table, verdicts
-from bench.report.inference import causal_routers_table
+from bench.report.decoding import causal_routers_table
 from bench.report.load import read_results
 from bench.report.routing import accuracy_figure, heat_maps, weight_figures
 from bench.report.write import folder_name

@@ -10,11 +10,11 @@ import pytest
 from report_records import DOCUMENT_TOKENS, make_record
 from scipy import stats
 
-from bench.record import Causality, Record
-from bench.report.compare import differences, verdict
-from bench.report.estimate import detectable_difference, paired_documents, paired_seeds
+from bench.records.record import Causality, Record
+from bench.report.differences import differences, verdict
 from bench.report.load import RunFiles, group_runs
 from bench.report.tasks import score
+from bench.stats.paired import detectable_difference, paired_documents, paired_seeds
 
 
 def documents(nats: list[float]) -> pd.DataFrame:

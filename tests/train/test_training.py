@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import load_file
 from torch._dynamo.testing import CompileCounter
 
-from bench.compose import configure
-from bench.config import TrainConfig
+from bench.config.compose import configure
+from bench.config.schema import TrainConfig
 from bench.data import Batches, prepare
 from bench.errors import Interrupted, UserError
 from bench.flops.match import plan
 from bench.methods import build_model
-from bench.record import load_record
+from bench.records.record import load_record
 from bench.train import checkpoint
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser, peak_lr, schedule

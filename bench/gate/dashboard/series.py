@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.gate.history import Row, method_and_figure
 from bench.gate.rules import Better, rule_of, words
-from bench.gate.steps import find_steps
+from bench.stats.change_points import find_steps
 
 # Figures by the first part of their names, in the order in which one asks.
 _GROUPS = {

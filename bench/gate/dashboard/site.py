@@ -20,11 +20,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.errors import UserError
-from bench.gate.dashboard.front import front_page
-from bench.gate.dashboard.moved import LATELY, Moved, moved_lately
-from bench.gate.dashboard.replace import beside
+from bench.gate.dashboard.overview import front_page
+from bench.gate.dashboard.recent_changes import LATELY, Moved, moved_lately
 from bench.gate.dashboard.series import Series, all_series, machine_names
 from bench.gate.history import Row
+from bench.records.files import beside
 
 _HERE = Path(__file__).parent
 _ASSETS = ("dashboard.css", "theme.js", "numbers.js", "data.js", "filters.js", "chart.js", "reading.js", "dashboard.js")

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from bench.gate.compare import Verdict
-from bench.gate.read import Figure
+from bench.gate.load import Figure
 from bench.gate.rules import rule_of, words
 
 _UNITS = {"nats": "nats", "noncausal": "nats", "loss": "nats", "bytes": "bytes", "bits_per_byte": "bits a byte"}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.gate.compare import Finding, Verdict
-from bench.gate.read import Side
+from bench.gate.load import Side
 from bench.gate.terminal import summary
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bench.gate.compare import Finding, Verdict
-from bench.gate.read import Side
+from bench.gate.load import Side
 from bench.gate.terminal import COLUMNS, cells, summary
 
 MARKER = "<!-- bench-gate -->"  # by which a workflow finds its own comment again

@@ -1,0 +1,59 @@
+"""What identifies a run: the hash of its configuration, its folder, its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.config.schema import RunConfig
+
+# Where a run is written, and what asked for it, changes nothing in its result.
+_NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
+
+
+def shared_settings(config: RunConfig) -> dict[str, Any]:
+    """All that a method and its twin have in common: the whole config but method and seed."""
+    settings = asdict(config)
+    for key in _NOT_HASHED | {"method", "seed"}:
+        settings.pop(key)
+    for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is written down
+        settings["train"].pop(key)
+    settings["data"].pop("cache_dir")
+    return settings
+
+
+def digest(value: Any, length: int = 8) -> str:
+    """A short, stable fingerprint of plain values (SHA-256 over canonical JSON)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+def comparison_hash(config: RunConfig) -> str:
+    """Equal for two runs that may stand in one table."""
+    return digest(shared_settings(config), 6)
+
+
+def config_hash(config: RunConfig) -> str:
+    """Equal for two runs that would do the same work."""
+    return digest({"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed})
+
+
+def run_folder(config: RunConfig) -> Path:
+    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<config hash>`: other settings, another folder."""
+    label = config.method.name + (f"-{config.method.variant}" if config.method.variant else "")
+    run_id = f"{label}-seed{config.seed}-{config_hash(config)[:6]}"
+    return Path(config.results_dir) / comparison_name(config) / run_id
+
+
+def comparison_name(config: RunConfig) -> str:
+    """The comparison's folder: as named, or told apart by everything that method and twin share."""
+    return config.name or f"{config.scale}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
+
+
+def label(config: RunConfig) -> str:
+    """The run in a few words."""
+    variant = f" {config.method.variant}" if config.method.variant else ""
+    return f"{config.method.name}{variant}, seed {config.seed}"

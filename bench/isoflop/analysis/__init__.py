@@ -1,0 +1,1 @@
+"""The numbers of an isoFLOP study, from its records; draws nothing."""

@@ -1,0 +1,165 @@
+"""An isoFLOP study as a table of runs: a row a run, with what it is for, what it cost and what it reached."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.records.isoflop import FILE, Stages, Study, Timed, load_study
+from bench.records.record import Record, load_record
+from bench.records.targets import FILE as BARS
+from bench.records.targets import Bars, load_bars
+from bench.report.differences import exclusion
+from bench.report.load import Group, Method, RunFiles, read_files
+
+REFERENCE = "dense"
+
+
+@dataclass(frozen=True)
+class Results:
+    """`runs`: a row for each run that may be compared; `files`: run id -> its record and the files beside it."""
+
+    study: Study
+    runs: pd.DataFrame
+    files: dict[str, RunFiles]
+    problems: list[str]
+    decode: Bars | None = None  # of the decode study beside this one
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Labels of the study's methods, dense first."""
+        return list(dict.fromkeys(self.sized["method"]))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A method as the study's values name it -> its label; without those none of whose runs may be compared."""
+        variants = {name: f"{name.replace('/', ' (')})" for name in self.study.methods if "/" in name}
+        left = [label for label in self.methods if label not in variants.values()]
+        plain = {name: label for name in self.study.methods for label in left if label.split(" (")[0] == name}
+        return {name: label for name, label in (variants | plain).items() if label in self.methods}
+
+    def timings(self, method: str) -> list[Timed]:
+        """The steps timed of a method, by its label."""
+        return [timed for timed in self.study.timings if self.labels.get(timed.method) == method]
+
+    @cached_property
+    def sized(self) -> pd.DataFrame:
+        """The runs that isoFLOP curves are made of: the grid, and more seeds at its optima."""
+        return self.runs[self.runs["stage"].isin(["grid", "seeds"])]
+
+    @cached_property
+    def budgets(self) -> list[float]:
+        return sorted(self.sized["budget"].unique())
+
+    def budget_of(self, flops: float) -> float:
+        """The budget that runs of about so many FLOPs had."""
+        return min(self.budgets, key=lambda budget: abs(math.log(budget / flops)))
+
+    @cached_property
+    def passes(self) -> pd.Series | None:
+        """How many times each run read the training text; None where the study does not say how long that is."""
+        tokens = self.study.train_tokens
+        return self.runs["tokens"] / tokens if tokens else None
+
+    def cell(self, method: str, budget: float) -> pd.DataFrame:
+        """The sized runs of a method at a budget."""
+        own = self.sized
+        return own[(own["method"] == method) & (own["budget"] == budget)]
+
+    def best(self, method: str, budget: float) -> pd.DataFrame:
+        """The runs of the shape that more seeds were run of: the best of seed 0."""
+        own = self.cell(method, budget)
+        first = own[own["seed"] == own["seed"].min()]
+        if first.empty:
+            return own
+        shape = first.loc[first["loss"].idxmin(), ["n_layers", "d_model"]]
+        return own[(own["n_layers"] == shape["n_layers"]) & (own["d_model"] == shape["d_model"])].sort_values("seed")
+
+    def group(self, budget: float) -> Group:
+        """The best shape of every method at a budget, as a comparison that figures of single runs can be made of."""
+        methods = []
+        for name in self.methods:
+            runs = [self.files[run] for run in self.best(name, budget)["id"]]
+            if runs:
+                methods.append(Method(name, runs))
+        return Group(self.study.name, methods)
+
+
+def read_study(folder: Path) -> Results:
+    """Read `isoflop.json` and every record it names.
+
+    A record that is missing or broken, diverged or failed its audit is named in `problems`. Raises UserError where
+    nothing is left, or where the study has not come to its end.
+    """
+    study = load_study(folder / FILE)
+    if study.missing:
+        raise UserError(
+            f"{folder / FILE} is of a study that is not done: {study.missing} runs are missing, and what follows from "
+            f"them. To go on: {study.command}"
+        )
+    rows: list[dict[str, Any]] = []
+    files, problems = {}, []
+    for stage in Stages.model_fields:
+        for run_id in getattr(study.stages, stage):
+            try:
+                record = load_record(folder / run_id / "record.json")
+            except UserError as error:
+                problems.append(str(error).replace(f"{folder}/", ""))
+                continue
+            why = exclusion(record)
+            if why is not None or record.quality is None:
+                problems.append(f"{run_id} is left out: {why or 'its held-out loss was not measured'}.")
+                continue
+            files[run_id], unread = read_files(record, folder / run_id)
+            problems += [message.replace(f"{folder}/", "") for _, message in unread]
+            rows.append({"stage": stage, **_row(record)})
+    if not any(row["stage"] == "grid" for row in rows):
+        raise UserError(f"{folder / FILE} names no run of the grid that can be read; run the study again.")
+    return Results(study, pd.DataFrame(rows), files, problems, _decode(folder.parent / "decode" / BARS))
+
+
+def label_of(record: Record) -> str:
+    """The method and its variant, as reports write it."""
+    return f"{record.method} ({record.variant})" if record.variant else record.method
+
+
+def _row(record: Record) -> dict[str, Any]:
+    assert record.quality is not None
+    depth = (record.config.get("method") or {}).get("depth") or {}
+    return {
+        "id": record.run.id,
+        "method": label_of(record),
+        "budget": float(record.config["train"]["budget_flops"]),
+        "n_layers": record.model.n_layers,
+        "d_model": record.model.d_model,
+        "seed": record.run.seed,
+        "lr": record.training.lr,
+        "lr_at_128": record.config["train"]["lr_at_128"],
+        "capacity": depth.get("capacity"),
+        "router": depth.get("router"),
+        "causal": depth.get("causal"),
+        "params_total": record.model.params_total,
+        "params_active": record.model.params_active,
+        "forward_flops": record.flops.forward_per_token,
+        "tokens": record.training.tokens,
+        "steps": record.training.steps,
+        "flops": record.flops.train_total,
+        "loss": record.quality.val_loss_nats,
+        "loss_noncausal": record.quality.val_loss_nats_noncausal,
+        "accuracy": record.routing.predictor_accuracy if record.routing else None,
+        "processed": record.routing.fraction_processed if record.routing else None,
+        "joules": record.energy.joules_per_token * record.training.tokens if record.energy else None,
+    }
+
+
+def _decode(path: Path) -> Bars | None:
+    try:
+        return load_bars(path) if path.exists() else None
+    except UserError:
+        return None

@@ -1,0 +1,61 @@
+"""What a training step of each method and shape costs, with nothing else running.
+
+A method is timed in turn with dense of its shape, and only those two are built: all shapes together would not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from bench.data import Batches, Corpus
+from bench.isoflop.run.clock import Clock
+from bench.isoflop.run.grid import Job
+from bench.measure.machine import Machine
+from bench.measure.speed import fixed_batch, interleave, ratios
+from bench.methods import build_model
+from bench.records.isoflop import Study, Timed
+from bench.records.record import Timing
+from bench.train.step import Trainee
+
+
+def time_steps(
+    study: Study, jobs: Mapping[tuple[str, int], Job], corpus: Corpus, machine: Machine, rounds: int,
+    save: Callable[[], None], clock: Clock,
+) -> None:  # fmt: skip
+    """Put into `study.timings` what is not there yet of `jobs`: (method, rung of the ladder) -> a run of it.
+
+    Saves after each. Raises Interrupted past the deadline, to go on from there in another session.
+    """
+    for (name, rung), job in jobs.items():
+        shape = (name, job.config.model.n_layers, job.config.model.d_model)
+        if shape in {(timed.method, timed.n_layers, timed.d_model) for timed in study.timings}:
+            continue
+        clock.check()
+        dense = jobs.get(("dense", rung)) if name != "dense" else None
+        study.timings = [*study.timings, _timed(name, job, dense, corpus, machine, rounds)]
+        save()
+
+
+def _timed(name: str, job: Job, dense: Job | None, corpus: Corpus, machine: Machine, rounds: int) -> Timed:
+    actions = [_step(each, corpus, machine) for each in (job, dense) if each is not None]
+    seconds = interleave(actions, rounds, machine.device)
+    return Timed(
+        method=name,
+        n_layers=job.config.model.n_layers,
+        d_model=job.config.model.d_model,
+        step_tokens=job.plan.batch_tokens,
+        step_flops=job.plan.step_flops,
+        step_seconds=Timing.of(seconds[0]),
+        over_dense=Timing.of(ratios(*seconds)) if dense is not None else None,
+    )
+
+
+def _step(job: Job, corpus: Corpus, machine: Machine) -> Callable[[], object]:
+    config = job.config
+    model = build_model(job.plan.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+    torch.manual_seed(config.seed)
+    trainee = Trainee(model, config.train, config.model.d_model, machine.device)
+    batches = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed)
+    return fixed_batch(*batches.at(0), trainee.step)

@@ -1,0 +1,101 @@
+"""The machine: device, threads, the rate of its matrix products, and the versions that figures depend on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from bench.config.schema import RunConfig, TrainConfig
+from bench.errors import UserError
+from bench.measure.speed import matmul_rate
+from bench.records.record import Environment
+from bench.train.step import precision
+
+_PACKAGES = ("torch", "numpy", "fvcore", "lm-eval", "hydra-core", "tokenizers", "datasets", "safetensors")
+_THREADS = torch.get_num_threads()  # what torch finds, before any run has set another number
+
+
+@dataclass
+class Machine:
+    """Where runs happen: the device, and its matrix-product rate in FLOP/s at the training dtype."""
+
+    device: torch.device
+    matmul_flops: float
+
+
+def environment(device: torch.device) -> Environment:
+    """The machine and the versions that the figures depend on."""
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        platform=platform.platform(),
+        threads=torch.get_num_threads(),
+        packages={name: metadata.version(name) for name in _PACKAGES},
+        processor=_processor() if device.type == "cpu" else None,
+    )
+
+
+def _cpu_name() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _processor() -> str | None:
+    """What tells processors of one name apart, as clouds have them; None where the system does not say."""
+    found = _cpuinfo()
+    if "cpu family" not in found:
+        return None
+    told = " ".join(f"{key.removeprefix('cpu ')} {found.get(key, '?')}" for key in ("cpu family", "model", "stepping"))
+    return f"{told}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor; empty elsewhere."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def git_commit() -> str | None:
+    """The commit of the code that ran, marked where code or values differ from it; records and reports may.
+
+    None outside a checkout of bench: what is installed into another project's has nothing to do with its commits.
+    """
+    own = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=own.parent.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "--", str(own))
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--", ".", ":!results", ":!reports")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def make_machine(config: RunConfig) -> Machine:
+    """Settle device and threads, and measure the matrix-product rate."""
+    train_config = config.train
+    if train_config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device=cuda, but torch finds no CUDA device here; use train.device=cpu.")
+    kind = "cuda" if train_config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    set_threads(train_config)
+    device = torch.device(kind)
+    return Machine(device, matmul_rate(device, precision(train_config, device)))
+
+
+def set_threads(config: TrainConfig) -> None:
+    """As many as configured; where none are, as torch finds, if a run before this one has set another number."""
+    if config.threads is not None or torch.get_num_threads() != _THREADS:
+        torch.set_num_threads(config.threads or _THREADS)

@@ -1,0 +1,124 @@
+"""Files that are whole or not there: atomic writing, folders that change as a whole, strict loading."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from bench.errors import UserError
+
+SCHEMA_VERSION = 1
+LOADING = {"loading": True}  # pydantic's context while a file is read
+Kind = TypeVar("Kind", bound=BaseModel)
+_ABANDONED_SECONDS = 3600  # building takes seconds
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader, a crash or a full disk never meets half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}. Free some space or choose another folder.") from error
+    finally:
+        with contextlib.suppress(OSError):  # gone where it has become `path`
+            temporary.unlink()
+
+
+@contextmanager
+def beside(place: Path) -> Iterator[Path]:
+    """An empty folder to write into, which then takes the place of `place`.
+
+    Whatever goes wrong before, what was there stays. Raises OSError.
+    """
+    fresh, old = (place.with_name(f".{place.name}.{os.getpid()}.{end}") for end in ("new", "old"))
+    _clear(place)
+    shutil.rmtree(fresh, ignore_errors=True)  # of a killed process of this number
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        _swap(fresh, place, old)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _clear(place: Path) -> None:
+    """Remove what killed processes had not finished; a site that one took aside only where there is another."""
+    ends = "new|old" if place.exists() else "new"
+    unfinished = re.compile(rf"\.{re.escape(place.name)}\.\d+\.({ends})")
+    for left in place.parent.iterdir() if place.parent.is_dir() else ():
+        if unfinished.fullmatch(left.name):
+            with suppress(FileNotFoundError):  # another process was faster
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _swap(fresh: Path, place: Path, old: Path) -> None:
+    there = place.exists()
+    if there:
+        shutil.rmtree(old, ignore_errors=True)  # of a killed process of this number
+        os.rename(place, old)
+    try:
+        os.rename(fresh, place)
+    except OSError:
+        if there:
+            os.rename(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(path: Path, kind: type[Kind], what: str, mend: str, newest: int = SCHEMA_VERSION) -> Kind:
+    """Read a JSON file as `kind`, as it stands there: no text is taken for a number, nor a number for a truth value.
+
+    what: the kind of file, in words. mend: what to do about one that is not whole. Raises UserError where it is
+    missing, truncated, of a schema newer than `newest`, or not of that kind.
+    """
+    try:
+        content = from_json(path.read_bytes(), allow_inf_nan=False)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a whole JSON file ({error}). {mend}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > newest:
+        raise UserError(f"{path} has schema version {version}; this bench reads up to {newest}. Update bench.")
+    if any(abs(number) > sys.float_info.max for number in _numbers(content)):
+        raise UserError(f"{path} is not {what}: it holds a number too large for any measurement.")
+    try:
+        return kind.model_validate(content, strict=True, context=LOADING)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise UserError(f"{path} is not {what}: {where}: {first['msg']}.") from error
+
+
+def _numbers(part: Any) -> Iterator[int | float]:
+    if isinstance(part, dict):
+        part = part.values()
+    elif isinstance(part, int | float):
+        yield part
+        return
+    elif not isinstance(part, list):
+        return
+    for each in part:
+        yield from _numbers(each)
+
+
+def find_records(folder: Path) -> list[Path]:
+    """Every `record.json` below `folder`, in a stable order."""
+    return sorted(folder.glob("**/record.json"))

@@ -1,0 +1,204 @@
+"""What an isoFLOP study leaves behind beside its runs' records: `results/<study>/isoflop.json`.
+
+The records hold the results; this file says which run stands for what, which learning rates were settled on,
+how the runs were packed, and what was timed.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.records.files import load, write_atomically
+from bench.records.record import Environment, Timing
+
+FILE = "isoflop.json"
+_UNCOUNTED = 0.01  # of the training seconds: a step a session is not counted where a run goes on from a checkpoint
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Tried(_Part):
+    """One run of the learning-rate sweep."""
+
+    n_layers: int
+    d_model: int
+    lr_at_128: float
+    seed: int = 0
+    val_loss_nats: float | None = Field(None, description="absent where the run diverged")
+
+
+class LearningRate(_Part):
+    """A method's learning-rate rule: lr_at_128 x sqrt(128 / d_model)."""
+
+    lr_at_128: float
+    status: str = Field(
+        description="fitted | edge (the lowest or highest that trained well) | tried (no minimum: the best) | given"
+    )
+    tried: list[Tried]
+
+    @property
+    def steady(self) -> list[Tried]:
+        """The runs of the rates below the lowest at which one diverged."""
+        diverged = min((each.lr_at_128 for each in self.tried if each.val_loss_nats is None), default=math.inf)
+        return [each for each in self.tried if each.lr_at_128 < diverged]
+
+
+class Packing(_Part):
+    """Runs trained at once, and the FLOP/s of all of them together."""
+
+    workers: int
+    threads: int
+    flops_per_second: float
+
+
+class Timed(_Part):
+    """A training step of one method and shape, with nothing beside it but dense of that shape, in turn."""
+
+    method: str
+    n_layers: int
+    d_model: int
+    step_tokens: int
+    step_flops: float
+    step_seconds: Timing
+    over_dense: Timing | None = Field(None, description="step seconds over those of dense of the same shape")
+
+
+class Covariate(_Part):
+    """Spearman's rank correlation of being processed with one property of the token, over held-out tokens."""
+
+    layer: str = Field(description="a layer's number, or `all`: the number of routed layers that process the token")
+    covariate: str
+    given: str = Field(description="none, or what was taken out of both sides first")
+    rho: float
+    low: float | None = Field(None, description="lower end of the 95 % interval over documents; absent below 5 of them")
+    high: float | None = None
+    p: float | None = Field(None, description="two-sided, by the same spread; Holm-adjusted over the model's")
+
+
+class Profile(_Part):
+    """Mean share of routed layers that process a token, over some of the tokens."""
+
+    at: float | None = Field(None, description="mean of the property over those tokens")
+    share: float
+    low: float | None = None
+    high: float | None = None
+    tokens: int
+
+
+class DepthUse(_Part):
+    layers: list[int]
+    correlations: list[Covariate]
+    profiles: dict[str, list[Profile]] = Field(description="property -> ten equally large parts of the tokens")
+    by_kind: dict[str, Profile]
+
+
+class ExpertUse(_Part):
+    layer: int
+    share_by_kind: list[list[float]] = Field(description="[kind][expert]: share of the kind's choices")
+    information: float = Field(description="mutual information of expert and kind over the entropy of kinds, less bias")
+    information_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
+    information_high: float | None = None
+    together: list[list[float]] = Field(description="[expert][other]: share of what an expert's tokens chose beside it")
+
+
+class Settling(_Part):
+    """Router decisions part way through training, against the final ones, on the same tokens."""
+
+    share: float = Field(description="of the training budget")
+    depth: float | None = Field(None, description="of the finally processed tokens, processed already")
+    depth_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
+    depth_high: float | None = None
+    experts: float | None = Field(None, description="of the finally chosen experts, chosen already")
+    experts_low: float | None = None
+    experts_high: float | None = None
+
+
+class TokenStudy(_Part):
+    """What routers do with each held-out token. Losses and entropies are the dense twin's."""
+
+    tokens: int
+    documents: int
+    statistic: str = Field(description="behind intervals and p, which another version of bench may take otherwise")
+    twin: str = Field(description="run id of the dense model")
+    runs: dict[str, str] = Field(description="method -> run id")
+    kinds: list[str]
+    depth: dict[str, DepthUse]
+    experts: dict[str, list[ExpertUse]]
+    settling: dict[str, list[Settling]]
+
+
+class Stages(_Part):
+    """Run ids, by what the runs are for."""
+
+    rates: list[str] = []
+    grid: list[str] = []
+    seeds: list[str] = []
+    controls: list[str] = []
+
+
+class Study(_Part):
+    """`training_seconds` over `worker_seconds` is the pool's share; over workers times `study_seconds`, the study's."""
+
+    schema_version: int = 1
+    name: str
+    created: str
+    git_commit: str | None = None
+    command: str
+    environment: Environment
+    methods: list[str] = Field(description="as in the study's values, dense first")
+    budgets: list[float]
+    train_tokens: int | None = Field(None, description="length of the training text")
+    grid: dict[str, Any] = Field(description="the study's values, whole")
+    stages: Stages = Stages()
+    missing: int = Field(0, description="runs known to be wanted that had not ended")
+    learning_rates: dict[str, LearningRate] = {}
+    packings: list[Packing] = Field([], description="measured, the chosen one first")
+    training_seconds: float = Field(0.0, description="in training steps, summed over workers")
+    worker_seconds: float = Field(0.0, description="wall time of the training pools of all sessions times workers")
+    study_seconds: float | None = Field(
+        None,
+        description="wall time of all sessions, whole: planning, packing, training, step times, tokens; all but the "
+        "start of Python and the report. Absent where a session did not record it",
+    )
+    timings: list[Timed] = []
+    tokens: TokenStudy | None = None
+
+    def shares(self, recorded: float) -> str:
+        """In words: how much of the workers' time went into training steps, in the pool and of the whole study.
+
+        recorded: seconds of training steps that the runs' records hold. Where those are more than the sessions' own,
+        sessions are missing from this file, and no share is given.
+        """
+        if not self.worker_seconds:
+            return ""
+        if recorded > (1 + _UNCOUNTED) * self.training_seconds:
+            return (
+                f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, the sessions that were "
+                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded, or not to their end, and "
+                "what share of their time went into training steps cannot be told"
+            )
+        text = f"{self.training_seconds / self.worker_seconds:.0%} of the training pool’s time went into training steps"
+        if self.study_seconds is None or not self.packings:
+            return f"{text}; of the whole study’s time (packing, step times, tokens) it was not recorded"
+        available = self.study_seconds * self.packings[0].workers
+        if available < self.worker_seconds:
+            return f"{text}; of the whole study’s time it cannot be told, for the number of runs at once changed"
+        return (
+            f"{text}, {self.training_seconds / available:.0%} of the whole study’s, with packing, step times and tokens"
+        )
+
+
+def save_study(study: Study, folder: Path) -> None:
+    """Write `isoflop.json` into `folder`, atomically."""
+    write_atomically(folder / FILE, study.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def load_study(path: Path) -> Study:
+    """Read `isoflop.json`; raises UserError where it is not one."""
+    return load(path, Study, "an isoFLOP study", "Delete it and run the study again; finished runs stay.")

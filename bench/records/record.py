@@ -1,0 +1,304 @@
+"""What a run leaves behind: `record.json`, read back by one typed loader.
+
+A metric that was not measured is absent, never 0. Units are in the names. Losses are natural-log
+cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.json` stand:
+
+| file | holds |
+| --- | --- |
+| `steps.csv` | a row every `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, ... |
+| `documents.csv` | a row a held-out document: document, tokens, bytes, nats, nats_noncausal (where it exists) |
+| `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; only where something is routed |
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from bench.records.files import LOADING, SCHEMA_VERSION, load, write_atomically
+
+
+def _in_files(holds: Callable[[Any], bool], told: str) -> AfterValidator:
+    """Asked of files alone, where somebody may have written it: a run keeps what it measured, whatever that is."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if info.context is LOADING and not holds(value):
+            raise ValueError(told)
+        return value
+
+    return AfterValidator(check)
+
+
+def _accuracies_are_shares(scores: dict[str, float]) -> bool:
+    return all(0 <= scores[name] <= 1 for name in ("acc", "acc_norm", "chance") if name in scores)
+
+
+Loss = Annotated[float, _in_files(lambda loss: loss > 0, "a loss must be above 0")]
+Share = Annotated[float, _in_files(lambda share: 0 <= share <= 1, "a share must be from 0 to 1")]
+Ratio = Annotated[float, _in_files(lambda ratio: ratio > 0, "a ratio of times must be above 0")]
+Bytes = Annotated[int, _in_files(lambda size: size > 0, "a size must be above 0 bytes")]
+Scores = Annotated[dict[str, float], _in_files(_accuracies_are_shares, "an accuracy must be from 0 to 1")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Timing(_Part):
+    """Seconds, or a ratio of seconds, over repeated samples taken in one process."""
+
+    median: float
+    low: float = Field(description="lower end of the 95 % interval of the median")
+    high: float = Field(description="upper end of the 95 % interval of the median")
+    samples: int
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Timing:
+        """Median with its distribution-free 95 % interval: the order statistics whose binomial coverage holds it.
+
+        With fewer than 6 samples no such interval exists, and the range is given instead.
+        """
+        ordered, n = sorted(samples), len(samples)
+        tail, rank = 0.0, 0
+        for below in range(n // 2):
+            tail += math.comb(n, below) / 2**n
+            if 2 * tail > 0.05:
+                break
+            rank = below
+        return cls(median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n)
+
+
+class Run(_Part):
+    id: str = Field(description="name of the run's folder")
+    name: str = Field(description="name of the comparison or study it belongs to")
+    created: str = Field(description="ISO 8601, UTC")
+    git_commit: str | None = None
+    config_hash: str
+    comparison_hash: str = Field(description="equal for runs that may stand in one table, if their text is equal too")
+    corpus_fingerprint: str | None = Field(
+        None, description="equal for equal tokens, training and held out; absent from records before it was kept"
+    )
+    seed: int
+    status: str = Field(description="finished | diverged (the loss became NaN) | audit_failed (causality)")
+    message: str | None = Field(None, description="what happened, where status is not finished")
+
+
+class Environment(_Part):
+    python: str
+    torch: str
+    device: str = Field(description="cpu | cuda")
+    device_name: str
+    platform: str
+    threads: int
+    packages: dict[str, str] = Field(description="versions of the packages the figures depend on")
+    processor: str | None = Field(None, description="CPU family, model, stepping and the vector instructions in use")
+
+
+class Model(_Part):
+    params_total: int
+    params_active: int = Field(description="parameters that one token meets, in expectation")
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_ff: int
+    context: int
+    vocab_size: int
+
+
+class Flops(_Part):
+    forward_per_token: float = Field(description="planned, analytic, at the training context length")
+    train_per_token: float = Field(description="forward_per_token x 3: backward is twice forward")
+    train_total: float = Field(description="executed over the whole run")
+    forward_analytic: float = Field(description="one forward pass of the audited batch, analytic")
+    forward_fvcore: float = Field(description="the same pass, counted by fvcore")
+    forward_torch: float = Field(description="the same pass, counted by torch's FlopCounterMode")
+    budget: float
+    forward_per_token_causal: float = Field(description="with causal-halved attention scores")
+    six_n_per_token: float = Field(description="6 x active parameters, the usual training estimate")
+    moved_bytes_per_token: float = Field(description="of sort, top-k, gather, scatter in a forward pass, in float32")
+    parts: dict[str, float] = Field(description="forward FLOPs a token, by part of the model")
+
+
+class Training(_Part):
+    tokens: int
+    steps: int
+    seconds: float = Field(description="in training steps, checkpoints and compilation left out")
+    final_loss: Loss | None = Field(None, description="mean training loss over the last 20 steps, nats")
+    lr: float
+    lr_rule: str
+    dtype: str
+
+
+class Quality(_Part):
+    """On held-out text. Everything but `*_noncausal` is measured with the causal router."""
+
+    val_loss_nats: Loss
+    val_loss_nats_stderr: float | None = Field(None, description="over documents; absent where there is only one")
+    val_loss_nats_noncausal: Loss | None = Field(None, description="with the top-k router, which sees the future")
+    val_bpb: Loss = Field(description="bits per UTF-8 byte")
+    val_bpb_stderr: float | None = None
+    val_bpb_noncausal: Loss | None = None
+    tokens_evaluated: int
+    documents_evaluated: int
+
+
+class Causality(_Part):
+    max_abs_logit_change: float = Field(description="of logits up to t, when tokens after t are changed")
+    tolerance: float
+    passed: bool
+
+    @model_validator(mode="after")
+    def _passed_as_measured(self, info: ValidationInfo) -> Causality:
+        if info.context is LOADING and self.passed and not 0 <= self.max_abs_logit_change <= self.tolerance:
+            raise ValueError("the audit is said to have passed, but its change of logits is beyond its tolerance")
+        return self
+
+
+class CausalRouterStatistics(_Part):
+    """One causal router in place of the one the run is judged by, on the same held-out text."""
+
+    accuracy: Share = Field(description="agreement with top-k, mean over routed blocks")
+    fraction_processed: Share = Field(description="of tokens, mean over routed blocks")
+    fraction_by_position: list[float] = Field(description="the same in equal parts of the context, first to last")
+    val_loss_nats: Loss
+    loss_over_topk: float = Field(description="val_loss_nats over the top-k loss, minus 1")
+
+
+class RoutingStatistics(_Part):
+    predictor_accuracy: Share | None = Field(None, description="agreement of the causal router with top-k, held out")
+    predictor_accuracy_by_layer: dict[str, Share] | None = None
+    fraction_processed: Share | None = Field(None, description="of tokens, mean over routed blocks, causal router")
+    fraction_processed_by_layer: dict[str, Share] | None = None
+    expert_load_cv: float | None = Field(None, description="standard deviation over mean of tokens per expert")
+    noop_fraction: Share | None = Field(None, description="share of expert choices that were no-ops")
+    causal_routers: dict[str, CausalRouterStatistics] | None = Field(
+        None, description="every causal router that the model has, the one it is judged by first"
+    )
+
+
+class DecodePoint(_Part):
+    """Decoding with a KV cache at one batch size and context, method and dense twin step by step in turn."""
+
+    batch_size: int
+    context: int = Field(description="tokens a row has read when the first timed step begins")
+    steps: int
+    tokens_per_second: float
+    step_seconds: Timing
+    step_seconds_p95: float
+    first_token_seconds: float = Field(description="reading the contexts, up to the first logits")
+    form: str = Field(description="gathered: routed rows alone are computed | masked: all rows, routed ones count")
+    fraction_processed: float | None = Field(None, description="of tokens, mean over routed blocks, in these steps")
+    bytes_per_token: float = Field(description="of weights, keys and values that a step reads, planned, over its rows")
+    flops_per_token: float = Field(description="planned")
+    kv_cache_bytes: int = Field(description="allocated at the end")
+    kv_cache_held_bytes: int = Field(description="of the keys and values that are there")
+    speedup_realised: Timing | None = Field(
+        None, description="dense seconds over the method's, over groups of 8 steps; absent where there are fewer"
+    )
+    speedup_ideal: float | None = Field(None, description="by the roofline of both, at the share processed")
+    roofline_share: float | None = Field(None, description="roofline's seconds of a step over the measured ones")
+    kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense twin's")
+
+
+class Speed(_Part):
+    """Method and dense twin timed alternately in one process.
+
+    What compares the two is absent for the twin itself, and where its weights were not there.
+    """
+
+    train_step_seconds: Timing
+    train_tokens_per_second: float
+    flop_utilisation: float | None = Field(None, description="achieved over a measured matrix product's rate")
+    matmul_flops_per_second: float | None = Field(None, description="the measured rate, same dtype and threads")
+    forward_speedup_ideal: float | None = Field(None, description="dense forward FLOPs over the method's")
+    train_speedup_ideal: float | None = Field(None, description="dense training FLOPs a step over the method's")
+    train_speedup_realised: Timing | None = Field(None, description="dense step seconds over the method's, pairs")
+    decode: list[DecodePoint] | None = None
+
+
+class Memory(_Part):
+    peak_bytes: Bytes = Field(
+        description="of tensors, in a training step: by the device's allocator; on a CPU, by torch's profiler"
+    )
+
+
+class Energy(_Part):
+    joules_per_token: float
+
+
+class Record(_Part):
+    schema_version: int = SCHEMA_VERSION
+    run: Run
+    environment: Environment
+    method: str
+    variant: str | None = None
+    contract: str
+    config: dict[str, Any] = Field(description="whole, resolved")
+    command: str = Field(description="what to run to get this record again")
+    model: Model
+    flops: Flops
+    training: Training
+    quality: Quality | None = None
+    causality: Causality | None = None
+    routing: RoutingStatistics | None = None
+    speed: Speed | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    lm_eval: dict[str, Scores] | None = Field(
+        None, description="task -> metric (and metric_stderr) -> value; `chance` is there where it is known"
+    )
+
+    @property
+    def comparable(self) -> bool:
+        """Whether reports and gates may use its quality: finished, audited, and the audit passed."""
+        return self.run.status == "finished" and self.causality is not None and self.causality.passed
+
+
+class Passage(_Part):
+    """A held-out passage and what each routed block did with each of its tokens."""
+
+    tokens: list[str] = Field(description="readable pieces, one a position")
+    layers: list[int]
+    processed: list[list[bool]] = Field(description="[layer][position], causal router")
+    weights: list[list[float]] = Field(
+        description="[layer][position], router weight r; of a gaussian router the noise it ranks by"
+    )
+
+
+class RoutingDetail(_Part):
+    passage: Passage | None = Field(None, description="depth-routed methods only")
+    weight_edges: list[float] | None = Field(None, description="bin edges of the same over held-out text")
+    weight_counts: dict[str, list[int]] | None = Field(
+        None, description="`selected` and `skipped` -> counts, by top-k as in training, not by the causal router"
+    )
+    expert_load: dict[str, list[float]] | None = Field(
+        None, description="layer -> share of choices per expert, real ones first, then no-ops"
+    )
+    n_noop: int = 0
+
+
+def save_record(record: Record, folder: Path) -> Path:
+    """Write `record.json` into `folder`, atomically."""
+    path = folder / "record.json"
+    write_atomically(path, record.model_dump_json(indent=2, exclude_none=True) + "\n")
+    return path
+
+
+def load_record(path: Path) -> Record:
+    """Read one `record.json`.
+
+    Raises UserError where it is missing, truncated, from a newer schema, or not a record.
+    """
+    return load(path, Record, "a valid record", "Delete it and run again.")

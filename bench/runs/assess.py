@@ -1,0 +1,161 @@
+"""What a trained model is judged by: quality, routers, causality, tasks, speed, memory, decoding."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.config.schema import RunConfig
+from bench.data import Corpus, Document
+from bench.evaluate import evaluate
+from bench.flops.match import Plan
+from bench.measure.causality import audit
+from bench.measure.decode import Roofline, decode_point
+from bench.measure.machine import Machine
+from bench.measure.memory import peak_bytes
+from bench.measure.quality import choose, document_losses, documents_csv, summarise
+from bench.measure.routing import RoutingObserver, observe_passage
+from bench.measure.speed import fixed_batch, interleave, matmul_rate, memory_rate, ratios
+from bench.methods.depth import judged_by, judges
+from bench.model import Transformer
+from bench.records.files import write_atomically
+from bench.records.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, Timing
+from bench.train.step import Trainee
+
+_AUDIT_ROWS = 4
+_DECODE_STEPS = 64
+
+
+def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer, folder: Path) -> None:
+    """Quality, causality, routing and tasks, into `record` and the files beside it.
+
+    Weights that give no loss, for the last step ruined them, make the run a diverged one; nothing else is measured.
+    """
+    n_noop = config.method.experts.n_noop if config.method.experts else 0
+    documents = choose(corpus.validation, config.evaluate.validation_tokens)
+    observer = RoutingObserver()
+    routed = config.method.depth is not None or _sees_future(config)
+    losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, routed, observer)
+    quality = summarise(losses)
+    if not math.isfinite(quality.val_loss_nats):
+        record.run.status = "diverged"
+        record.run.message = f"the held-out loss is NaN after step {record.training.steps}"
+        return
+    record.quality = quality
+    record.routing = observer.statistics(n_noop)
+    if record.routing is not None and judges(model):
+        record.routing.causal_routers = {judges(model)[0]: observer.causal_router(quality)}
+        record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
+    record.causality = audit(model, held_out_rows(corpus, model, _AUDIT_ROWS))
+    if not record.causality.passed:
+        record.run.status = "audit_failed"
+        record.run.message = f"logits change by {record.causality.max_abs_logit_change:.2g} when later tokens change"
+    write_atomically(folder / "documents.csv", documents_csv(losses))
+    if record.routing is not None:
+        detail = observer.detail(n_noop, observe_passage(model, documents[0], corpus.tokenizer))
+        write_atomically(folder / "routing.json", detail.model_dump_json(exclude_none=True) + "\n")
+    scores = evaluate(model, corpus, config.evaluate, 0)
+    record.lm_eval = scores or None
+
+
+def _sees_future(config: RunConfig) -> bool:
+    experts = config.method.experts
+    return experts is not None and experts.routing == "expert_choice"
+
+
+def _other_routers(
+    config: RunConfig, corpus: Corpus, model: Transformer, documents: list[Document]
+) -> dict[str, CausalRouterStatistics]:
+    """The causal routers that the run is not judged by, on the same text."""
+    found = {}
+    for judge in judges(model)[1:]:
+        observer = RoutingObserver()
+        with judged_by(model, judge):
+            losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, True, observer)
+        found[judge] = observer.causal_router(summarise(losses))
+    return found
+
+
+def held_out_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool = False) -> Tensor:
+    """Rows (B, T) of held-out text, one context long or as long as the text allows.
+
+    From its beginning, where quality is measured; or from its end, where nothing is where there is enough.
+    """
+    text = np.concatenate([document.tokens for document in corpus.validation]).astype(np.int64)
+    rows = max(1, min(at_most, len(text) // model.context))
+    length = min(model.context, len(text) // rows)
+    start = len(text) - rows * length if last else 0
+    return torch.from_numpy(text[start : start + rows * length]).view(rows, length).to(model.embedding.weight.device)
+
+
+def assess_memory(record: Record, trainee: Trainee, batch: tuple[Tensor, Tensor]) -> None:
+    """Peak memory of a training step, of this model alone: before its twin is built, which a device would count too."""
+    gc.collect()
+    trainee.model.train()
+    step = fixed_batch(*batch, trainee.step)
+    record.memory = Memory(peak_bytes=peak_bytes(step, trainee.model, trainee.optimiser))
+
+
+def assess_speed(
+    record: Record,
+    solved: Plan,
+    trainee: Trainee,
+    twin: tuple[Plan, Trainee] | None,
+    corpus: Corpus,
+    machine: Machine,
+    batch: tuple[Tensor, Tensor],
+) -> None:
+    """Training steps and decoding of the trained model and of its trained twin, in turn; leaves both laid out
+    for decoding, so it comes last."""
+    trainee.model.train()
+    own = fixed_batch(*batch, trainee.step)
+    actions = [own] if twin is None else [own, fixed_batch(*batch, twin[1].step)]
+    evaluation = record.config["evaluate"]
+    seconds = interleave(actions, evaluation["timing_steps"], machine.device)
+    record.speed = step_speed(solved, seconds[0], machine.matmul_flops)
+    if twin is not None:
+        compare_steps(record.speed, solved, seconds[0], twin[0], seconds[1])
+    models = [trainee.model] if twin is None else [twin[1].model, trainee.model]
+    record.speed.decode = _decode(models, corpus, machine, evaluation["decode_batch_sizes"])
+
+
+def step_speed(solved: Plan, seconds: Sequence[float], matmul_flops: float) -> Speed:
+    """Of training steps that took `seconds` each, on a machine whose matrix products run at `matmul_flops` FLOP/s."""
+    step = Timing.of(seconds)
+    return Speed(
+        train_step_seconds=step,
+        train_tokens_per_second=solved.batch_tokens / step.median,
+        flop_utilisation=solved.step_flops / step.median / matmul_flops,
+        matmul_flops_per_second=matmul_flops,
+    )
+
+
+def compare_steps(
+    speed: Speed, solved: Plan, seconds: Sequence[float], twin: Plan, twin_seconds: Sequence[float]
+) -> None:
+    """Put the speed-ups over the dense twin into `speed`: above 1 the method is faster. Seconds were taken in turn."""
+    speed.forward_speedup_ideal = twin.count.forward / solved.count.forward
+    speed.train_speedup_ideal = twin.step_flops / solved.step_flops
+    speed.train_speedup_realised = Timing.of(ratios(twin_seconds, seconds))
+
+
+def _decode(models: list[Transformer], corpus: Corpus, machine: Machine, batch_sizes: list[int]) -> list[DecodePoint]:
+    """The last model's points: half a context is read, and what follows is decoded step by step."""
+    if machine.device.type == "cpu":
+        models = [model.lay_out_for_decoding() for model in models]
+    rate = matmul_rate(machine.device, models[-1].head.weight.dtype)  # which need not be the one of training
+    roofline = Roofline(rate, memory_rate(machine.device))
+    points = []
+    for rows in batch_sizes:
+        text = held_out_rows(corpus, models[-1], rows)
+        text = text[torch.arange(rows) % len(text)]
+        context = text.shape[1] // 2
+        steps = min(_DECODE_STEPS, text.shape[1] - context - 1)
+        points.append(decode_point(models[0], models[1:], text, context, steps, roofline)[-1])
+    return points

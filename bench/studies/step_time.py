@@ -1,0 +1,137 @@
+"""`+study=step_time`: what a training step of each method costs beside a dense one, in turn, in one process.
+
+The bars: a method's step over the dense step against the ratio of their counted FLOPs, the dense step
+over that of Hugging Face's Llama of the same shape, and what the loop costs beside its step.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.config.compose import configure_method
+from bench.config.schema import RunConfig
+from bench.data import Batches, Corpus, prepare
+from bench.flops.match import Plan, plan
+from bench.measure.machine import Machine, make_machine
+from bench.measure.speed import fixed_batch, interleave, ratios
+from bench.methods import build_model
+from bench.model.transformer import next_token_loss
+from bench.records.record import Timing
+from bench.records.targets import Bar
+from bench.studies.reference_models import llama
+from bench.studies.targets import finish, model_shape
+from bench.train.checkpoint import Owner
+from bench.train.loop import Budget, train
+from bench.train.optimiser import clip, make_optimiser
+from bench.train.progress import terminal_bar
+from bench.train.step import Trainee
+
+# What a step may cost: (method, at most, whether the bar is a multiple of the FLOP ratio).
+_METHODS = {"mod": (1.05, True), "moe": (1.10, False), "mode/staged": (1.12, True)}
+_LLAMA_AT_MOST = 0.97
+_OVERHEAD_AT_MOST = 0.02
+_OVERHEAD_REPEATS, _OVERHEAD_STEPS = 6, 4
+
+
+def run(config: RunConfig, command: str) -> int:
+    """Time the steps, write `bars.json` and its report page, print the bars; status 1 where one is missed."""
+    assert config.study is not None
+    corpus, machine = prepare(config.data), make_machine(config)
+    batch = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed).at(0)
+    dense = plan(config, corpus.tokenizer.vocab_size)
+    steps: dict[str, Callable[[], object]] = {"dense": fixed_batch(*batch, _trainee(config, corpus, machine).step)}
+    flop_ratio = {}
+    for name in _METHODS:
+        own = replace(config, method=configure_method(name))
+        flop_ratio[name] = plan(own, corpus.tokenizer.vocab_size).step_flops / dense.step_flops
+        steps[name] = fixed_batch(*batch, _trainee(own, corpus, machine).step)
+    steps["llama"] = _llama_step(config, corpus.tokenizer.vocab_size, machine, batch)
+    seconds = dict(zip(steps, interleave(list(steps.values()), config.study.rounds, machine.device), strict=True))
+    bars = [_method_bar(name, seconds, flop_ratio[name]) for name in _METHODS]
+    bars.append(_llama_bar(seconds))
+    bars.append(_overhead_bar(config, dense, corpus, machine))
+    shape = {**model_shape(config.model), "batch_size": config.train.batch_size}
+    return finish("step_time", config, command, machine.device, shape, bars)
+
+
+def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Trainee] = Trainee) -> Trainee:
+    model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+    return kind(model, config.train, config.model.d_model, machine.device)
+
+
+def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tuple[torch.Tensor, torch.Tensor]):
+    """The same step on the peer, with the same optimiser and clipping."""
+    model = llama(config.model, vocab_size).to(machine.device)
+    optimiser = make_optimiser(model, config.train, 0.0)
+    inputs, targets = (tensor.to(machine.device) for tensor in batch)
+
+    def step() -> None:
+        next_token_loss(model(inputs).logits, targets).backward()
+        clip(model, config.train.grad_clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _method_bar(name: str, seconds: dict[str, list[float]], flop_ratio: float) -> Bar:
+    limit, relative = _METHODS[name]
+    unit = flop_ratio if relative else 1.0
+    return Bar(
+        figure=f"{name} step over dense" + (", over the ratio of their FLOPs" if relative else ""),
+        value=Timing.of([ratio / unit for ratio in ratios(seconds[name], seconds["dense"])]),
+        at_most=limit,
+        step_seconds=Timing.of(seconds[name]),
+        flop_ratio=flop_ratio,
+    )
+
+
+def _llama_bar(seconds: dict[str, list[float]]) -> Bar:
+    return Bar(
+        figure="dense step over Hugging Face Llama's",
+        value=Timing.of(ratios(seconds["dense"], seconds["llama"])),
+        at_most=_LLAMA_AT_MOST,
+        step_seconds=Timing.of(seconds["dense"]),
+    )
+
+
+class _Timed(Trainee):
+    """A trainee that adds up the seconds of its forward, backward and update."""
+
+    working = 0.0
+
+    def accumulate(self, *batch: torch.Tensor) -> Any:
+        return self._clocked(super().accumulate, *batch)
+
+    def update(self) -> float:
+        return self._clocked(super().update)
+
+    def _clocked(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = work(*arguments)
+        self.working += time.perf_counter() - started
+        return result
+
+
+def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machine) -> Bar:
+    """The real loop, log and progress bar included: its seconds outside the step, over the step's."""
+    shares = []
+    for _ in range(_OVERHEAD_REPEATS):
+        trainee = _trainee(config, corpus, machine, _Timed)
+        assert isinstance(trainee, _Timed)
+        batches = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            budget = Budget(_OVERHEAD_STEPS * dense.step_flops)
+            with terminal_bar("loop", machine.matmul_flops) as show:
+                train(trainee, batches, dense, budget, Path(folder), Owner("overhead", corpus.fingerprint), show)
+            whole = time.perf_counter() - started
+        shares.append((whole - trainee.working) / trainee.working)
+    return Bar(figure="loop beside forward, backward and update", value=Timing.of(shares), at_most=_OVERHEAD_AT_MOST)

@@ -1,0 +1,236 @@
+"""Verdicts on studies made by hand, whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN, claims
+from isoflop_studies import BUDGETS, make_study, verdict
+from report_records import change_records, make_record
+
+from bench.isoflop.analysis.contracts import comparisons
+from bench.isoflop.analysis.iso_loss import parities
+from bench.isoflop.analysis.results import read_study
+from bench.isoflop.pages import laws
+from bench.isoflop.pages.laws import study_fits
+from bench.records.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study, save_study
+from bench.records.record import DecodePoint, Environment, RoutingStatistics, Timing, load_record, save_record
+from bench.records.targets import Bars
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Fewer resamples of the laws: enough for verdicts."""
+    monkeypatch.setattr(laws, "_BOOTSTRAPS", 200)
+
+
+def cards(folder: Path):
+    results = read_study(folder)
+    return claims(results, comparisons(results), parities(results), study_fits(results))
+
+
+def card(folder: Path, begins: str):
+    return next(each for each in cards(folder) if each.text.startswith(begins))
+
+
+def add_controls(folder: Path, runs: dict[str, float], **depth) -> None:
+    """name -> loss, three seeds each, at the shape that is best for mod at the first budget."""
+    study = load_study(folder / FILE)
+    results = read_study(folder)
+    best = results.best("mod", BUDGETS[0]).iloc[0]
+    rng = np.random.default_rng(0)
+    for name, loss in runs.items():
+        method, capacity, router, causal = name.split("/")
+        for seed in range(3):
+            record = make_record(method, seed, loss + 0.001 * rng.standard_normal(),
+                                 run_id=f"control-{method}-{capacity}-{causal}-{seed}", name="made")  # fmt: skip
+            record.config["train"] = {"budget_flops": BUDGETS[0], "lr_at_128": 1e-3}
+            record.config["method"] = {"depth": {"capacity": float(capacity), "router": router, "causal": causal}}
+            record.model.n_layers, record.model.d_model = int(best["n_layers"]), int(best["d_model"])
+            (folder / record.run.id).mkdir()
+            save_record(record, folder / record.run.id)
+            study.stages.controls.append(record.run.id)
+    save_study(study, folder)
+
+
+def routed(folder: Path) -> float:
+    """Give the mod runs their depth settings, and return the loss of the best shape at the first budget."""
+
+    def to(record):
+        record.config["method"] = {"depth": {"capacity": 0.125, "router": "learned", "causal": "predictor"}}
+
+    change_records(folder, "mod-*", to)
+    return float(read_study(folder).best("mod", BUDGETS[0])["loss"].mean())
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"), [((0.02, 0.03, 0.02), HOLDS), ((0.02, -0.02, 0.02), FAILS), ((0.02, 0.0, 0.02), OPEN)]
+)
+def test_the_best_capacity_is_better_than_each_other_and_not_where_one_is_better(tmp_path: Path, others, expected):
+    folder = make_study(tmp_path / "made", better=1.0)
+    own = routed(folder)
+    capacities = zip((0.25, 0.5, 0.95), others, strict=True)
+    add_controls(folder, {f"mod/{capacity}/learned/predictor": own + more for capacity, more in capacities})
+    found = card(folder, "12.5 % is the best")
+    assert found.verdict == expected and "Bonferroni" in found.by
+
+
+@pytest.mark.parametrize(("worse", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
+def test_a_random_router_is_held_to_the_learned_one_of_its_capacity(tmp_path: Path, worse, expected):
+    folder = make_study(tmp_path / "made", better=1.0)
+    add_controls(folder, {"mod_random/0.125/gaussian/predictor": routed(folder) + worse})
+    assert verdict(folder, "A learned router beats a random one.") == expected
+
+
+@pytest.mark.parametrize(("worse", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
+def test_the_other_causal_router_is_held_to_the_predictor(tmp_path: Path, worse, expected):
+    folder = make_study(tmp_path / "made", better=1.0)
+    add_controls(folder, {"mod/0.125/learned/bce": routed(folder) + worse})
+    assert verdict(folder, "The other causal router") == expected
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.99, HOLDS), (0.9, FAILS), (0.97, OPEN)])
+def test_the_predictor_is_held_to_97_percent(tmp_path: Path, accuracy, expected):
+    folder, rng = make_study(tmp_path / "made"), np.random.default_rng(0)
+
+    def to(record):
+        record.routing = RoutingStatistics(predictor_accuracy=accuracy + 0.002 * rng.standard_normal())
+
+    change_records(folder, "mod-*", to)
+    assert verdict(folder, "A small predictor agrees") == expected
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0.001, HOLDS), (0.02, FAILS), (0.005, OPEN)])
+def test_the_causal_router_may_cost_half_a_percent(tmp_path: Path, cost, expected):
+    folder, rng = make_study(tmp_path / "made"), np.random.default_rng(0)
+
+    def to(record):
+        record.quality.val_loss_nats_noncausal = record.quality.val_loss_nats / (
+            1 + cost + 0.0002 * rng.standard_normal()
+        )
+
+    change_records(folder, "mod-*", to)
+    assert verdict(folder, "Routing by that predictor") == expected
+
+
+@pytest.mark.parametrize(("better", "expected"), [(2.5, HOLDS), (1.1, FAILS)])
+def test_saved_compute_is_dense_equivalent_compute(tmp_path: Path, better, expected):
+    folder = make_study(tmp_path / "made", better=better, noise=0.0002, budgets=(1e12, 2e12, 4e12, 8e12, 1.6e13))
+    found = card(folder, "About 40 % of compute")
+    assert "an extrapolation: does not count" in found.measured
+    assert found.verdict == (OPEN if expected == HOLDS else FAILS)  # what is extrapolated keeps it from holding
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.12, HOLDS), (0.06, FAILS), (0.08, OPEN)])
+def test_gains_add_up_where_the_sum_is_reached(tmp_path: Path, gain, expected):
+    folder = make_study(tmp_path / "made", methods=("dense", "moe", "mod", "mode"), noise=0.0)
+    rng = np.random.default_rng(0)
+    lower = {"dense": 0.0, "moe": 0.04, "mod": 0.04, "mode": gain}
+    dense = {path.parent.name.split("-", 1)[1]: load_record(path).quality.val_loss_nats
+             for path in folder.glob("dense-*/record.json")}  # fmt: skip
+
+    def to(record):
+        record.quality.val_loss_nats = (
+            dense[record.run.id.split("-", 1)[1]] - lower[record.method] + 0.001 * rng.standard_normal()
+        )
+
+    change_records(folder, "*", to)
+    assert card(folder, "They add up").verdict == expected
+    assert card(folder, "Gains of depth and experts compound").verdict == (HOLDS if gain > 0.04 else OPEN)
+
+
+def decoded(folder: Path, speeds: dict[tuple[int, int], float]) -> None:
+    points = [
+        DecodePoint(batch_size=rows, context=context, steps=8, tokens_per_second=1.0, step_seconds=Timing.of([1.0] * 8),
+                    step_seconds_p95=1.0, first_token_seconds=1.0, form="gathered", bytes_per_token=1.0,
+                    flops_per_token=1.0, kv_cache_bytes=1, kv_cache_held_bytes=1,
+                    speedup_realised=Timing.of([speed * (1 + 0.01 * n) for n in range(-4, 4)]))
+        for (rows, context), speed in speeds.items()
+    ]  # fmt: skip
+    bars = Bars(study="decode", created="2026-11-24", command="x", shape={"n_layers": 12, "d_model": 512}, rounds=8,
+                environment=Environment(python="3.11", torch="2.13.0", device="cpu", device_name="a CPU",
+                                        platform="Linux", threads=1, packages={}),
+                bars=[], decode={"mod": points})  # fmt: skip
+    (folder.parent / "decode").mkdir()
+    (folder.parent / "decode" / "bars.json").write_text(bars.model_dump_json(), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("short", "expected", "told"), [(1.7, HOLDS, "4 of 4 agree"), (1.2, FAILS, "1 of 4 agree, 3 contradict")]
+)
+def test_decoding_is_held_to_every_point_that_was_measured(tmp_path: Path, short, expected, told):
+    folder = make_study(tmp_path / "made")
+    decoded(folder, {(1, 4096): 1.7, (2, 256): short, (4, 256): short, (64, 128): short})
+    found = card(folder, "Sampling steps")
+    assert found.verdict == expected and told in found.measured and "equal shape" in found.text
+
+
+def studied(folder: Path, as_it_is: float, at_equal: float, documents: int = 10, p: float = 0.001) -> None:
+    study = load_study(folder / FILE)
+    own = [
+        Covariate(layer="all", covariate=f"{name} of the next token", given=given, rho=rho, low=rho - 0.02,
+                  high=rho + 0.02, p=p)
+        for name in ("loss", "entropy") for given, rho in (("none", as_it_is), ("position, frequency, kind", at_equal))
+    ]  # fmt: skip
+    use = DepthUse(layers=[1], correlations=own, profiles={}, by_kind={})
+    study.tokens = TokenStudy(tokens=1000, documents=documents, statistic="any", twin="dense",
+                              runs={"mod": "mod"}, kinds=[], depth={"mod": use}, experts={}, settling={})  # fmt: skip
+    save_study(study, folder)
+
+
+@pytest.mark.parametrize(
+    ("as_it_is", "at_equal", "documents", "p", "told"),
+    [
+        (0.1, 0.1, 10, 0.001, "4 of 4 agree, 0 contradict"),
+        (-0.1, -0.1, 10, 0.001, "0 of 4 agree, 4 contradict"),
+        (-0.1, 0.1, 10, 0.001, "2 of 4 agree, 2 contradict"),  # the sign flips among tokens that are otherwise alike
+        (0.1, 0.0, 10, 0.001, "2 of 4 agree, 0 contradict"),
+        (0.6, 0.6, 1, 0.0, "0 of 4 agree, 0 contradict"),  # one document tells nothing of another
+        (0.1, 0.1, 10, 0.2, "0 of 4 agree, 0 contradict"),
+    ],
+)
+def test_what_one_model_gives_depth_to_decides_nothing(tmp_path: Path, as_it_is, at_equal, documents, p, told):
+    folder = make_study(tmp_path / "made")
+    studied(folder, as_it_is, at_equal, documents, p)
+    found = card(folder, "Hard tokens get more depth")
+    assert told in found.measured and found.verdict == OPEN
+    assert found.measured.count("as it is") == 2 and found.measured.count("at equal position") == 2
+    assert "one model, one seed" in found.by and "(Holm), is below 0.05" in found.by
+
+
+def test_noise_of_timing_widens_the_interval_of_step_time(tmp_path: Path):
+    def width(spread: float) -> float:
+        folder = make_study(tmp_path / f"{spread}", better=1.05, noise=1e-5, sizes=9)
+        study = load_study(folder / FILE)
+        for timed in study.timings:
+            median = timed.step_seconds.median
+            timed.step_seconds.low, timed.step_seconds.high = median / (1 + spread), median * (1 + spread)
+        save_study(study, folder)
+        time = next(p.step_time for p in parities(read_study(folder)) if p.budget == BUDGETS[0])
+        return time.high - time.low
+
+    assert width(0.1) > 5 * width(0.0)
+
+
+def test_what_was_not_measured_is_not_told_and_every_card_says_how_it_was(tmp_path: Path):
+    found = cards(make_study(tmp_path / "made"))
+    assert len(found) == 20 and all(each.by and each.settles for each in found)
+    for begins in ("It takes less energy", "Integrated MoDE", "A MoD model had better grow", "It holds past 1 B"):
+        own = next(each for each in found if each.text.startswith(begins))
+        assert own.verdict == OPEN and "not" in own.by + own.measured
+
+
+def test_energy_is_held_to_the_counter_where_runs_have_a_reading(tmp_path: Path):
+    folder, rng = make_study(tmp_path / "made", better=1.0), np.random.default_rng(0)
+
+    def to(record):
+        each = (0.5 if record.method == "mod" else 1.0) * (1 + 0.01 * rng.standard_normal())
+        content = json.loads(record.model_dump_json())
+        content["energy"] = {"joules_per_token": each}
+        record.energy = type(record).model_validate(content).energy
+
+    change_records(folder, "*", to)
+    assert verdict(folder, "It takes less energy") == HOLDS

@@ -1,0 +1,339 @@
+"""What an isoFLOP study measures beside its runs: token statistics, step times, packing, energy, and its plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from test_isoflop_grid import grid
+
+from bench.errors import Interrupted, UserError
+from bench.isoflop import study as isoflop
+from bench.isoflop.run.clock import Clock
+from bench.isoflop.run.depth_use import CLASSES, HeldOut, depth_use
+from bench.isoflop.run.plan import describe
+from bench.isoflop.run.pool import Pool, _Report, _Running
+from bench.isoflop.study import _first_packing, packing, timing, tokens
+from bench.measure.machine import Machine, environment
+from bench.records.isoflop import Packing, Study, TokenStudy
+from bench.records.record import Timing
+from bench.runs.dry_run import duration
+from bench.train.progress import Progress
+
+CPU = Machine(torch.device("cpu"), 1e11)
+
+
+def study(**values) -> Study:
+    return Study(name="made", created="2026-11-24", command="x", environment=environment(CPU.device),
+                 methods=["dense", "mod"], budgets=[1e10], grid={}, **values)  # fmt: skip
+
+
+def held_out(rng: np.random.Generator, documents: int, shared: float = 0.0, size: int = 200) -> HeldOut:
+    """Tokens whose loss is noise, of which `shared` is common to the tokens of a document."""
+    place = np.repeat(np.arange(documents), size)
+    loss = rng.standard_normal(len(place)) + shared * rng.standard_normal(documents)[place]
+    covariates = {"loss of the next token": loss, "frequency": rng.random(len(place)),
+                  "position": np.tile(np.arange(size), documents).astype(float)}  # fmt: skip
+    nothing = torch.zeros(documents, size)
+    return HeldOut(nothing, nothing, place, rng.integers(0, len(CLASSES), len(place)), covariates)
+
+
+def raw(use):
+    return next(each for each in use.correlations if (each.layer, each.given) == ("all", "none"))
+
+
+def test_one_document_gives_a_correlation_and_no_certainty():
+    rng = np.random.default_rng(0)
+    for documents in (1, 4):
+        text = held_out(rng, documents)
+        loss = text.covariates["loss of the next token"]
+        use = depth_use({1: loss > 0}, text)
+        found = raw(use)
+        assert found.rho == pytest.approx(stats.spearmanr(loss > 0, loss)[0]) and found.rho > 0.8
+        assert (found.low, found.high, found.p) == (None, None, None)
+        assert all(profile.low is None for profile in use.profiles["position"])
+
+
+def test_a_router_that_processes_every_token_has_no_correlation():
+    text = held_out(np.random.default_rng(0), 6)
+    loss = text.covariates["loss of the next token"]
+    use = depth_use({1: np.full(len(loss), True), 3: loss > 0}, text)
+    assert {each.layer for each in use.correlations} == {"all", "3"} and use.layers == [1, 3]
+    assert depth_use({1: np.full(len(loss), False)}, text).correlations == []
+
+
+def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say():
+    """Tokens of a document share luck on both sides; as if they were independent, intervals would be far too narrow."""
+    rng, held, significant = np.random.default_rng(1), 0, 0
+    draws = 200
+    for _ in range(draws):
+        text = held_out(rng, 6, shared=1.0, size=60)
+        luck = rng.standard_normal(6)[text.documents]
+        found = raw(depth_use({1: rng.standard_normal(len(luck)) + luck > 0}, text))
+        held += found.low <= 0 <= found.high
+        significant += found.p < 0.05  # adjusted, so no more than that
+    assert held >= 0.87 * draws
+    assert significant <= 0.08 * draws
+
+
+def test_difficulty_that_is_only_position_vanishes_at_equal_position():
+    rng = np.random.default_rng(2)
+    text = held_out(rng, 12)
+    position = text.covariates["position"]
+    text.covariates["loss of the next token"] = -position + 5 * rng.standard_normal(len(position))
+    use = depth_use({1: position < 25, 3: position < 50}, text)
+    own = {each.given: each for each in use.correlations if each.layer == "all" and "loss" in each.covariate}
+    assert own["none"].low > 0.5 and own["none"].p < 0.001
+    assert abs(own["position, frequency, kind"].rho) < 0.1
+    assert [p.share for p in use.profiles["position"]] == sorted(
+        (p.share for p in use.profiles["position"]), reverse=True
+    )
+
+
+def test_p_is_that_of_t_with_one_degree_less_than_there_are_documents():
+    text = held_out(np.random.default_rng(3), 5)
+    found = raw(depth_use({1: text.covariates["loss of the next token"] > 1.5}, text))
+    stderr = (found.high - found.rho) / stats.t.ppf(0.975, 4)
+    tests = 2 * 4  # layers (one and all) x (3 covariates, one of them twice)
+    assert found.p <= tests * 2 * stats.t.sf(found.rho / stderr, 4) * (1 + 1e-9)
+    assert found.p >= 2 * stats.t.sf(found.rho / stderr, 4) * (1 - 1e-9)
+
+
+def made_jobs():
+    made = grid()
+    return {
+        (name, rung): made.job(made.methods[name], rung, 2e10, 0, 1e-3) for name in made.methods for rung in (0, 1)
+    }  # fmt: skip
+
+
+def test_steps_are_timed_a_pair_at_a_time_saved_and_not_timed_again(monkeypatch):
+    built, together = [], []
+
+    def step(job, corpus, machine):
+        built.append((job.config.method.name, job.config.model.d_model))
+        return lambda: None
+
+    def interleave(actions, rounds, device):
+        together.append(len(actions))
+        return [[2.0] * rounds, [4.0] * rounds][: len(actions)]
+
+    monkeypatch.setattr(timing, "_step", step)
+    monkeypatch.setattr(timing, "interleave", interleave)
+    own, saved = study(), []
+
+    class Short(Clock):
+        def check(self):
+            if len(saved) == 3:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        timing.time_steps(own, made_jobs(), None, CPU, 6, lambda: saved.append(len(own.timings)), Short(None))
+    assert saved == [1, 2, 3] and together == [1, 1, 2]
+    built.clear()
+    timing.time_steps(own, made_jobs(), None, CPU, 6, lambda: None, Clock(None))
+    assert built == [("mod", 24), ("dense", 24)]
+    assert [(t.method, t.d_model) for t in own.timings] == [("dense", 16), ("dense", 24), ("mod", 16), ("mod", 24)]
+    assert own.timings[0].over_dense is None and own.timings[-1].over_dense == Timing.of([0.5] * 6)
+    timing.time_steps(own, made_jobs(), None, CPU, 6, lambda: pytest.fail("timed again"), Clock(0.0))
+
+
+def test_packing_is_saved_count_by_count_and_goes_on_from_there(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(packing, "_measured", lambda jobs, machine, workers, threads: Packing(
+        workers=workers, threads=threads, flops_per_second={1: 3.0, 2: 5.0, 4: 4.0}[workers]))  # fmt: skip
+    own = study(packings=[Packing(workers=1, threads=4, flops_per_second=3.0)])
+    saved = []
+    packing.measure_packing(own, [], 1.0, CPU, None, lambda: saved.append(len(own.packings)), Clock(None))
+    assert saved == [2, 3] and [each.workers for each in own.packings] == [2, 4, 1]
+    with pytest.raises(Interrupted):
+        packing.measure_packing(study(), [], 1.0, CPU, None, lambda: None, Clock(0.0))
+    trained = study(packings=own.packings[:1], training_seconds=1.0)
+    packing.measure_packing(trained, [], 1.0, CPU, None, lambda: pytest.fail("measured again"), Clock(None))
+
+
+def test_workers_that_are_asked_for_go_first_even_after_training_began(monkeypatch):
+    measured = []
+
+    def measure(jobs, machine, workers, threads):
+        measured.append(workers)
+        return Packing(workers=workers, threads=threads, flops_per_second=float(workers))
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(packing, "_measured", measure)
+    own, saved = study(packings=[Packing(workers=4, threads=1, flops_per_second=4.0)], training_seconds=1.0), []
+
+    def settled(workers: int | None) -> int:
+        packing.measure_packing(
+            own, [], 1.0, CPU, workers, lambda: saved.append(own.packings[0].workers), Clock(None)
+        )  # fmt: skip
+        return own.packings[0].workers
+
+    assert settled(None) == 4 and measured == []
+    assert settled(1) == 1 and measured == [1] and saved[-1] == 1  # as the message on a death by memory advises
+    assert settled(4) == 4 and measured == [1]
+    assert settled(1) == 1 and measured == [1] and settled(None) == 1
+
+
+def test_on_a_gpu_only_as_many_runs_at_once_are_tried_as_fit_its_memory(monkeypatch):
+    monkeypatch.setattr(packing, "memory_bytes", lambda device: 10e9)
+    gpu = Machine(torch.device("cuda"), 1e14)
+    assert packing._counts(gpu, 1e9, 16) == [1, 2, 4]
+    assert packing._counts(gpu, 4e9, 16) == [1, 2]
+    assert packing._counts(gpu, 40e9, 16) == [1]  # which the plan has warned of
+    assert packing._counts(CPU, 40e9, 16) == [1, 2, 4, 8, 16]
+
+
+def test_every_step_of_a_run_counts_as_training():
+    job = next(iter(made_jobs().values()))
+    pool = Pool(Packing(workers=1, threads=1, flops_per_second=1.0), CPU, "x", (1e9, 0.0), None)
+    for first in (job.plan.step_flops, 10 * job.plan.step_flops):  # from the beginning, and gone on with
+        pool.running[0] = _Running(job)
+        for steps, seconds in ((0, 2.0), (5, 7.0)):
+            now = Progress(0.5, 3.0, 100, first + steps * job.plan.step_flops, seconds)
+            assert not pool._take(_Report(0, "progress", now))
+        assert pool._take(_Report(0, "done", seconds=7.5))  # the last steps were not told on their own
+    assert pool.training_seconds == 7.5 + 5.5
+
+
+def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "load_run", lambda folder: pytest.fail("loaded again"))
+    runs = {"mod": tmp_path / "mod-1"}
+    found = TokenStudy(tokens=1, documents=9, statistic=tokens.STATISTIC, twin="dense-0", runs={"mod": "mod-1"}, 
+                       kinds=[], depth={}, experts={}, settling={})  # fmt: skip
+    tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-0", None, None, lambda: None, Clock(0.0))
+    with pytest.raises(Interrupted):  # of another dense twin: past the deadline it is not even begun
+        tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-9", None, None, lambda: None, Clock(0.0))
+
+
+def test_tokens_stay_as_they_were_where_weights_are_gone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tokens, "load_run", lambda folder: pytest.fail("loaded"))
+    found = TokenStudy(tokens=1, documents=9, statistic="older", twin="dense-0", runs={"mod": "mod-0", "moe": "moe-0"},
+                       kinds=[], depth={}, experts={}, settling={})  # fmt: skip
+    own, runs = study(tokens=found), {"mod": tmp_path / "mod-0", "moe": tmp_path / "moe-0"}
+    tokens.study_tokens(own, runs, tmp_path / "dense-0", None, None, lambda: pytest.fail("saved"), Clock(None))
+    assert own.tokens == found and "moe-0 have no weights any more" in capsys.readouterr().out
+    for folder in ("dense-0", "mod-0"):  # one method of three cannot be redone: none is
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").touch()
+    tokens.study_tokens(own, runs, tmp_path / "dense-0", None, None, lambda: pytest.fail("saved"), Clock(None))
+    assert own.tokens == found and "moe-0 has no weights any more" in capsys.readouterr().out
+
+
+def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, monkeypatch):
+    made, asked, lost = grid(f"results_dir={tmp_path}"), {}, set()
+    sizes = made.sizes({"dense": 1e-3, "mod": 1e-3})
+    dense, mod = (sizes[name, made.budgets[-1]] for name in ("dense", "mod"))  # the smallest is the best
+    own = [isoflop.run_folder(replace(mod[0].config, seed=seed)) for seed in range(3)]
+    for seed, folder in enumerate(own):
+        (folder / ("snapshots" if seed else "")).mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+    rank = {folder: place for place, folder in enumerate(isoflop.run_folder(job.config) for job in (*dense, *mod))}
+    monkeypatch.setattr(isoflop, "study_tokens", lambda _, runs, twin, *__: asked.update(runs=runs, twin=twin))
+
+    def loss(config):
+        folder = isoflop.run_folder(config)
+        return None if folder in lost else rank.get(folder, 0)
+
+    def studied(tokens=None):
+        isoflop._tokens(study(tokens=tokens), made, sizes, loss, None, lambda: None, Clock(None))
+        return asked["runs"].get("mod")
+
+    assert studied() == own[1]
+    lost.add(own[1])
+    assert studied() == own[2]
+    (own[2] / "model.safetensors").unlink()
+    assert studied() == own[0]
+    (own[0] / "model.safetensors").unlink()
+    assert studied() is None
+    earlier = TokenStudy(tokens=1, documents=9, statistic="any", twin="dense", runs={"mod": own[2].name}, kinds=[],
+                         depth={}, experts={}, settling={})  # fmt: skip
+    assert studied(earlier) == own[2]
+    (same_shape,) = [isoflop.run_folder(job.config) for job in dense if job.config.model == mod[0].config.model]
+    assert asked["twin"] == same_shape != isoflop.run_folder(dense[0].config)
+    lost.add(same_shape)
+    studied()
+    assert asked["twin"] == isoflop.run_folder(dense[0].config)
+
+
+def test_the_whole_studys_time_is_counted_over_sessions_or_not_given():
+    own, clock = study(), Clock(None)
+    clock.go_on_from(study(study_seconds=100.0, worker_seconds=50.0))
+    clock.note(own)
+    assert 100.0 <= own.study_seconds < 101.0
+    clock.go_on_from(study(worker_seconds=50.0))  # a study of before that was written down
+    clock.note(own)
+    assert own.study_seconds is None
+    own = study(study_seconds=100.0, worker_seconds=160.0, training_seconds=150.0,
+                packings=[Packing(workers=2, threads=1, flops_per_second=1.0)])  # fmt: skip
+    told = own.shares(recorded=150.5)
+    assert "94% of the training pool" in told and "75% of the whole study" in told
+    own.packings[0].workers = 1
+    assert "94% of the training pool" in own.shares(150.0) and "the number of runs at once changed" in own.shares(150.0)
+
+
+def test_no_share_is_given_where_records_hold_more_training_than_the_sessions():
+    own = study(worker_seconds=9461.0, training_seconds=8687.0)
+    assert "92% of the training pool" in own.shares(recorded=8687.0)
+    told = own.shares(recorded=14558.0)
+    assert "%" not in told and "243 minutes" in told and "145" in told and "some sessions were not recorded" in told
+
+
+def test_a_plan_says_for_which_device_it_is_and_what_does_not_fit():
+    here = describe(grid(), CPU, None)
+    assert "on this machine" in here and "20% of 100 GFLOP/s" in here and "warning" not in here
+    assert "as many runs at once as are worth it" in here and "is assumed" in here
+    assert "training steps alone" in here and "step times" in here
+    values = ("name=a small GPU", "matmul_flops=1e12", "utilisation=0.25", "memory_bytes=1e6")
+    planned = [f"study.grid.planned_for.{value}" for value in values]
+    there = describe(grid(*planned), CPU, Packing(workers=2, threads=1, flops_per_second=1e9))
+    assert "on a small GPU" in there and "25% of 1,000 GFLOP/s" in there
+    assert "warning: 12 of 12 runs need more" in there
+    for wrong in (planned[:2], [*planned, "study.grid.planned_for.utilisation=2"]):
+        with pytest.raises(UserError, match="planned_for"):
+            grid(*wrong)
+
+
+def test_a_plan_goes_by_the_throughput_of_runs_at_once_where_it_was_measured():
+    two = Packing(workers=2, threads=1, flops_per_second=2e9)
+    told = describe(grid(), CPU, two)
+    flops = sum(flops for _, flops in grid().planned_flops().values())
+    row = next(line for line in told.splitlines() if line.startswith("all"))
+    assert row.endswith(duration(flops / 2e9)) and "2 at once, at 2 GFLOP/s together (measured before)" in told
+    one = two.model_copy(update={"workers": 1})
+    earlier = study(packings=[two, one])
+    assert _first_packing(grid(), earlier) is two and _first_packing(grid("study.grid.workers=1"), earlier) is one
+    assert _first_packing(grid("study.grid.workers=4"), earlier) is None and _first_packing(grid(), None) is None
+
+
+def test_energy_is_recorded_only_where_a_run_has_the_counter_to_itself(tmp_path, monkeypatch):
+    from bench.config.compose import configure
+    from bench.data import prepare
+    from bench.runs import run as module
+
+    counter = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(module, "joules", lambda device: float(next(counter)))
+    words = ["+method=dense", "model.n_layers=1", "model.d_model=16", "model.n_heads=1", "model.context=32",
+             "train.batch_size=4", "train.budget_flops=2e7", "evaluate.validation_tokens=500",
+             "evaluate.timing_steps=0", "evaluate.tasks=[]", "evaluate.decode_batch_sizes=[]", "train.device=cpu",
+             f"results_dir={tmp_path}"]  # fmt: skip
+
+    def made(seed: int, **values):
+        config = configure([*words, f"seed={seed}"])
+        return module.run(config, prepare(config.data), CPU, "x", show=lambda progress: None, **values)
+
+    own = made(0)
+    assert own.energy is not None and own.energy.joules_per_token == pytest.approx(100 / own.training.tokens)
+    assert made(1, alone=False).energy is None
+    folder = module.run_folder(configure([*words, "seed=2"]))
+    monkeypatch.setattr(module, "train", lambda *given: (_ for _ in ()).throw(Interrupted()))
+    with pytest.raises(Interrupted):
+        made(2)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "joules", lambda device: float(next(counter)))
+    (folder / "checkpoint.json").write_text(json.dumps({}))
+    monkeypatch.setattr(module.checkpoint, "load", lambda *given: None)
+    assert made(2).energy is None
