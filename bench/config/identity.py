@@ -4,11 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.config.schema import RunConfig
+
+_ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
+
+
+@dataclass(frozen=True, order=True)
+class MethodId:
+    """A method and, where it has several, its variant; every spelling of it is made here.
+
+    `str()` is the command line's and the records' (`mode/staged`), `title` people's (`MoDE (staged)`), `slug` that of
+    paths (`mode-staged`).
+    """
+
+    name: str
+    variant: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> MethodId:
+        """From the command line's spelling, NAME or NAME/VARIANT."""
+        name, _, variant = text.partition("/")
+        return cls(name, variant or None)
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.variant}" if self.variant else self.name
+
+    @property
+    def title(self) -> str:
+        first, *rest = (_ACRONYMS.get(word, word) for word in self.name.split("_"))
+        words = " ".join([first[:1].upper() + first[1:], *rest])
+        return f"{words} ({self.variant.replace('_', ' ')})" if self.variant else words
+
+    @property
+    def slug(self) -> str:
+        return f"{self.name}-{self.variant}" if self.variant else self.name
+
 
 # Where a run is written, and what asked for it, changes nothing in its result.
 _NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}

@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from bench import assess, run
+from bench.runs import assess, run
 from bench.config.compose import configure
 from bench.data import prepare
 from bench.measure.machine import Machine
