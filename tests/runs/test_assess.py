@@ -5,11 +5,11 @@ import weakref
 import pytest
 import torch
 
-from bench.runs import assess, run
 from bench.config.compose import configure
 from bench.data import prepare
 from bench.measure.machine import Machine
 from bench.measure.memory import peak_bytes
+from bench.runs import assess, run
 from bench.train.step import Trainee
 
 torch.set_num_threads(1)
