@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DIALECT = re.compile(
     r"\b(told (from|apart)|(cannot|could not|can|could) be told|not to be had|held to (the|a|an|its|that|those|dense)"
-    r"|cr(y|ies|ied) wolf|false alarms?|anew|held-out (loss|text|tokens)|(nats|bits) a (token|byte)|FLOPs a (token|step)"
+    r"|cr(y|ies|ied) wolf|false alarms?|anew|held-out (loss|text|tokens)|(nats|bits|FLOPs) a (token|byte|step)"
     r"|a token meets|(dense|its|the) twin|holds? here|planted|would settle it|moved lately|a good end|such as do"
     r"|parameters that one token meets)\b",
     re.IGNORECASE,
