@@ -72,7 +72,7 @@ def git_commit() -> str | None:
     own = Path(__file__).resolve()
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=own.parent.parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=own.parents[2], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
