@@ -39,8 +39,8 @@ def _download(config: DataConfig, dataset: str | None, folder: Path) -> None:
     if not Path(str(dataset)).is_dir():
         _ask_hub("dataset", str(dataset), "data.dataset", "data=kjv or data=text")
     training = _stream(config, config.split)
-    held_out = _stream(config, config.validation_split) if config.validation_split else training
-    validation = list(islice(held_out, config.validation_documents))
+    validation_stream = _stream(config, config.validation_split) if config.validation_split else training
+    validation = list(islice(validation_stream, config.validation_documents))
     _write(folder / "validation.jsonl", validation)
     _write(folder / "train.jsonl", islice(training, config.max_documents))
 
@@ -50,6 +50,8 @@ def _stream(config: DataConfig, split: str) -> Iterator[str]:
 
     try:
         for row in load_dataset(config.dataset, config.subset, split=split, streaming=True):
+            if config.text_key in row and row[config.text_key] is None:
+                continue  # a row without text
             if not isinstance(row.get(config.text_key), str):
                 found = ", ".join(map(repr, row))
                 raise UserError(
@@ -87,7 +89,9 @@ def download_tokenizer(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, "tokenizer.json"))
     except Exception as error:
-        raise UserError(f"data.tokenizer.name={name!r}: no tokenizer.json to be had: {_first_line(error)}.") from error
+        raise UserError(
+            f"data.tokenizer.name={name!r}: its tokenizer.json is unavailable: {_first_line(error)}."
+        ) from error
 
 
 def _ask_hub(kind: str, name: str, key: str, alternative: str) -> None:

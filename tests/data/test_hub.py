@@ -33,7 +33,7 @@ def documents(corpus):
     return corpus.tokenizer.decode(corpus.train).split("\ufffd")[:-1]
 
 
-def test_streams_and_holds_out_the_first_documents(data_set):
+def test_first_documents_of_a_stream_are_for_validation(data_set):
     corpus = prepare(data_set(text_key="story", max_documents=20, validation_documents=5))
     assert [document.text for document in corpus.validation] == [f"train {number}" for number in range(5)]
     assert documents(corpus) == [f"train {number}" for number in range(5, 25)]

@@ -18,18 +18,18 @@ def documents(corpus):
 TEXTS = [f"document {number} of the collection" for number in range(400)]
 
 
-def test_one_in_twenty_is_held_out_whatever_the_order(tmp_path, prepared):
+def test_one_in_twenty_is_for_validation_whatever_the_order(tmp_path, prepared):
     shuffled = random.Random(0).sample(TEXTS, len(TEXTS))
     one = prepared(write_lines(tmp_path / "one.jsonl", TEXTS))
     other = prepared(write_lines(tmp_path / "other.jsonl", shuffled))
-    held_out = [document.text for document in one.validation]
-    assert len(held_out) == 20
-    assert held_out == [document.text for document in other.validation]
-    assert sorted(held_out + documents(one)) == sorted(TEXTS)
-    assert documents(other) == [text for text in shuffled if text not in held_out]
+    validation = [document.text for document in one.validation]
+    assert len(validation) == 20
+    assert validation == [document.text for document in other.validation]
+    assert sorted(validation + documents(one)) == sorted(TEXTS)
+    assert documents(other) == [text for text in shuffled if text not in validation]
 
 
-def test_validation_documents_bounds_what_is_held_out(tmp_path, prepared):
+def test_validation_documents_bounds_the_validation_set(tmp_path, prepared):
     corpus = prepared(write_lines(tmp_path / "a.jsonl", TEXTS), validation_documents=7)
     assert (len(corpus.validation), len(documents(corpus))) == (7, 393)
 
@@ -41,7 +41,7 @@ def test_copies_of_a_document_stay_on_one_side(tmp_path, prepared):
     assert len(documents(corpus)) == 3 * 380
 
 
-def test_training_documents_that_are_in_the_validation_set_are_left_out(tmp_path, prepared):
+def test_training_documents_in_the_validation_set_are_excluded(tmp_path, prepared):
     train, validation = write_lines(tmp_path / "a.jsonl", TEXTS), write_lines(tmp_path / "b.jsonl", TEXTS[:50])
     corpus = prepared(train, validation=[str(validation)])
     assert [document.text for document in corpus.validation] == TEXTS[:50]
@@ -52,8 +52,8 @@ def test_training_documents_that_are_in_the_validation_set_are_left_out(tmp_path
 
 def test_max_documents(tmp_path, prepared):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
-    held_out = write_lines(tmp_path / "b.jsonl", ["held out"])
-    assert documents(prepared(path, validation=[str(held_out)], max_documents=30)) == TEXTS[:30]
+    validation = write_lines(tmp_path / "b.jsonl", ["validation"])
+    assert documents(prepared(path, validation=[str(validation)], max_documents=30)) == TEXTS[:30]
     with pytest.raises(UserError, match="data.max_documents=0"):
         prepared(path, max_documents=0)
     with pytest.raises(UserError, match="data.validation_documents=0"):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from bench.config.schema import DataConfig, EvaluateConfig
-from bench.data import kjv, prepare
+from bench.data import prepare
+from bench.data.sources import VALIDATION_BOOKS, king_james
 from bench.evaluate import offline_documents
 from bench.evaluate.probes import PROBES, Texts, agreement, copy, last_word, spelling
 
-TRAINED_ON = " ".join(text for (book, _), text in kjv.chapters().items() if book not in kjv.HELD_OUT)
+TRAINED_ON = " ".join(text for (book, _), text in king_james().items() if book not in VALIDATION_BOOKS)
 CHOICES = [name for name in PROBES if name != "bench_heldout"]
 
 
