@@ -99,7 +99,7 @@ def _check_round_trip(tokenizer: SubwordTokenizer, texts: list[str]) -> None:
     """Decoded text must equal the text but for canonically equivalent characters and space at its ends."""
     for batch in _batches_of_text(texts):
         for text, tokens in zip(batch, tokenizer.encode_batch(batch), strict=True):
-            before, after = (normalize("NFC", each).strip() for each in (text, tokenizer.decode(tokens)))
+            before, after = (normalize("NFC", each).strip() for each in (text, tokenizer.decode(tokens.tolist())))
             if before != after:
                 differing = (n for n, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1])
                 at = next(differing, min(len(before), len(after)))

@@ -99,9 +99,13 @@ class SubwordTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return self._implementation.decode([int(token) for token in ids], skip_special_tokens=False)
 
+    def to_json(self) -> str:
+        """The content of its tokenizer.json."""
+        return self._implementation.to_str()
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer.json that `load_tokenizer` reads."""
-        (folder / _FILE).write_text(self._implementation.to_str(), encoding="utf-8")
+        (folder / _FILE).write_text(self.to_json(), encoding="utf-8")
 
 
 def tokenizer_name(config: TokenizerConfig) -> str:
