@@ -90,7 +90,9 @@ def export_hf(run: TrainedRun, out: Path) -> str:
             for name, content in files.items():
                 text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
                 (folder / name).write_text(text, encoding="utf-8")
-            save_tensors({name: tensor.detach() for name, tensor in tensors.items()}, folder / "model.safetensors")
+            weights = folder / "model.safetensors"
+            save_tensors({name: tensor.detach() for name, tensor in tensors.items()}, weights)
+            weights.chmod(0o644)  # safetensors lets nobody else read it
     except OSError as error:
         raise UserError(f"cannot write --out {out}: {error.strerror or error}. Choose another folder.") from error
     return config["architectures"][0]
