@@ -60,8 +60,8 @@ def load_run(folder: Path) -> TrainedRun:
     except Exception as error:  # a record may name any method and any shape
         reason = (str(error).splitlines() or [""])[0][:200]
         raise UserError(
-            f"{folder / 'record.json'} describes no model that this bench can build ({type(error).__name__}: {reason}). It "
-            "was changed, or written by other code: train the run again."
+            f"{folder / 'record.json'} describes no model that this bench can build "
+            f"({type(error).__name__}: {reason}). It was changed, or written by other code: train the run again."
         ) from error
 
 
