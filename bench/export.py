@@ -134,7 +134,7 @@ def _blocks(run: TrainedRun) -> list[Block]:
 
 
 def _config(run: TrainedRun, attention: Attention, feed_forward: FeedForward | TokenChoice) -> dict[str, Any]:
-    """config.json; the rotary base stands twice, where transformers 4 and 5 look for it."""
+    """config.json; the rotary base is given twice, where transformers 4 and 5 look for it."""
     from bench.model import FeedForward
 
     model, settings = run.model, run.record.config["model"]
@@ -230,7 +230,7 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _tokenizer_config(run: TrainedRun, tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer_config.json; special tokens that stand in a text are split like any other text, as in training."""
+    """tokenizer_config.json; special tokens written in a text are split like other text, as in training."""
     end = next(token["content"] for token in tokenizer["added_tokens"] if token["id"] == run.tokenizer.eot)
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -50,8 +50,8 @@ def prepare(config: DataConfig) -> Corpus:
     """The corpus of a configuration, from `cache_dir` or, where it is not there, built into it.
 
     The cache is keyed by the content of the text and by the tokenizer, not by paths. Prints a line if it
-    had to build. Raises UserError for any value, file, network or disk that stands in the way, and for a
-    tokenizer that loses text: its loss per byte would be of text that the model never sees.
+    had to build. Raises UserError for an unusable value or file, a missing network, a full disk, and
+    for a tokenizer that loses text: its bits/byte would count text that the model never sees.
     """
     source = open_source(config)
     fingerprint = _fingerprint(config, source)

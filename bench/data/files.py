@@ -3,7 +3,8 @@
 A .txt file is one document; the other kinds hold one a row, under `data.text_key`. Rows are parsed here and
 not by `datasets` 5.2: its JSON reader turns text that looks like a date into a datetime, and a missing key
 into a null; its CSV reader turns numbers and "NA" into other values; none of them names the line at fault;
-and it reads a .zst file that was cut short without a word. It takes 4 times as long and 10 times the memory.
+and it reads a .zst file that was cut short without an error. 60 MB of JSON lines take 0.5 s and 35 MB here,
+4.8 s and 420 MB there; of parquet 0.5 s and 140 MB here, 5.0 s and 540 MB there (CPU time, imports included).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def find_files(patterns: list[str], key: str) -> list[Path]:
     """The files that paths, folders and globs stand for: patterns in their order, matches of each sorted.
 
-    A folder stands for all readable files at any depth below it, hidden ones excepted. `key` is the
+    A folder means all readable files at any depth below it, hidden ones excepted. `key` is the
     configuration key to name in a message. Raises UserError for a file that is missing, empty, or of
     another kind, and for a glob or folder without any file.
     """
@@ -139,7 +140,7 @@ def _read_text(path: Path, text_key: str) -> Iterator[str | None]:
                 yield _text_of(row, text_key, place)
     except EOFError as error:
         raise UserError(f"{path} was cut short: its compressed data do not end. Fetch or compress it again.") from error
-    except (OSError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
+    except (OSError, zlib.error, lzma.LZMAError) as error:
         if not ending:
             raise UserError(f"cannot read {path}: {error}.") from error
         raise UserError(f"{path} is not a whole {_COMPRESSIONS[ending]} file ({error}). Compress it again.") from error
@@ -150,14 +151,11 @@ def _open(path: Path, ending: str) -> io.BufferedReader:
     return io.BufferedReader(opened(path, "rb"), 1 << 20)
 
 
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return zstandard.ZstdError
-
-
 class _ZstdFile(io.RawIOBase):
-    """A zstd file of one or more frames, decompressed; raises EOFError where the last frame does not end."""
+    """A zstd file of one or more frames, decompressed.
+
+    Raises EOFError where the last frame does not end, and OSError for data that are not zstd.
+    """
 
     def __init__(self, path: Path, mode: str) -> None:
         self._file = open(path, mode)  # noqa: SIM115
@@ -177,7 +175,10 @@ class _ZstdFile(io.RawIOBase):
                     raise EOFError
                 return 0
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(self._compressed)
+            try:
+                self._ready = self._frame.decompress(self._compressed)
+            except zstandard.ZstdError as error:
+                raise OSError(str(error)) from error
             self._compressed = self._frame.unused_data
             if self._frame.eof:
                 self._frame = None

@@ -122,7 +122,7 @@ def copy(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
         answer = start + shown
         wrong = rng.sample(listed[:start], before) + rng.sample(listed[answer + 1 :], 3 - before)
         document = _choice(" ".join([*listed, *listed[start:answer]]), listed[answer], wrong, rng)
-        documents.append(document | {"distance": length - start})  # words back to where the answer stands
+        documents.append(document | {"distance": length - start})  # words back to the answer
     return documents
 
 

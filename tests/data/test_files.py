@@ -159,13 +159,13 @@ def test_null_text_is_skipped_and_counted(name, content, tmp_path, prepared, cap
     assert f"Skipped 2 of the rows of {tmp_path / name}: their data.text_key='text' is null." in capsys.readouterr().out
 
 
-def test_a_file_of_nulls_alone_holds_no_text(tmp_path):
+def test_file_of_nulls_alone_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": null}\n')
     with pytest.raises(UserError, match="a.jsonl holds no text"):
         list(read_documents(tmp_path / "a.jsonl", "text"))
 
 
-def test_a_csv_cell_may_be_a_long_document(tmp_path):
+def test_csv_cell_may_be_a_long_document(tmp_path):
     (tmp_path / "a.csv").write_text('text\n"' + "one, two\n" * 40_000 + '"\n')
     assert [len(text) for text in read_documents(tmp_path / "a.csv", "text")] == [360_000]
 

@@ -18,7 +18,7 @@ def documents(corpus):
 TEXTS = [f"document {number} of the collection" for number in range(400)]
 
 
-def test_one_in_twenty_is_for_validation_whatever_the_order(tmp_path, prepared):
+def test_one_in_twenty_is_for_validation_in_any_order(tmp_path, prepared):
     shuffled = random.Random(0).sample(TEXTS, len(TEXTS))
     one = prepared(write_lines(tmp_path / "one.jsonl", TEXTS))
     other = prepared(write_lines(tmp_path / "other.jsonl", shuffled))
@@ -50,7 +50,7 @@ def test_training_documents_in_the_validation_set_are_excluded(tmp_path, prepare
         prepared(validation, validation=[str(train)])
 
 
-def test_max_documents(tmp_path, prepared):
+def test_max_documents_limits_training_documents(tmp_path, prepared):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
     validation = write_lines(tmp_path / "b.jsonl", ["validation"])
     assert documents(prepared(path, validation=[str(validation)], max_documents=30)) == TEXTS[:30]
@@ -60,7 +60,7 @@ def test_max_documents(tmp_path, prepared):
         prepared(path, validation_documents=0)
 
 
-def test_few_documents_are_each_cut_near_the_end_at_a_paragraph(tmp_path, prepared):
+def test_few_documents_are_each_cut_at_a_paragraph_near_the_end(tmp_path, prepared):
     for name in ("a", "b"):
         paragraphs = [f"{name} {number}: " + "word " * 20 for number in range(100)]
         (tmp_path / f"{name}.txt").write_text("\n\n".join(paragraphs))
@@ -74,13 +74,13 @@ def test_few_documents_are_each_cut_near_the_end_at_a_paragraph(tmp_path, prepar
     assert {head + tail for head in documents(corpus) for tail in tails} >= whole
 
 
-def test_a_document_without_a_break(tmp_path, prepared):
+def test_document_without_a_break_is_cut_at_a_twentieth(tmp_path, prepared):
     (tmp_path / "a.txt").write_text("x" * 1000)
     corpus = prepared(tmp_path / "a.txt")
     assert (corpus.train_tokens, corpus.validation[0].n_bytes) == (951, 50)
 
 
-def test_too_little_text(tmp_path, prepared):
+def test_too_little_text_is_refused(tmp_path, prepared):
     (tmp_path / "a.txt").write_text("short")
     with pytest.raises(UserError, match="data=texts is too small: no text is left for validation"):
         prepared(tmp_path / "a.txt")

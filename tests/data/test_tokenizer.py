@@ -15,7 +15,7 @@ def bpe():
     return make_tokenizer(TokenizerConfig("bpe", 600), list(king_james().values())[:100])
 
 
-def test_bytes_round_trip():
+def test_bytes_round_trip_any_text():
     tokenizer = ByteTokenizer()
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
     assert len(tokenizer.encode(TEXT)) == len(TEXT.encode())
@@ -23,7 +23,7 @@ def test_bytes_round_trip():
     assert tokenizer.decode(np.array([104, 105, 255], np.uint16)) == "hi\ufffd"
 
 
-def test_bpe_round_trip_of_any_text(bpe):
+def test_bpe_round_trips_any_text(bpe):
     assert bpe.decode(bpe.encode(TEXT)) == TEXT
     assert bpe.vocab_size == 600
     assert bpe.eot not in bpe.encode(TEXT)
@@ -41,7 +41,7 @@ def test_bpe_training_is_deterministic(bpe):
     assert again.fingerprint == bpe.fingerprint != other.fingerprint
 
 
-def test_pretrained_from_a_file(bpe, tmp_path, prepared):
+def test_pretrained_tokenizer_file_is_kept_in_the_cache(bpe, tmp_path, prepared):
     bpe.save(tmp_path)
     (tmp_path / "a.txt").write_text(TEXT * 50)
     path = tmp_path / "tokenizer.json"
@@ -60,13 +60,13 @@ def test_pretrained_from_a_file(bpe, tmp_path, prepared):
         ({"tokenizer": "pretrained", "tokenizer_name": "nowhere/tokenizer.json"}, "there is no file nowhere"),
     ],
 )
-def test_bad_values(values, message, tmp_path, prepared):
+def test_bad_tokenizer_value_is_refused(values, message, tmp_path, prepared):
     (tmp_path / "a.txt").write_text(TEXT)
     with pytest.raises(UserError, match=message):
         prepared(tmp_path / "a.txt", **values)
 
 
-def test_a_tokenizer_without_end_of_text_is_refused(tmp_path, prepared):
+def test_tokenizer_without_end_of_text_is_refused(tmp_path, prepared):
     path = tmp_path / "tokenizer.json"
     Tokenizer(models.BPE({"a": 0}, [])).save(str(path))
     (tmp_path / "a.txt").write_text(TEXT)
