@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _COMPRESSIONS = {"": "", ".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "z
 _SUFFIXES = (*(kind + end for kind in (".txt", *_ROW_KINDS) for end in _COMPRESSIONS), ".parquet")
 _READABLE = f".txt, {', '.join(_ROW_KINDS)} (also with {', '.join(filter(None, _COMPRESSIONS))}) and .parquet"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WHOLE_JSON = re.compile(rb"\s*(\[|\{\s*\n)")
 
 
 def find_files(patterns: list[str], key: str) -> list[Path]:
@@ -192,9 +194,10 @@ class _ZstdFile(io.RawIOBase):
 
 
 def _json_rows(file: io.BufferedReader, path: Path, suffix: str) -> Iterator[tuple[str, Any]]:
-    """Place and value of each line; a .json file may be one list of objects in place of lines."""
-    if suffix.startswith(".json") and not suffix.startswith(".jsonl") and file.peek(1).lstrip()[:1] == b"[":
-        for number, row in enumerate(_parse_json(file.read(), str(path)), 1):
+    """Place and value of each line; a .json file may be one list, or one object of several lines, instead."""
+    if suffix.startswith(".json") and not suffix.startswith(".jsonl") and _WHOLE_JSON.match(file.peek(1)):
+        whole = _parse_json(file.read(), str(path))
+        for number, row in enumerate(whole if isinstance(whole, list) else [whole], 1):
             yield f"{path}, row {number}", row
         return
     for number, line in enumerate(file, 1):

@@ -45,14 +45,13 @@ def _download(config: DataConfig, dataset: str | None, folder: Path) -> None:
     _write(folder / "train.jsonl", islice(training, config.max_documents))
 
 
-def _stream(config: DataConfig, split: str) -> Iterator[str]:
+def _stream(config: DataConfig, split: str) -> Iterator[str | None]:
+    """The texts of a split; None for a null, which is skipped and counted when the file is read."""
     from datasets import load_dataset
 
     try:
         for row in load_dataset(config.dataset, config.subset, split=split, streaming=True):
-            if config.text_key in row and row[config.text_key] is None:
-                continue  # a row without text
-            if not isinstance(row.get(config.text_key), str):
+            if config.text_key not in row or not isinstance(row[config.text_key], str | None):
                 found = ", ".join(map(repr, row))
                 raise UserError(
                     f"data.text_key={config.text_key!r} holds no text in data set {config.dataset} (found {found})."
@@ -65,7 +64,7 @@ def _stream(config: DataConfig, split: str) -> Iterator[str]:
         raise UserError(f"cannot stream {values}: {_first_line(error)}. Check these keys and the network.") from error
 
 
-def _write(path: Path, texts: Iterable[str]) -> None:
+def _write(path: Path, texts: Iterable[str | None]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for text in texts:
             file.write(json.dumps({"text": text}) + "\n")

@@ -24,6 +24,8 @@ def write_all_kinds(folder):
     frames = zstandard.compress(lines[:middle]) + zstandard.compress(lines[middle:])
     (folder / "a.jsonl.zst").write_bytes(frames)
     (folder / "b.json").write_text(json.dumps([{"text": text} for text in TEXTS], indent=1))
+    (folder / "b1.json").write_text(json.dumps({"text": TEXTS[0]}, indent=1))
+    (folder / "b2.json").write_text(json.dumps([{"text": text} for text in TEXTS[1:]]))
     (folder / "c.json.xz").write_bytes(lzma.compress(lines))
     (folder / "d.NDJSON.bz2").write_bytes(bz2.compress(lines))
     pandas.DataFrame({"id": range(5), "text": TEXTS}).to_csv(folder / "e.csv.gz", index=False, lineterminator="\n")
@@ -40,7 +42,16 @@ def write_all_kinds(folder):
 def test_every_kind_and_compression_gives_the_same_tokens(tmp_path, prepared):
     write_all_kinds(tmp_path)
     (tmp_path / "validation.txt").write_text("validation")
-    kinds = ["*.jsonl", "a.jsonl.zst", "[odd] name/a.parquet", "[0-9].txt", "b.json", "c.json.xz", "d.NDJSON.bz2"]
+    kinds = [
+        "*.jsonl",
+        "a.jsonl.zst",
+        "[odd] name/a.parquet",
+        "[0-9].txt",
+        "b.json",
+        "b[12].json",
+        "c.json.xz",
+        "d.NDJSON.bz2",
+    ]
     kinds += ["e.csv.gz", "f.tsv", "below"]
     values = {"validation": [str(tmp_path / "validation.txt")]}
     corpora = [prepared(tmp_path / kind, **values) for kind in kinds]

@@ -49,6 +49,14 @@ def test_validation_split_is_used_and_needs_no_hub_again(data_set, tmp_path):
     assert prepare(config).fingerprint == corpus.fingerprint, "once downloaded, no hub is needed"
 
 
+def test_null_text_of_the_hub_is_skipped_and_counted(data_set, tmp_path, capsys):
+    table = pandas.DataFrame({"story": ["one", None, "two", "three"]})
+    table.to_parquet(tmp_path / "stories" / "train.parquet")
+    corpus = prepare(data_set(text_key="story", validation_documents=1))
+    assert documents(corpus) == ["two", "three"]
+    assert "Skipped 1 of the rows of" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
