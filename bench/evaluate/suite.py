@@ -195,10 +195,8 @@ def _random_state_kept() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences lm-eval, datasets and git, which lm-eval calls; a benchmark run has its own progress."""
-    names = ("lm-eval", "lm_eval", "datasets", "evaluate", "fsspec")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     kept = os.dup(2)  # a child process writes to the descriptor itself
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -208,5 +206,4 @@ def _quiet() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(disabled)
