@@ -1,6 +1,6 @@
-"""`python -m bench.generate RUN "prompt"`: text from a trained run, as it is made.
+"""`python -m bench.generate RUN "prompt"`: text from a trained run, printed as it is generated.
 
-RUN is a run's folder or its id below results/. The text goes to stdout, what it took to stderr.
+RUN is a run's folder or its id below results/. The text goes to stdout, counts and times to stderr.
 Exit status: 0 done, 2 a mistake, 130 interrupted.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the text that a run makes of a prompt; returns the exit status."""
+    """Print the text with which a run continues a prompt; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         _check(options)
@@ -36,19 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is there anybody for the last flush
+    except BrokenPipeError:  # the reader has seen enough: the last flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.generate", description="Text from a trained run.")
     parser.add_argument("run", help="a run's folder, or its id below the results folder")
-    parser.add_argument("prompt", help="what the text starts with; empty: the beginning of a document")
-    parser.add_argument("--max-tokens", type=int, default=256, help="stop after so many (256)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (0.8)")
-    parser.add_argument("--top-p", type=float, default=0.95, help="draw from the likeliest tokens of this share (0.95)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    parser.add_argument("prompt", help="the beginning of the text; empty: the start of a document")
+    parser.add_argument("--max-tokens", type=int, default=256, help="stop after this many tokens (256)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the most likely token (0.8)")
+    parser.add_argument(
+        "--top-p", type=float, default=0.95, help="sample from the most likely tokens that hold this probability (0.95)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (0)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of runs (results)")
     return parser
 
@@ -72,7 +74,7 @@ def _print_text(run: TrainedRun, options: argparse.Namespace) -> None:
     prompt = run.tokenizer.encode(options.prompt) or [run.tokenizer.eot]
     if len(prompt) > run.model.context:
         print(
-            f"note: the prompt has {len(prompt):,} tokens, and the model reads its last {run.model.context:,}.",
+            f"note: the prompt has {len(prompt):,} tokens; the model reads the last {run.model.context:,}.",
             file=sys.stderr,
         )
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -84,7 +86,7 @@ def _print_text(run: TrainedRun, options: argparse.Namespace) -> None:
     print(flush=True)
     seconds = time.perf_counter() - started
     tokens = "1 token" if made == 1 else f"{made:,} tokens"
-    print(f"{tokens} in {seconds:.1f} s, {made / seconds:,.0f} a second", file=sys.stderr)
+    print(f"{tokens} in {seconds:.1f} s, {made / seconds:,.0f} tokens/s", file=sys.stderr)
 
 
 def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> Iterator[str]:
@@ -100,6 +102,8 @@ def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> I
         text = Continuations(run.model, [prompt])
         made: list[int] = []
         for number in range(options.max_tokens):
+            if not text.logits.isfinite().all():
+                raise UserError("the model's output is not finite: its weights are damaged. Train the run again.")
             token = choose(text.logits[0], options.temperature, options.top_p, generator)
             if token == run.tokenizer.eot:
                 break

@@ -82,7 +82,7 @@ class DataConfig:
 
     name: str = MISSING
     source: str = "kjv"  # kjv | text | hub
-    train: list[str] = field(default_factory=list)  # text: files (.txt .jsonl .jsonl.zst .parquet), globs
+    train: list[str] = field(default_factory=list)  # text: files (see bench/data/files.py), folders, globs
     validation: list[str] = field(default_factory=list)  # text: empty means a held-out share of train
     text_key: str = "text"  # column or JSON key that holds the text
     dataset: str | None = None  # hub: data set name

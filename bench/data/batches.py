@@ -1,4 +1,4 @@
-"""The order in which a model meets the training text: a function of the seed and the step, nothing else."""
+"""The order of the training text: a function of the seed and the step, nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Batches:
 
     An epoch cuts the text into windows that do not overlap, from a random offset, and visits
     each once in random order; the next epoch draws another offset and another order. A window's targets
-    are its inputs shifted by one. Every method and its dense twin see the same batches, and a resumed
+    are its inputs shifted by one. Every method and its dense baseline see the same batches, and a resumed
     run sees what it would have seen.
 
     Raises UserError where the text is too short for one window and its last target.

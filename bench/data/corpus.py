@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -23,7 +24,7 @@ _BATCH_CHARACTERS = 4_000_000  # texts tokenised together
 
 @dataclass
 class Document:
-    """A held-out document."""
+    """A validation document."""
 
     text: str
     tokens: np.ndarray  # (n,), without the end-of-text token
@@ -49,7 +50,8 @@ def prepare(config: DataConfig) -> Corpus:
     """The corpus of a configuration, from `cache_dir` or, where it is not there, built into it.
 
     The cache is keyed by the content of the text and by the tokenizer, not by paths. Prints a line if it
-    had to build. Raises UserError for any value, file, network or disk that stands in the way.
+    had to build. Raises UserError for an unusable value or file, a missing network, a full disk, and
+    for a tokenizer that loses text: its bits/byte would count text that the model never sees.
     """
     source = open_source(config)
     fingerprint = _fingerprint(config, source)
@@ -57,6 +59,8 @@ def prepare(config: DataConfig) -> Corpus:
     built = cached_folder(folder, lambda temporary: _build(config, source.split(), temporary))
     corpus = _load(config, folder, fingerprint)
     if built:
+        for path, count in source.nulls.items():
+            print(f"Skipped {count:,} of the rows of {path}: their data.text_key={config.text_key!r} is null.")
         print(
             f"Prepared {config.name}: {corpus.train_tokens:,} training tokens ({corpus.tokenizer.name}), "
             f"{len(corpus.validation):,} validation documents, in {folder}."
@@ -65,7 +69,7 @@ def prepare(config: DataConfig) -> Corpus:
 
 
 def corpus_fingerprint(config: DataConfig) -> str:
-    """That of the corpus which `prepare` would give now; nothing is tokenised. Raises UserError like `prepare`."""
+    """The fingerprint of what `prepare` would return now; nothing is tokenised. Raises UserError like `prepare`."""
     return _fingerprint(config, open_source(config))
 
 
@@ -77,8 +81,9 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
     tokenizer = make_tokenizer(config.tokenizer, split.train())
     if isinstance(tokenizer, SubwordTokenizer):
         tokenizer.save(folder)
-    train_tokens = _write_tokens(folder / "train.bin", split.train(), tokenizer)
+        _check_round_trip(tokenizer, split.validation)
     _write_tokens(folder / "validation.bin", split.validation, tokenizer)
+    train_tokens = _write_tokens(folder / "train.bin", split.train(), tokenizer)
     with open(folder / "validation.jsonl", "w", encoding="utf-8") as file:
         for text in split.validation:
             file.write(json.dumps({"text": text}) + "\n")
@@ -90,13 +95,36 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
             )
 
 
+def _check_round_trip(tokenizer: SubwordTokenizer, texts: list[str]) -> None:
+    """Decoded text must equal the text but for canonically equivalent characters and space at its ends."""
+    for batch in _batches_of_text(texts):
+        for text, tokens in zip(batch, tokenizer.encode_batch(batch), strict=True):
+            before, after = (normalize("NFC", each).strip() for each in (text, tokenizer.decode(tokens.tolist())))
+            if before != after:
+                differing = (n for n, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1])
+                at = next(differing, min(len(before), len(after)))
+                raise UserError(
+                    f"data.tokenizer.name={tokenizer.name!r} loses text: {before[at : at + 24]!r} is decoded as "
+                    f"{after[at : at + 24]!r}. Choose a tokenizer that keeps all text, or set data.tokenizer.kind=bpe."
+                )
+
+
 def _write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer) -> int:
-    """Writes documents, each followed by `eot`, a batch at a time; returns the number of tokens."""
+    """Writes documents, each followed by `eot`, a batch at a time; returns the number of tokens.
+
+    Raises UserError for a document without tokens, or with `eot` inside.
+    """
     end = np.array([tokenizer.eot], tokenizer.dtype)
     total = 0
     with open(path, "wb") as file:
         for batch in _batches_of_text(texts):
-            for tokens in tokenizer.encode_batch(batch):
+            for text, tokens in zip(batch, tokenizer.encode_batch(batch), strict=True):
+                if not len(tokens) or tokenizer.eot in tokens:
+                    fault = "has its end-of-text token inside" if len(tokens) else "becomes empty"
+                    raise UserError(
+                        f"data.tokenizer.name={tokenizer.name!r} cannot be used: the document that begins with "
+                        f"{text[:24]!r} {fault}. Choose another tokenizer, or set data.tokenizer.kind=bpe."
+                    )
                 file.write(np.concatenate([tokens, end]).tobytes())
                 total += len(tokens) + 1
     return total

@@ -39,18 +39,19 @@ def _download(config: DataConfig, dataset: str | None, folder: Path) -> None:
     if not Path(str(dataset)).is_dir():
         _ask_hub("dataset", str(dataset), "data.dataset", "data=kjv or data=text")
     training = _stream(config, config.split)
-    held_out = _stream(config, config.validation_split) if config.validation_split else training
-    validation = list(islice(held_out, config.validation_documents))
+    validation_stream = _stream(config, config.validation_split) if config.validation_split else training
+    validation = list(islice(validation_stream, config.validation_documents))
     _write(folder / "validation.jsonl", validation)
     _write(folder / "train.jsonl", islice(training, config.max_documents))
 
 
-def _stream(config: DataConfig, split: str) -> Iterator[str]:
+def _stream(config: DataConfig, split: str) -> Iterator[str | None]:
+    """The texts of a split; None for a null, which is skipped and counted when the file is read."""
     from datasets import load_dataset
 
     try:
         for row in load_dataset(config.dataset, config.subset, split=split, streaming=True):
-            if not isinstance(row.get(config.text_key), str):
+            if config.text_key not in row or not isinstance(row[config.text_key], str | None):
                 found = ", ".join(map(repr, row))
                 raise UserError(
                     f"data.text_key={config.text_key!r} holds no text in data set {config.dataset} (found {found})."
@@ -63,7 +64,7 @@ def _stream(config: DataConfig, split: str) -> Iterator[str]:
         raise UserError(f"cannot stream {values}: {_first_line(error)}. Check these keys and the network.") from error
 
 
-def _write(path: Path, texts: Iterable[str]) -> None:
+def _write(path: Path, texts: Iterable[str | None]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for text in texts:
             file.write(json.dumps({"text": text}) + "\n")
@@ -87,7 +88,9 @@ def download_tokenizer(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, "tokenizer.json"))
     except Exception as error:
-        raise UserError(f"data.tokenizer.name={name!r}: no tokenizer.json to be had: {_first_line(error)}.") from error
+        raise UserError(
+            f"data.tokenizer.name={name!r}: its tokenizer.json is unavailable: {_first_line(error)}."
+        ) from error
 
 
 def _ask_hub(kind: str, name: str, key: str, alternative: str) -> None:

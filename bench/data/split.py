@@ -1,4 +1,4 @@
-"""Which documents train and which are held out; no document is ever on both sides."""
+"""Which documents are for training and which for validation; no document is ever on both sides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heapq import nsmallest
 
 Reader = Callable[[], Iterator[str]]  # reads the same documents from the start each time it is called
 
-_SHARE = 20  # one in so many is held out
+_ONE_IN = 20  # documents is for validation
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ def document_hash(text: str) -> bytes:
 
 def split_by_source(train: Reader, validation: Reader) -> Split:
     """A split that the source makes itself, less the training documents that validation has too."""
-    held_out = list(validation())
-    return Split(_without(train, held_out), held_out)
+    documents = list(validation())
+    return Split(_without(train, documents), documents)
 
 
-def hold_out(read: Reader, limit: int) -> Split:
-    """Holds out the documents of smallest hash: one in 20 distinct ones, at most `limit`.
+def split_by_hash(read: Reader, limit: int) -> Split:
+    """Takes the documents of smallest hash for validation: one in 20 distinct ones, at most `limit`.
 
-    The choice does not depend on the documents' order, and exact copies stay on one side. Where there
-    are fewer than 20 distinct documents, the end of each is held out instead, a twentieth of its length,
-    cut between paragraphs, lines or words where possible.
+    The choice does not depend on the documents' order, and exact copies stay on one side. With fewer than
+    20 distinct documents, validation takes the end of each: a twentieth of its length, cut between
+    paragraphs, lines or words where possible.
     """
     seen: set[bytes] = set()
 
@@ -45,24 +45,24 @@ def hold_out(read: Reader, limit: int) -> Split:
                 seen.add(key)
                 yield key, text
 
-    candidates = [text for _, text in nsmallest(max(limit, _SHARE), distinct())]
-    if len(seen) >= _SHARE:
-        held_out = candidates[: min(limit, len(seen) // _SHARE)]
-        return Split(_without(read, held_out), held_out)
+    candidates = [text for _, text in nsmallest(max(limit, _ONE_IN), distinct())]
+    if len(seen) >= _ONE_IN:
+        validation = candidates[: min(limit, len(seen) // _ONE_IN)]
+        return Split(_without(read, validation), validation)
     tails = [text[_cut(text) :] for text in candidates]
     return Split(lambda: (text[: _cut(text)] for text in read()), [tail for tail in tails if tail.strip()][:limit])
 
 
 def _without(read: Reader, texts: list[str]) -> Reader:
-    held_out = {document_hash(text) for text in texts}
-    return lambda: (text for text in read() if document_hash(text) not in held_out)
+    excluded = {document_hash(text) for text in texts}
+    return lambda: (text for text in read() if document_hash(text) not in excluded)
 
 
 def _cut(text: str) -> int:
     """Where the last twentieth begins: at most another twentieth earlier, after a paragraph, line or word."""
-    latest = len(text) - len(text) // _SHARE
+    latest = len(text) - len(text) // _ONE_IN
     for mark in ("\n\n", "\n", " "):
-        at = text.rfind(mark, latest - len(text) // _SHARE, latest)
+        at = text.rfind(mark, latest - len(text) // _ONE_IN, latest)
         if at > 0:
             return at + len(mark)
     return latest

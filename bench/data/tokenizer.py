@@ -67,25 +67,30 @@ class ByteTokenizer(Tokenizer):
 class SubwordTokenizer(Tokenizer):
     """A tokenizer of the `tokenizers` library. Special tokens are never read out of plain text.
 
-    Raises UserError where it has no token that could end a document.
+    Raises UserError where it has no token that could end a document, or where text could write that token.
     """
 
     def __init__(self, name: str, implementation: Any) -> None:
         implementation.no_truncation()
         implementation.no_padding()
         implementation.encode_special_tokens = True
-        vocabulary = implementation.get_vocab(with_added_tokens=True)
-        ends = [vocabulary[token] for token in _END_OF_TEXT if token in vocabulary]
-        if not ends:
+        special = {token.content: n for n, token in implementation.get_added_tokens_decoder().items() if token.special}
+        end = next((token for token in _END_OF_TEXT if token in special), None)
+        if end is None:
             raise UserError(
-                f"data.tokenizer.name={name!r} has no end-of-text token. Choose a tokenizer with one of "
-                f"{', '.join(_END_OF_TEXT)}, or set data.tokenizer.kind=bpe."
+                f"data.tokenizer.name={name!r} has no end-of-text token among its special tokens. Choose a tokenizer "
+                f"that has one of {', '.join(_END_OF_TEXT)}, or set data.tokenizer.kind=bpe."
             )
         self.name = name
-        self.eot = ends[0]
-        self.vocab_size = max(vocabulary.values()) + 1
+        self.eot = special[end]
+        self.vocab_size = max(implementation.get_vocab(with_added_tokens=True).values()) + 1
         self.fingerprint = hashlib.sha256(implementation.to_str().encode()).hexdigest()[:12]
         self._implementation = implementation
+        if any(self.eot in ids for ids in self.encode_batch([end, f"a {end} b"])):
+            raise UserError(
+                f"data.tokenizer.name={name!r} reads the text {end!r} as its end-of-text token, so text could end a "
+                "document. Choose another tokenizer, or set data.tokenizer.kind=bpe."
+            )
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self._implementation.encode_batch_fast(texts, add_special_tokens=False)
@@ -94,8 +99,13 @@ class SubwordTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return self._implementation.decode([int(token) for token in ids], skip_special_tokens=False)
 
+    def to_json(self) -> str:
+        """The content of its tokenizer.json."""
+        return self._implementation.to_str()
+
     def save(self, folder: Path) -> None:
-        (folder / _FILE).write_text(self._implementation.to_str(), encoding="utf-8")
+        """Write the tokenizer.json that `load_tokenizer` reads."""
+        (folder / _FILE).write_text(self.to_json(), encoding="utf-8")
 
 
 def tokenizer_name(config: TokenizerConfig) -> str:
@@ -143,12 +153,10 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def load_tokenizer(config: TokenizerConfig, folder: Path) -> Tokenizer:
-    """The tokenizer that was saved beside its tokens."""
+    """The tokenizer that was saved in `folder`. Raises UserError where its file is missing or damaged."""
     if config.kind == "bytes":
         return ByteTokenizer()
-    from tokenizers import Tokenizer as Implementation
-
-    return SubwordTokenizer(tokenizer_name(config), Implementation.from_file(str(folder / _FILE)))
+    return _read(tokenizer_name(config), folder / _FILE, f"{folder / _FILE}")
 
 
 def _train_bpe(vocab_size: int, texts: Iterator[str]) -> Any:
@@ -179,8 +187,6 @@ def _sample(texts: Iterator[str]) -> Iterator[str]:
 
 
 def _load_pretrained(name: str) -> SubwordTokenizer:
-    from tokenizers import Tokenizer as Implementation
-
     from bench.data.hub import download_tokenizer
 
     path = Path(name).expanduser()
@@ -188,8 +194,14 @@ def _load_pretrained(name: str) -> SubwordTokenizer:
         if path.suffix == ".json":
             raise UserError(f"data.tokenizer.name: there is no file {path}.")
         path = download_tokenizer(name)
+    return _read(name, path, f"data.tokenizer.name: {path}")
+
+
+def _read(name: str, path: Path, what: str) -> SubwordTokenizer:
+    from tokenizers import Tokenizer as Implementation
+
     try:
         implementation = Implementation.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise UserError(f"data.tokenizer.name: {path} is not a tokenizer.json ({error}).") from error
+        raise UserError(f"{what} is not a whole tokenizer.json ({error}).") from error
     return SubwordTokenizer(name, implementation)

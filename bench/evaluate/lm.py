@@ -1,4 +1,4 @@
-"""A trained model as lm-eval sees one: log-likelihoods and text, batched, causal, what texts share read once."""
+"""A trained model behind lm-eval's interface: batched, causal; shared prefixes are computed once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from bench.model.prefix_tree import Tree, grow
 from bench.model.sampling import Continuations, choose
 
 Piece = tuple[list[int], int]  # tokens, and how many at the end are scored
-Asked = dict[tuple[int, ...], list[tuple[int, list[int]]]]  # text -> whose, and what should come at its end
+Requested = dict[tuple[int, ...], list[tuple[int, list[int]]]]  # text -> (request, targets at its end)
 
-_PAIRS = 1 << 25  # of tokens in the trees of a batch: what attention adds to each is kept
+_PAIRS = 1 << 25  # of tokens in the trees of a batch: bounds the memory of attention
 
 
 def pieces(context: Sequence[int], continuation: Sequence[int], window: int) -> list[Piece]:
     """What to run to score `continuation` after `context`, each piece at most `window` + 1 tokens.
 
-    Too long a context loses its beginning. A continuation longer than the window is scored window by
+    A context that does not fit loses its beginning. A continuation longer than the window is scored window by
     window, each starting from the last token of the one before, as for rolling likelihoods.
     """
     whole = [*context, *continuation]
@@ -44,7 +44,7 @@ def pieces(context: Sequence[int], continuation: Sequence[int], window: int) -> 
 
 
 class BenchLM(TemplateLM):
-    """Scores are independent of batch size and of the order of requests: rows never meet in the model."""
+    """Scores depend neither on batch size nor on the order of requests: rows never mix in the model."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, batch_size: int):
         super().__init__()
@@ -60,7 +60,7 @@ class BenchLM(TemplateLM):
         return self.text.encode(string)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Of each (context, continuation); nothing after nothing, which lm-eval cannot split, is certain."""
+        """Of each (context, continuation); an empty pair, which lm-eval cannot split, has probability 1."""
         found = iter(super().loglikelihood([each for each in requests if any(each.args)], disable_tqdm))
         return [next(found) if any(each.args) else (0.0, True) for each in requests]
 
@@ -68,20 +68,20 @@ class BenchLM(TemplateLM):
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         """Log-probability in nats of each continuation, and whether greedy decoding would give it."""
-        asked: Asked = {}
+        requested: Requested = {}
         for number, (_names, context, continuation) in enumerate(requests):
             for tokens, scored in pieces(context or [self.prefix_token_id], continuation, self.model.context):
-                asked.setdefault(tuple(tokens[:-1]), []).append((number, tokens[-scored:]))
+                requested.setdefault(tuple(tokens[:-1]), []).append((number, tokens[-scored:]))
         totals = torch.zeros(len(requests), dtype=torch.float64)
         missed = torch.zeros(len(requests), dtype=torch.int64)
-        for trees in self._batches(sorted(grow(asked), key=lambda tree: -len(tree.tokens))):
-            owners, values, missing = self._score(trees, asked)
+        for trees in self._batches(sorted(grow(requested), key=lambda tree: -len(tree.tokens))):
+            owners, values, missing = self._score(trees, requested)
             totals.index_add_(0, owners, values)
             missed.index_add_(0, owners, missing)
         return list(zip(totals.tolist(), (missed == 0).tolist(), strict=True))
 
     def _batches(self, trees: list[Tree]) -> Iterator[list[Tree]]:
-        """trees, the largest first. Of small ones a batch has more: as many as `batch_size` whole contexts hold."""
+        """trees, the largest first. A batch has the tokens of `batch_size` whole contexts at most."""
         batch: list[Tree] = []
         for tree in trees:
             width, number = len((batch or [tree])[0].tokens), len(batch) + 1
@@ -92,15 +92,15 @@ class BenchLM(TemplateLM):
         if batch:
             yield batch
 
-    def _score(self, trees: list[Tree], asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
-        """For each token that is asked about (N,): whose it is, its log-probability, 1 where another is likelier."""
+    def _score(self, trees: list[Tree], requested: Requested) -> tuple[Tensor, Tensor, Tensor]:
+        """For each scored token (N,): its request, its log-probability, and 1 where another token is more likely."""
         places: list[int] = []
         targets: list[int] = []
         owners: list[int] = []
         for tree, end in zip(trees, accumulate(len(tree.tokens) for tree in trees), strict=True):
             start = end - len(tree.tokens)
             for text, path in tree.paths.items():
-                for owner, wanted in asked[text]:
+                for owner, wanted in requested[text]:
                     places += [start + place for place in path[-len(wanted) :]]
                     targets += wanted
                     owners += [owner] * len(wanted)
@@ -112,7 +112,7 @@ class BenchLM(TemplateLM):
         return torch.tensor(owners), values.cpu(), missing.long().cpu()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of whole documents, in disjoint windows that each start from one token of context."""
+        """Log-probability of whole documents, in disjoint windows, each after one token of context."""
         windows, owners = [], []
         for number, request in enumerate(requests):
             for pair in get_rolling_token_windows(
@@ -132,33 +132,33 @@ class BenchLM(TemplateLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Continue each context until a stop string, the end-of-text token or `max_gen_toks` new tokens.
 
-        Sampled text follows from the request and from how often it came before, not from its neighbours.
+        Sampled text depends only on the request and on how often the same request came before.
         """
         rows = [self.tok_encode(request.args[0]) or [self.prefix_token_id] for request in requests]
-        wanted = _wanted(requests)
+        settings = _settings(requests)
         order = sorted(range(len(requests)), key=lambda number: (-len(rows[number]), rows[number]))
         texts = [""] * len(requests)
         for start in range(0, len(order), self.rows):
             batch = order[start : start + self.rows]
-            made = self._continue([rows[n] for n in batch], [wanted[n] for n in batch])
+            made = self._continue([rows[n] for n in batch], [settings[n] for n in batch])
             for number, text in zip(batch, made, strict=True):
                 texts[number] = text
         return texts
 
-    def _continue(self, rows: list[list[int]], wanted: list[_Wanted]) -> list[str]:
-        """Each row as is wanted of it; where a context and its new tokens do not fit, its beginning goes.
+    def _continue(self, rows: list[list[int]], settings: list[_Settings]) -> list[str]:
+        """Continue each row as its request says; a context that does not fit with its new tokens loses its beginning.
 
-        Half a window of context stays, however much is to be made: what goes on past the window forgets by itself.
+        At least half a window of context stays: text longer than the window drops its beginning as it is generated.
         """
         window = self.model.context
-        room = [window - min(own.tokens, window // 2) for own in wanted]
+        room = [window - min(own.tokens, window // 2) for own in settings]
         texts = Continuations(self.model, [row[-most:] for row, most in zip(rows, room, strict=True)])
         live = list(range(len(rows)))
         made: list[list[int]] = [[] for _ in rows]
         ended: dict[int, str] = {}
         while live:
             for row, logits in zip(live, texts.logits, strict=True):
-                own = wanted[row]
+                own = settings[row]
                 made[row].append(choose(logits, own.temperature, own.top_p, own.generator))
                 text = self._ended(made[row], own)
                 if text is not None:
@@ -170,21 +170,21 @@ class BenchLM(TemplateLM):
                 texts.go_on([made[row][-1] for row in live])
         return [ended[row] for row in range(len(rows))]
 
-    def _ended(self, made: list[int], wanted: _Wanted) -> str | None:
-        """The finished text, or None where it goes on; a broken last character is left out."""
+    def _ended(self, made: list[int], settings: _Settings) -> str | None:
+        """The finished text without a partial last character, or None where it goes on."""
         stopped = made[-1] == self.text.eot
         text = self.text.decode(made[:-1] if stopped else made)
-        hits = [text.index(stop) for stop in wanted.until if stop and stop in text]
+        hits = [text.index(stop) for stop in settings.until if stop and stop in text]
         if hits:
             return text[: min(hits)]
-        if stopped or len(made) >= wanted.tokens:
+        if stopped or len(made) >= settings.tokens:
             return text.rstrip("\ufffd")
         return None
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What a request asks of its text, lm-eval's settings read as lm-eval reads them for other models."""
+class _Settings:
+    """The settings of a generation request, read as lm-eval reads them for other models."""
 
     tokens: int  # at most
     until: list[str]
@@ -193,7 +193,7 @@ class _Wanted:
     generator: torch.Generator
 
 
-def _wanted(requests: Sequence[Instance]) -> list[_Wanted]:
+def _settings(requests: Sequence[Instance]) -> list[_Settings]:
     seen: Counter[str] = Counter()
     found = []
     for request in requests:
@@ -202,7 +202,7 @@ def _wanted(requests: Sequence[Instance]) -> list[_Wanted]:
         digest = hashlib.sha256(f"{seen[content]} {content}".encode(errors="surrogatepass")).digest()
         seen[content] += 1
         found.append(
-            _Wanted(
+            _Settings(
                 tokens=max(1, given["max_gen_toks"]),
                 until=given["until"],
                 temperature=float(given.get("temperature", 1.0 if given["do_sample"] else 0.0)),

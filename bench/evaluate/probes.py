@@ -1,4 +1,4 @@
-"""The offline suite's documents: made from held-out text, or generated, from a fixed seed."""
+"""The items of the offline tasks: made from validation text, or generated, from a fixed seed."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from typing import Any, NamedTuple
 Doc = dict[str, Any]
 
 _WORD = re.compile(r"[A-Za-z]{3,10}")
-_NEIGHBOURS = 12  # words next to the answer in frequency, on either side, that others are drawn from
+_NEIGHBOURS = 12  # wrong answers come from so many words on either side of the answer in frequency
 _COPY_LENGTHS = (5, 6, 7, 8, 10, 12)
-_CONTEXT_CHARACTERS = {"last word": 128, "spelling": 64}  # of a passage before the word that is asked for
-_LEARNED = 5  # times a word stands in what was trained on, to be asked for
+_CONTEXT_CHARACTERS = {"last word": 128, "spelling": 64}  # of a passage before the word to predict
+_LEARNED = 5  # occurrences in the training text that a word needs
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What tasks are made from: documents held out, and text that was trained on, or its beginning."""
+    """What items are made from: validation documents, and the training text or its beginning."""
 
-    held_out: Sequence[str]
-    trained_on: str
+    validation: Sequence[str]
+    training: str
 
 
-def heldout(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
+def validation_text(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
     """Whole documents, for bits per byte."""
-    return [{"text": text} for text in texts.held_out[:count]]
+    return [{"text": text} for text in texts.validation[:count]]
 
 
 def last_word(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
-    """A passage up to the last word of a sentence; that word, and three others of its length and about its frequency.
+    """A passage up to the last word of a sentence; that word, and three others of its length and similar frequency.
 
-    The others end sentences of the same text about as often, in turn none, one, two or all of them more often than
-    the answer, and none of the four stands in the passage: so neither length, nor ending sentences, nor being frequent,
-    nor having been read gives anything away.
+    The others end sentences of the same text about as often. In turn none, one, two or all of them do so more often
+    than the answer, and none of the four occurs in the passage. So the answer cannot be guessed from length,
+    frequency, position or repetition.
     """
     length = _CONTEXT_CHARACTERS["last word"]
     endings = [
         (text[match.start() - length : match.start()], match[1])
-        for text in texts.held_out
+        for text in texts.validation
         for match in re.finditer(r"(?<=\S )([A-Za-z]{3,})[.?!]", text)
         if match.start() >= length
     ]
     rng.shuffle(endings)
     ends = Counter(word for _, word in endings)  # as often as a word ends sentences; the shuffle settles ties
-    words = Counter(word for text in texts.held_out for word in _WORD.findall(text))
+    words = Counter(word for text in texts.validation for word in _WORD.findall(text))
     by_frequency = sorted(ends, key=lambda word: (-ends[word], -words[word]))
     place = {word: number for number, word in enumerate(by_frequency)}
     documents: list[Doc] = []
@@ -67,22 +67,22 @@ def last_word(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
 
 
 def spelling(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
-    """Memory for words: a passage and its next word, among three that are none.
+    """Vocabulary: a passage and its next word, among three strings that are no words.
 
-    The word was trained on. The others, which stand neither there nor in the held-out text, begin as it does and go
-    on as other words, drawn at random, do after the same three letters. So they are as long, and every four
-    letters in them stand together in some word. Of the King James text, counts of letters, pairs and endings find
-    0.20 to 0.32 of the words, of letters in threes 0.33 to 0.36 and in fours 0.55: to know more is to know words.
+    The word is in the training text. The others are in neither text: they begin as the word does and end as random
+    other words do after the same three letters. So they are as long, and each of their four-letter sequences occurs
+    in some word. On the King James text, unigram, bigram and suffix counts find 0.20 to 0.32 of the words, trigrams
+    0.33 to 0.36 and 4-grams 0.55: a higher score needs knowledge of words.
     """
-    learned = Counter(re.findall(r"[a-z]+", texts.trained_on.lower()))
-    known = learned.keys() | {word for text in texts.held_out for word in re.findall(r"[a-z]+", text.lower())}
+    learned = Counter(re.findall(r"[a-z]+", texts.training.lower()))
+    known = learned.keys() | {word for text in texts.validation for word in re.findall(r"[a-z]+", text.lower())}
     ends: dict[tuple[str, int], list[str]] = defaultdict(list)  # after which letters, how long
     for word in sorted(learned):
         for length in range(1, len(word) - 2):
             ends[word[-length - 3 : -length], length].append(word[-length:])
     length = _CONTEXT_CHARACTERS["spelling"]
     passages: dict[str, list[str]] = defaultdict(list)
-    for text in texts.held_out:
+    for text in texts.validation:
         for match in re.finditer(r"(?<=\S )[a-z]{6,10}(?![\w'’-])", text):
             if match.start() >= length and learned[match[0]] >= _LEARNED:
                 passages[match[0]].append(text[match.start() - length : match.start()])
@@ -100,17 +100,17 @@ def spelling(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
 
 
 def _from_a_word(passage: str) -> str:
-    """Without what is left of its first word, unless there is no other, and without the space at its end."""
+    """`passage` without its partial first word, unless it is the only one, and without the space at its end."""
     return passage[passage.find(" ", 0, -1) + 1 : -1]
 
 
 def copy(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
-    """Induction: a list of words, a piece of it again; what comes next is what came next before.
+    """Induction: a list of words and part of it repeated; the answer is the word that followed the first time.
 
-    The words are drawn at random from the held-out text. The wrong answers are words of the list, in turn none, one,
-    two or all of them from before the answer; like it they stand in the prompt once. So only the order tells.
+    The words are drawn at random from the validation text. The wrong answers are words of the list, in turn none, one,
+    two or all of them from before the answer. Like it they occur once in the prompt, so only the order helps.
     """
-    words = sorted({word.lower() for text in texts.held_out for word in _WORD.findall(text)})
+    words = sorted({word.lower() for text in texts.validation for word in _WORD.findall(text)})
     if len(words) < max(_COPY_LENGTHS):
         return []
     documents = []
@@ -122,7 +122,7 @@ def copy(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
         answer = start + shown
         wrong = rng.sample(listed[:start], before) + rng.sample(listed[answer + 1 :], 3 - before)
         document = _choice(" ".join([*listed, *listed[start:answer]]), listed[answer], wrong, rng)
-        documents.append(document | {"distance": length - start})  # words back to where the answer stands
+        documents.append(document | {"distance": length - start})  # words back to the answer
     return documents
 
 
@@ -150,9 +150,9 @@ _ENDINGS = (" in the house of the LORD", " before all the people", " in the land
 
 
 def agreement(texts: Texts, count: int, rng: random.Random) -> list[Doc]:
-    """Which verb form agrees with its subject, near or past words of the other number in between.
+    """Which verb form agrees with its subject, adjacent or separated by words of the other number.
 
-    Archaic and modern forms; the two sentences differ in the verb alone.
+    Archaic and modern forms. The two sentences differ only in the verb.
     """
     documents: list[Doc] = []
     while len(documents) < count:
@@ -176,7 +176,7 @@ def _choice(prompt: str, answer: str, wrong: Sequence[str], rng: random.Random) 
 
 
 class Probe(NamedTuple):
-    """How a task's documents are made, at most how many, and how few say too little to be scored."""
+    """How a task's items are made, how many at most, and how many it needs to be scored."""
 
     make: Callable[[Texts, int, random.Random], list[Doc]]
     most: int
@@ -184,7 +184,7 @@ class Probe(NamedTuple):
 
 
 PROBES: dict[str, Probe] = {
-    "bench_heldout": Probe(heldout, 200, 1),
+    "bench_heldout": Probe(validation_text, 200, 1),
     "bench_last_word": Probe(last_word, 800, 50),
     "bench_spelling": Probe(spelling, 400, 50),
     "bench_copy": Probe(copy, 160, 50),

@@ -26,7 +26,7 @@ from bench.measure.quality import choose, ratio_stderr
 from bench.model import Transformer
 
 _TASKS = Path(__file__).parent / "tasks"
-_TRAINED_ON = 1 << 22  # tokens of the training text that tasks are made from
+_TRAINING_TOKENS = 1 << 22  # of the training text, from its beginning, that items are made from
 
 Scores = dict[str, dict[str, float]]
 
@@ -34,55 +34,54 @@ Scores = dict[str, dict[str, float]]
 def evaluate(model: Transformer, corpus: Corpus, config: EvaluateConfig, seed: int) -> Scores:
     """Task -> metric -> value, with `<metric>_stderr` where there is one and `chance` where it is known.
 
-    Tasks of ours are made from the corpus and `seed`, bits per byte from the documents that the quality figures are
-    taken over; those that `left_out` names have no score. Raises UserError for a task that is unknown or needs a
-    network that is not there. The global random state is left as it was.
+    The offline tasks are made from the corpus and `seed`. Bits/byte is measured on the documents of the quality
+    figures. Tasks that `excluded_tasks` names have no score. The global random state is left as it was. Raises
+    UserError for a task that is unknown or whose data cannot be downloaded.
     """
     scores: Scores = {}
     made = offline_documents(corpus, config, seed)
-    ours = [name for name, documents in made.items() if len(documents) >= PROBES[name].fewest]
-    theirs = [name for name in config.tasks if name not in PROBES]
+    offline = [name for name, documents in made.items() if len(documents) >= PROBES[name].fewest]
+    others = _of_lm_eval(config.tasks)
     with _random_state_kept(), _quiet(), tempfile.TemporaryDirectory() as folder:
-        if ours:
+        if offline:
             os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-            tasks = [_task(name, made[name], Path(folder)) for name in ours]
+            tasks = [_task(name, made[name], Path(folder)) for name in offline]
             scores |= _run(model, corpus.tokenizer, tasks, config, offline=True)
-        if theirs:
-            check_tasks(theirs)
-            scores |= _run(model, corpus.tokenizer, theirs, config, offline=False)
+        if others:
+            check_tasks(others)
+            scores |= _run(model, corpus.tokenizer, others, config, offline=False)
     return scores
 
 
-def left_out(corpus: Corpus, config: EvaluateConfig) -> list[str]:
-    """A sentence for each task of ours that the text gives too few documents for."""
+def excluded_tasks(corpus: Corpus, config: EvaluateConfig) -> list[str]:
+    """A sentence for each offline task that the text yields too few items for."""
     return [
-        f"{name} is left out: the text gives {len(documents)} items for it, and fewer than {PROBES[name].fewest} "
-        "would say little."
+        f"{name} is excluded: the text yields {len(documents)} items, and the task needs {PROBES[name].fewest}."
         for name, documents in offline_documents(corpus, config, 0).items()
         if len(documents) < PROBES[name].fewest
     ]
 
 
 def offline_documents(corpus: Corpus, config: EvaluateConfig, seed: int) -> dict[str, list[Doc]]:
-    """Task -> its documents, for those of ours in `config.tasks`."""
-    ours = [name for name in config.tasks if name in PROBES]
-    if not ours:
+    """Task -> its items, for the offline tasks among `config.tasks`."""
+    offline = [name for name in config.tasks if name in PROBES]
+    if not offline:
         return {}
-    trained_on = corpus.tokenizer.decode(corpus.train[:_TRAINED_ON].tolist())
+    training = corpus.tokenizer.decode(corpus.train[:_TRAINING_TOKENS].tolist())
     whole, measured = (
-        Texts([document.text for document in documents], trained_on)
+        Texts([document.text for document in documents], training)
         for documents in (corpus.validation, choose(corpus.validation, config.validation_tokens))
     )
     return {
         name: PROBES[name].make(
             measured if name == "bench_heldout" else whole, PROBES[name].most, random.Random(f"{seed} {name}")
         )
-        for name in ours
+        for name in offline
     }
 
 
 def _task(name: str, documents: Sequence[Doc], folder: Path) -> dict[str, Any]:
-    """The task's YAML, pointed at its documents, which are written for it now."""
+    """The task's YAML with its items, which are written to `folder`."""
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(document) + "\n" for document in documents), encoding="utf-8")
     task = yaml.safe_load((_TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -92,12 +91,12 @@ def _task(name: str, documents: Sequence[Doc], folder: Path) -> dict[str, Any]:
 
 def check_tasks(names: Sequence[str]) -> None:
     """Raise UserError for a task that neither this suite nor lm-eval knows."""
-    theirs = [name for name in names if name not in PROBES]
-    if not theirs:
+    others = _of_lm_eval(names)
+    if not others:
         return
     from lm_eval.tasks import TaskManager
 
-    unknown = sorted(set(theirs) - set(TaskManager().all_tasks))
+    unknown = sorted(set(others) - set(TaskManager().all_tasks))
     if unknown:
         raise UserError(
             f"evaluate.tasks: {unknown[0]} is unknown; choose from {', '.join(PROBES)}, "
@@ -106,17 +105,21 @@ def check_tasks(names: Sequence[str]) -> None:
 
 
 def load_tasks(names: Sequence[str]) -> None:
-    """Fetch what lm-eval's own tasks need, so that a network that is not there is told before any training."""
-    theirs = [name for name in names if name not in PROBES]
-    if not theirs:
+    """Download what lm-eval's own tasks need, so that a missing network is reported before any training."""
+    others = _of_lm_eval(names)
+    if not others:
         return
     from lm_eval.tasks import TaskManager
 
     try:
         with _quiet():
-            TaskManager().load(theirs)
+            TaskManager().load(others)
     except Exception as error:  # the hub's libraries raise dozens of kinds
-        raise _unavailable(theirs, error) from error
+        raise _unavailable(others, error) from error
+
+
+def _of_lm_eval(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in PROBES]
 
 
 def _unavailable(names: Sequence[str], error: Exception) -> UserError:
@@ -163,13 +166,13 @@ def _run(
 
 
 def _plain(metrics: dict[str, Any]) -> dict[str, float]:
-    """lm-eval's `acc,none` -> `acc`, `acc_stderr,none` -> `acc_stderr`; what is no number is left out."""
+    """lm-eval's `acc,none` -> `acc`, `acc_stderr,none` -> `acc_stderr`, without values that are no numbers."""
     named = {key.split(",")[0]: value for key, value in metrics.items() if "," in key}
     return {name: float(value) for name, value in named.items() if isinstance(value, int | float) and value == value}
 
 
 def _add_bits_stderr(scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
-    """A standard error over documents for bits per byte, which lm-eval leaves without one."""
+    """A standard error over documents for bits/byte, for which lm-eval computes none."""
     if "bits_per_byte" not in scores:
         return
     nats, sizes = (np.array(column, dtype=float) for column in zip(*(s["bits_per_byte"] for s in samples), strict=True))
@@ -191,11 +194,9 @@ def _random_state_kept() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """lm-eval, datasets and the git that lm-eval asks report on stderr; a benchmark run has its own progress."""
-    names = ("lm-eval", "lm_eval", "datasets", "evaluate", "fsspec")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Silences lm-eval, datasets and git, which lm-eval calls; a benchmark run has its own progress."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     kept = os.dup(2)  # a child process writes to the descriptor itself
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -205,5 +206,4 @@ def _quiet() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(disabled)

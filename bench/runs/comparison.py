@@ -12,7 +12,7 @@ from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
-from bench.evaluate import check_tasks, left_out, load_tasks
+from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.flops.match import dense_twin, plan
 from bench.measure.machine import Machine, make_machine, set_threads
 from bench.records.record import Record
@@ -62,7 +62,7 @@ class _Shared:
         key = repr(config.data)
         if key not in self.corpora:
             self.corpora[key] = prepare(config.data)
-            for sentence in left_out(self.corpora[key], config.evaluate):
+            for sentence in excluded_tasks(self.corpora[key], config.evaluate):
                 print(sentence)
         return self.corpora[key]
 

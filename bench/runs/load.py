@@ -49,15 +49,49 @@ def find_run(name: str, results: Path = Path("results")) -> Path:
 def load_run(folder: Path) -> TrainedRun:
     """Rebuild the model of the run in `folder` from its record and weights, ready to evaluate.
 
-    Raises UserError where a file is missing or damaged.
+    Raises UserError where a file is missing or damaged, or where they do not belong together.
     """
+    try:
+        return _load(folder)
+    except UserError as error:
+        if str(folder) in str(error):
+            raise
+        raise UserError(f"{folder / 'record.json'}: {error}") from error
+    except Exception as error:  # a record may name any method and any shape
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"{folder / 'record.json'} describes no model that this bench can build "
+            f"({type(error).__name__}: {reason}). It was changed, or written by other code: train the run again."
+        ) from error
+
+
+def _load(folder: Path) -> TrainedRun:
     record = load_record(folder / "record.json")
     path = folder / WEIGHTS
     if not path.is_file():
         raise UserError(f"{folder} holds a record but no {WEIGHTS}. Train it again: {record.command}")
     config = TypeAdapter(RunConfig).validate_python(record.config)
+    if not config.method.name.isidentifier():  # part of a module's name
+        raise UserError(f"{folder / 'record.json'}: method.name={config.method.name!r} is not the name of a method.")
     tokenizer = load_tokenizer(config.data.tokenizer, folder)
-    shape = plan(config, record.model.vocab_size).model
+    if tokenizer.vocab_size != record.model.vocab_size:
+        raise UserError(
+            f"{folder} has a tokenizer of {tokenizer.vocab_size:,} tokens and a record of {record.model.vocab_size:,}. "
+            "They do not belong together: train the run again."
+        )
+    tensors = read_weights(path)
+    _check_size(path, config.model.n_layers * config.method.layers <= len(tensors))
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise UserError(f"{path} holds weights that are not finite. The run diverged, or the file is damaged.")
+    planned = plan(config, record.model.vocab_size)
+    _check_size(path, planned.count.params_total <= sum(tensor.numel() for tensor in tensors.values()))
+    shape = planned.model
     model = build_model(shape, config.method, record.model.vocab_size)
-    load_weights(model, read_weights(path), path)
+    load_weights(model, tensors, path)
     return TrainedRun(record, model.eval(), tokenizer)
+
+
+def _check_size(path: Path, fits: bool) -> None:
+    """Before a model is built, which would take all memory where its record is wrong."""
+    if not fits:
+        raise UserError(f"{path} does not fit its record, which describes a larger model. Train the run again.")

@@ -20,7 +20,7 @@ def test_targets_are_inputs_shifted_by_one():
     assert torch.equal(targets, inputs + 1)
 
 
-def test_order_depends_on_seed_and_step_alone():
+def test_order_depends_only_on_seed_and_step():
     one, same, other = (Batches(TOKENS, 10, 4, seed) for seed in (1, 1, 2))
     forward = [one.at(step)[0] for step in range(60)]
     backward = [same.at(step)[0] for step in reversed(range(60))][::-1]  # as if resumed at any step
@@ -28,7 +28,7 @@ def test_order_depends_on_seed_and_step_alone():
     assert not torch.equal(torch.stack(forward), torch.stack([other.at(step)[0] for step in range(60)]))
 
 
-def test_an_epoch_visits_neighbouring_windows_once_without_overlap():
+def test_epoch_visits_each_window_once_without_overlap():
     batches = Batches(TOKENS, context=10, batch_size=1, seed=3)
     for epoch in range(20):
         tokens = sorted(sum(epoch_of(batches, epoch), []))
@@ -43,20 +43,20 @@ def test_epochs_differ_in_order_and_offset():
     assert len({tuple(window[0] // 10 for window in windows) for windows in epochs}) == 8
 
 
-def test_a_batch_may_reach_into_the_next_epoch():
+def test_batch_continues_into_the_next_epoch():
     single, batches = Batches(TOKENS, 10, 1, seed=5), Batches(TOKENS, 10, 64, seed=5)
     singles = torch.cat([single.at(step)[0] for step in range(256)])
     assert torch.equal(singles, torch.cat([batches.at(step)[0] for step in range(4)]))
 
 
 @pytest.mark.parametrize("length", [11, 12, 20, 21, 25])
-def test_shortest_texts(length):
+def test_shortest_texts_use_every_offset(length):
     batches = Batches(TOKENS[:length], context=10, batch_size=1, seed=0)
     starts = {batches.at(step)[0][0, 0].item() for step in range(200)}
     assert max(starts) + 10 == length - 1 and min(starts) == 0
 
 
-def test_context_longer_than_the_text():
+def test_context_longer_than_the_text_is_refused():
     with pytest.raises(
         UserError, match=r"model.context=1003 needs 1004 .* has 1003. Set model.context to at most 1002"
     ):

@@ -17,7 +17,7 @@ def text_file(tmp_path):
     return path
 
 
-def test_the_second_time_reads_the_cache(text_file, prepared, capsys):
+def test_prepare_again_reads_the_cache(text_file, prepared, capsys):
     first = prepared(text_file, tokenizer="bpe")
     assert capsys.readouterr().out.startswith(f"Prepared texts: {first.train_tokens:,} training tokens (bpe-300), 1 ")
     second = prepared(text_file, tokenizer="bpe")
@@ -27,7 +27,7 @@ def test_the_second_time_reads_the_cache(text_file, prepared, capsys):
     assert second.validation[0].tokens.tolist() == first.tokenizer.encode(first.validation[0].text)
 
 
-def test_fingerprint_is_of_content_and_tokenizer_not_of_paths(text_file, prepared, tmp_path):
+def test_fingerprint_depends_on_content_and_tokenizer_not_paths(text_file, prepared, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     copy = text_file.rename(tmp_path / "elsewhere" / "b.txt")
     text_file.write_text(TEXT)
@@ -40,7 +40,7 @@ def test_fingerprint_is_of_content_and_tokenizer_not_of_paths(text_file, prepare
 
 @pytest.mark.parametrize("name", ["train.bin", "validation.bin", "validation.jsonl", "manifest.json", "tokenizer.json"])
 @pytest.mark.parametrize("harm", ["truncated", "overwritten", "deleted"])
-def test_a_damaged_cache_is_built_again(name, harm, text_file, prepared, tmp_path, capsys):
+def test_damaged_cache_is_rebuilt(name, harm, text_file, prepared, tmp_path, capsys):
     before = prepared(text_file, tokenizer="bpe").train.tobytes()
     (path,) = (tmp_path / "cache").glob(f"*/{name}")
     content = path.read_bytes()
@@ -55,21 +55,21 @@ def test_a_damaged_cache_is_built_again(name, harm, text_file, prepared, tmp_pat
     assert path.read_bytes() == content
 
 
-def test_several_builders_at_once(text_file, prepared, tmp_path):
+def test_concurrent_builders_share_one_cache(text_file, prepared, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         corpora = list(pool.map(lambda _: prepared(text_file), range(8)))
     assert len({corpus.train.tobytes() for corpus in corpora}) == 1
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_a_cache_folder_that_cannot_be_written(text_file, tmp_path, prepared):
+def test_cache_folder_that_cannot_be_written_is_refused(text_file, tmp_path, prepared):
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(UserError, match="cannot write data.cache_dir=.*cache.*set data.cache_dir to another folder"):
         prepared(text_file)
 
 
-def test_a_disk_that_fills_up(text_file, tmp_path):
-    """A limit on file sizes stands in for the end of the disk: the same call fails, half-way."""
+def test_full_disk_leaves_no_cache(text_file, tmp_path):
+    """A limit on file sizes imitates a full disk: the same call fails, half-way."""
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "from bench.config.schema import DataConfig; from bench.data import prepare\n"

@@ -1,10 +1,15 @@
+import bz2
+import gzip
 import json
+import lzma
+from datetime import time
 
 import pandas
+import pyarrow.parquet
 import pytest
 import zstandard
 
-from bench.data.files import read_documents
+from bench.data.files import file_identity, read_documents
 from bench.errors import UserError
 
 TEXTS = ["Grüße\nzwei", "2020-01-01", "12", "two\r\nlines \U0001f600", "last"]  # some that a reader might reinterpret
@@ -18,26 +23,52 @@ def write_all_kinds(folder):
     middle = lines.index(b"\n") + 1  # two frames, as `cat a.zst b.zst` makes them
     frames = zstandard.compress(lines[:middle]) + zstandard.compress(lines[middle:])
     (folder / "a.jsonl.zst").write_bytes(frames)
+    (folder / "b.json").write_text(json.dumps([{"text": text} for text in TEXTS], indent=1))
+    (folder / "b1.json").write_text(json.dumps({"text": TEXTS[0]}, indent=1))
+    (folder / "b2.json").write_text(json.dumps([{"text": text} for text in TEXTS[1:]]))
+    (folder / "c.json.xz").write_bytes(lzma.compress(lines))
+    (folder / "d.NDJSON.bz2").write_bytes(bz2.compress(lines))
+    pandas.DataFrame({"id": range(5), "text": TEXTS}).to_csv(folder / "e.csv.gz", index=False, lineterminator="\n")
+    pandas.DataFrame({"text": TEXTS, "id": range(5)}).to_csv(folder / "f.tsv", sep="\t", index=False)
+    for number, text in enumerate(TEXTS):
+        (folder / "below").mkdir(exist_ok=True)
+        (folder / "below" / f"{number}.TXT.zst").write_bytes(zstandard.compress(text.encode()))
+    (folder / "below" / "LICENSE").write_text("not read")
+    (folder / "below" / ".hidden.txt").write_text("not read")
     (folder / "[odd] name").mkdir()
     pandas.DataFrame({"text": TEXTS}).to_parquet(folder / "[odd] name" / "a.parquet")
 
 
-def test_every_kind_yields_the_same_tokens(tmp_path, prepared):
+def test_every_kind_and_compression_gives_the_same_tokens(tmp_path, prepared):
     write_all_kinds(tmp_path)
-    (tmp_path / "validation.txt").write_text("held out")
-    kinds = ["*.jsonl", "a.jsonl.zst", "[odd] name/a.parquet", "[0-9].txt"]
+    (tmp_path / "validation.txt").write_text("validation")
+    kinds = [
+        "*.jsonl",
+        "a.jsonl.zst",
+        "[odd] name/a.parquet",
+        "[0-9].txt",
+        "b.json",
+        "b[12].json",
+        "c.json.xz",
+        "d.NDJSON.bz2",
+    ]
+    kinds += ["e.csv.gz", "f.tsv", "below"]
     values = {"validation": [str(tmp_path / "validation.txt")]}
     corpora = [prepared(tmp_path / kind, **values) for kind in kinds]
     assert len({corpus.train.tobytes() for corpus in corpora}) == 1
     assert corpora[0].tokenizer.decode(corpora[0].train).split("\ufffd") == [*TEXTS, ""]
-    assert [document.text for document in corpora[0].validation] == ["held out"]
+    assert [document.text for document in corpora[0].validation] == ["validation"]
 
 
-def test_blank_documents_and_a_byte_order_mark_are_left_out(tmp_path):
+def test_blank_documents_and_byte_order_marks_are_skipped(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": " \\n"}\n\n{"text": "b"}\n')
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbftext")
+    (tmp_path / "b.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "b"}')
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbftext,id\nb,1\n"))
     assert list(read_documents(tmp_path / "a.jsonl", "text")) == ["b"]
     assert list(read_documents(tmp_path / "a.txt", "text")) == ["text"]
+    assert list(read_documents(tmp_path / "b.jsonl", "text")) == ["b"]
+    assert list(read_documents(tmp_path / "b.csv.gz", "text")) == ["b"]
 
 
 def _cut_between_lines():
@@ -53,7 +84,7 @@ def _cut_between_lines():
         ("a.txt", b" \n", "a.txt holds no text"),
         ("a.txt", b"text\0text", "a.txt: binary data .*offset 4"),
         ("a.txt", b"caf\xe9 au lait", "a.txt: not UTF-8 .byte 0xe9 at offset 3.*iconv"),
-        ("a.pdf", b"text", r"a.pdf is none of the kinds that can be read: .txt, .jsonl, .jsonl.zst, .parquet"),
+        ("a.pdf", b"text", r"a.pdf is none of the kinds that can be read: .txt, .jsonl, .*parquet"),
         ("a.jsonl", b'{"text": "a"}\n{"text"', "a.jsonl, line 2: not whole JSON"),
         ("a.jsonl", b'{"text": "a"}\n"b"\n', "a.jsonl, line 2: not a JSON object"),
         (
@@ -67,12 +98,22 @@ def _cut_between_lines():
         ("a.jsonl.zst", b"not compressed", "a.jsonl.zst is not a whole zstd file"),
         ("a.jsonl.zst", zstandard.compress(b'{"text": "a"}\n' * 9)[:2], "a.jsonl.zst was cut short"),
         ("a.jsonl.zst", _cut_between_lines(), "a.jsonl.zst was cut short"),
+        ("a.txt.gz", b"not compressed", "a.txt.gz is not a whole gzip file"),
+        ("a.json.gz", gzip.compress(b'{"text": "a"}')[:-9], "a.json.gz was cut short"),
+        ("a.csv.xz", lzma.compress(b"text\na\n")[:-9], "a.csv.xz was cut short"),
+        ("a.csv.bz2", b"not compressed", "a.csv.bz2 is not a whole bzip2 file"),
+        ("a.json", b'[{"text": "a"}, {"text": 3}]', "a.json, row 2: no text under .*'text' is int"),
+        ("a.json", b'[{"text": "a"}', "a.json: not whole JSON"),
+        ("a.csv", b"body\na\n", "a.csv, line 2: no text under .*found 'body'"),
+        ("a.csv", b'text\n"a\n', "a.csv, line 2: not CSV"),
+        ("a.csv", b"text\n\xe9\n", "a.csv, line 2: not UTF-8"),
+        ("a.txt", "text".encode("utf-16"), "a.txt: binary data .*iconv converts UTF-16"),
         ("a.jsonl", b"[" * 100_000, "line 1: not whole JSON"),
         ("a.jsonl", b'{"text": "a", "n": ' + b"1" * 5000 + b"}", "line 1: not whole JSON"),
         ("a.parquet", b"not parquet", "a.parquet cannot be read as parquet"),
     ],
 )
-def test_files_that_do_not_do(name, content, message, tmp_path, prepared):
+def test_unusable_file_is_one_line_and_leaves_no_cache(name, content, message, tmp_path, prepared):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
         prepared(tmp_path / name)
@@ -80,18 +121,72 @@ def test_files_that_do_not_do(name, content, message, tmp_path, prepared):
     assert not list((tmp_path / "cache").glob("*")), "nothing half-made is left behind"
 
 
-def test_a_parquet_file_without_the_column(tmp_path, prepared):
+def test_parquet_without_the_column_is_refused(tmp_path, prepared):
     pandas.DataFrame({"body": ["a"]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match="row 1: no text under data.text_key='text' .found 'body'"):
         prepared(tmp_path / "a.parquet")
 
 
-def test_paths_that_do_not_do(tmp_path, prepared):
+def test_path_without_a_readable_file_is_refused(tmp_path, prepared):
     with pytest.raises(UserError, match="data.train: cannot read .*missing.txt: No such file"):
         prepared(tmp_path / "missing.txt")
     with pytest.raises(UserError, match="data.train: no file matches .*none"):
         prepared(tmp_path / "none*.txt")
-    with pytest.raises(UserError, match=r"is a folder. Name the files in it, for example .*/\*.txt"):
+    with pytest.raises(UserError, match="data.train: the folder .* holds no file of a kind that can be read: .txt"):
         prepared(tmp_path)
     with pytest.raises(UserError, match=r"data.train is empty.*data.train=\[texts/\*.txt\]"):
         prepared()
+
+
+def test_parquet_reads_the_text_column_alone(tmp_path):
+    """A column of a kind that `datasets` does not know, and features of a later version of it, do no harm."""
+    features = {"info": {"features": {"text": {"_type": "Novel"}}}}
+    table = pyarrow.table({"when": [time(1), time(2)], "text": ["a", "b"]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert list(read_documents(tmp_path / "a.parquet", "text")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "a"}\n{"text": null}\n{"text": "b"}\n{"text": null}\n'),
+        ("a.json", b'[{"text": "a"}, {"text": null}, {"text": "b"}, {"text": null}]'),
+        ("a.csv", b"id,text\n1,a\n2\n3,b\n4\n"),
+        ("a.parquet", ["a", None, "b", None]),
+    ],
+)
+def test_null_text_is_skipped_and_counted(name, content, tmp_path, prepared, capsys):
+    if isinstance(content, list):
+        pandas.DataFrame({"text": content}).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    nulls = {}
+    assert list(read_documents(tmp_path / name, "text", nulls)) == ["a", "b"]
+    assert list(read_documents(tmp_path / name, "text", nulls)) == ["a", "b"], "a second reading counts afresh"
+    assert nulls == {tmp_path / name: 2}
+    (tmp_path / "validation.txt").write_text("validation")
+    prepared(tmp_path / name, validation=[str(tmp_path / "validation.txt")])
+    assert f"Skipped 2 of the rows of {tmp_path / name}: their data.text_key='text' is null." in capsys.readouterr().out
+
+
+def test_file_of_nulls_alone_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n')
+    with pytest.raises(UserError, match="a.jsonl holds no text"):
+        list(read_documents(tmp_path / "a.jsonl", "text"))
+
+
+def test_csv_cell_may_be_a_long_document(tmp_path):
+    (tmp_path / "a.csv").write_text('text\n"' + "one, two\n" * 40_000 + '"\n')
+    assert [len(text) for text in read_documents(tmp_path / "a.csv", "text")] == [360_000]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.b.txt", ".txt"), ("a.jsonl.zst", ".zst"), ("a.TXT.zst", ".txt.zst")])
+def test_file_identity_keeps_the_kinds_of_earlier_records(name, kind, tmp_path):
+    (tmp_path / name).write_bytes(b"text")
+    assert file_identity(tmp_path / name)[0] == kind
+
+
+def test_fingerprint_of_a_text_file_is_that_of_earlier_versions(tmp_path, prepared):
+    (tmp_path / "a.txt").write_text("word " * 400)
+    assert prepared(tmp_path / "a.txt").fingerprint == "ed048c40ef9f"

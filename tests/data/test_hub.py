@@ -33,13 +33,13 @@ def documents(corpus):
     return corpus.tokenizer.decode(corpus.train).split("\ufffd")[:-1]
 
 
-def test_streams_and_holds_out_the_first_documents(data_set):
+def test_first_documents_of_a_stream_are_for_validation(data_set):
     corpus = prepare(data_set(text_key="story", max_documents=20, validation_documents=5))
     assert [document.text for document in corpus.validation] == [f"train {number}" for number in range(5)]
     assert documents(corpus) == [f"train {number}" for number in range(5, 25)]
 
 
-def test_validation_split(data_set, tmp_path):
+def test_validation_split_is_used_and_needs_no_hub_again(data_set, tmp_path):
     config = data_set(text_key="story", validation_split="validation", validation_documents=5)
     corpus = prepare(config)
     assert [document.text for document in corpus.validation] == [f"validation {number}" for number in range(5)]
@@ -49,6 +49,14 @@ def test_validation_split(data_set, tmp_path):
     assert prepare(config).fingerprint == corpus.fingerprint, "once downloaded, no hub is needed"
 
 
+def test_null_text_of_the_hub_is_skipped_and_counted(data_set, tmp_path, capsys):
+    table = pandas.DataFrame({"story": ["one", None, "two", "three"]})
+    table.to_parquet(tmp_path / "stories" / "train.parquet")
+    corpus = prepare(data_set(text_key="story", validation_documents=1))
+    assert documents(corpus) == ["two", "three"]
+    assert "Skipped 1 of the rows of" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -56,12 +64,12 @@ def test_validation_split(data_set, tmp_path):
         ({"text_key": "story", "split": "test"}, "cannot stream data.dataset=.* split 'test'"),
     ],
 )
-def test_bad_values(values, message, data_set):
+def test_bad_hub_value_is_refused(values, message, data_set):
     with pytest.raises(UserError, match=message):
         prepare(data_set(**values))
 
 
-def test_no_data_set_named():
+def test_hub_without_a_data_set_is_refused():
     with pytest.raises(UserError, match="needs data.dataset"):
         prepare(DataConfig(name="hub", source="hub"))
 
@@ -74,7 +82,7 @@ def test_no_data_set_named():
         ("tokenizer=TokenizerConfig('pretrained', name='gpt2')", "data.tokenizer.name=gpt2"),
     ],
 )
-def test_without_a_network(surroundings, values, key, tmp_path):
+def test_missing_network_is_one_line(surroundings, values, key, tmp_path):
     program = (
         "from bench.config.schema import DataConfig, TokenizerConfig; from bench.data import prepare\n"
         f"prepare(DataConfig(name='a', cache_dir={str(tmp_path / 'cache')!r}, {values}))"

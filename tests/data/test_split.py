@@ -18,18 +18,18 @@ def documents(corpus):
 TEXTS = [f"document {number} of the collection" for number in range(400)]
 
 
-def test_one_in_twenty_is_held_out_whatever_the_order(tmp_path, prepared):
+def test_one_in_twenty_is_for_validation_in_any_order(tmp_path, prepared):
     shuffled = random.Random(0).sample(TEXTS, len(TEXTS))
     one = prepared(write_lines(tmp_path / "one.jsonl", TEXTS))
     other = prepared(write_lines(tmp_path / "other.jsonl", shuffled))
-    held_out = [document.text for document in one.validation]
-    assert len(held_out) == 20
-    assert held_out == [document.text for document in other.validation]
-    assert sorted(held_out + documents(one)) == sorted(TEXTS)
-    assert documents(other) == [text for text in shuffled if text not in held_out]
+    validation = [document.text for document in one.validation]
+    assert len(validation) == 20
+    assert validation == [document.text for document in other.validation]
+    assert sorted(validation + documents(one)) == sorted(TEXTS)
+    assert documents(other) == [text for text in shuffled if text not in validation]
 
 
-def test_validation_documents_bounds_what_is_held_out(tmp_path, prepared):
+def test_validation_documents_bounds_the_validation_set(tmp_path, prepared):
     corpus = prepared(write_lines(tmp_path / "a.jsonl", TEXTS), validation_documents=7)
     assert (len(corpus.validation), len(documents(corpus))) == (7, 393)
 
@@ -41,7 +41,7 @@ def test_copies_of_a_document_stay_on_one_side(tmp_path, prepared):
     assert len(documents(corpus)) == 3 * 380
 
 
-def test_training_documents_that_are_in_the_validation_set_are_left_out(tmp_path, prepared):
+def test_training_documents_in_the_validation_set_are_excluded(tmp_path, prepared):
     train, validation = write_lines(tmp_path / "a.jsonl", TEXTS), write_lines(tmp_path / "b.jsonl", TEXTS[:50])
     corpus = prepared(train, validation=[str(validation)])
     assert [document.text for document in corpus.validation] == TEXTS[:50]
@@ -50,17 +50,17 @@ def test_training_documents_that_are_in_the_validation_set_are_left_out(tmp_path
         prepared(validation, validation=[str(train)])
 
 
-def test_max_documents(tmp_path, prepared):
+def test_max_documents_limits_training_documents(tmp_path, prepared):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
-    held_out = write_lines(tmp_path / "b.jsonl", ["held out"])
-    assert documents(prepared(path, validation=[str(held_out)], max_documents=30)) == TEXTS[:30]
+    validation = write_lines(tmp_path / "b.jsonl", ["validation"])
+    assert documents(prepared(path, validation=[str(validation)], max_documents=30)) == TEXTS[:30]
     with pytest.raises(UserError, match="data.max_documents=0"):
         prepared(path, max_documents=0)
     with pytest.raises(UserError, match="data.validation_documents=0"):
         prepared(path, validation_documents=0)
 
 
-def test_few_documents_are_each_cut_near_the_end_at_a_paragraph(tmp_path, prepared):
+def test_few_documents_are_each_cut_at_a_paragraph_near_the_end(tmp_path, prepared):
     for name in ("a", "b"):
         paragraphs = [f"{name} {number}: " + "word " * 20 for number in range(100)]
         (tmp_path / f"{name}.txt").write_text("\n\n".join(paragraphs))
@@ -74,13 +74,13 @@ def test_few_documents_are_each_cut_near_the_end_at_a_paragraph(tmp_path, prepar
     assert {head + tail for head in documents(corpus) for tail in tails} >= whole
 
 
-def test_a_document_without_a_break(tmp_path, prepared):
+def test_document_without_a_break_is_cut_at_a_twentieth(tmp_path, prepared):
     (tmp_path / "a.txt").write_text("x" * 1000)
     corpus = prepared(tmp_path / "a.txt")
     assert (corpus.train_tokens, corpus.validation[0].n_bytes) == (951, 50)
 
 
-def test_too_little_text(tmp_path, prepared):
+def test_too_little_text_is_refused(tmp_path, prepared):
     (tmp_path / "a.txt").write_text("short")
     with pytest.raises(UserError, match="data=texts is too small: no text is left for validation"):
         prepared(tmp_path / "a.txt")

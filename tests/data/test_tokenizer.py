@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from bench.config.schema import TokenizerConfig
-from bench.data.kjv import chapters
-from bench.data.tokenizer import ByteTokenizer, make_tokenizer
+from bench.data.sources import king_james
+from bench.data.tokenizer import ByteTokenizer, load_tokenizer, make_tokenizer
 from bench.errors import UserError
 
 TEXT = "Grüße, κόσμε! 東京 😀\r\n\ttwo  spaces <|endoftext|> end"
@@ -11,10 +12,10 @@ TEXT = "Grüße, κόσμε! 東京 😀\r\n\ttwo  spaces <|endoftext|> end"
 
 @pytest.fixture(scope="module")
 def bpe():
-    return make_tokenizer(TokenizerConfig("bpe", 600), list(chapters().values())[:100])
+    return make_tokenizer(TokenizerConfig("bpe", 600), list(king_james().values())[:100])
 
 
-def test_bytes_round_trip():
+def test_bytes_round_trip_any_text():
     tokenizer = ByteTokenizer()
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
     assert len(tokenizer.encode(TEXT)) == len(TEXT.encode())
@@ -22,7 +23,7 @@ def test_bytes_round_trip():
     assert tokenizer.decode(np.array([104, 105, 255], np.uint16)) == "hi\ufffd"
 
 
-def test_bpe_round_trip_of_any_text(bpe):
+def test_bpe_round_trips_any_text(bpe):
     assert bpe.decode(bpe.encode(TEXT)) == TEXT
     assert bpe.vocab_size == 600
     assert bpe.eot not in bpe.encode(TEXT)
@@ -35,12 +36,12 @@ def test_pieces_are_readable(bpe):
 
 
 def test_bpe_training_is_deterministic(bpe):
-    again = make_tokenizer(TokenizerConfig("bpe", 600), list(chapters().values())[:100])
-    other = make_tokenizer(TokenizerConfig("bpe", 600), list(chapters().values())[100:200])
+    again = make_tokenizer(TokenizerConfig("bpe", 600), list(king_james().values())[:100])
+    other = make_tokenizer(TokenizerConfig("bpe", 600), list(king_james().values())[100:200])
     assert again.fingerprint == bpe.fingerprint != other.fingerprint
 
 
-def test_pretrained_from_a_file(bpe, tmp_path, prepared):
+def test_pretrained_tokenizer_file_is_kept_in_the_cache(bpe, tmp_path, prepared):
     bpe.save(tmp_path)
     (tmp_path / "a.txt").write_text(TEXT * 50)
     path = tmp_path / "tokenizer.json"
@@ -59,20 +60,86 @@ def test_pretrained_from_a_file(bpe, tmp_path, prepared):
         ({"tokenizer": "pretrained", "tokenizer_name": "nowhere/tokenizer.json"}, "there is no file nowhere"),
     ],
 )
-def test_bad_values(values, message, tmp_path, prepared):
+def test_bad_tokenizer_value_is_refused(values, message, tmp_path, prepared):
     (tmp_path / "a.txt").write_text(TEXT)
     with pytest.raises(UserError, match=message):
         prepared(tmp_path / "a.txt", **values)
 
 
-def test_a_tokenizer_that_cannot_end_a_document(tmp_path, prepared):
-    from tokenizers import Tokenizer, models
-
+def test_tokenizer_without_end_of_text_is_refused(tmp_path, prepared):
     path = tmp_path / "tokenizer.json"
     Tokenizer(models.BPE({"a": 0}, [])).save(str(path))
     (tmp_path / "a.txt").write_text(TEXT)
     with pytest.raises(UserError, match="no end-of-text token"):
         prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=str(path))
     path.write_text("{}")
-    with pytest.raises(UserError, match="not a tokenizer.json"):
+    with pytest.raises(UserError, match="not a whole tokenizer.json"):
         prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=str(path))
+
+
+def _tokenizer_file(path, model, special, pre_tokenizer=None, normalizer=None, is_special=True):
+    from tokenizers import AddedToken
+
+    implementation = Tokenizer(model)
+    implementation.decoder = decoders.Fuse()
+    if special:
+        implementation.add_tokens([AddedToken(special, special=is_special, normalized=not is_special)])
+        if is_special:
+            implementation.add_special_tokens([AddedToken(special, special=True)])
+    if pre_tokenizer:
+        implementation.pre_tokenizer = pre_tokenizer
+    if normalizer:
+        implementation.normalizer = normalizer
+    implementation.save(str(path))
+    return str(path)
+
+
+def _words():
+    return models.WordLevel({"[UNK]": 0, "[SEP]": 1, "river": 2, "stone": 3}, "[UNK]")
+
+
+@pytest.mark.parametrize(
+    ("model", "special", "is_special", "message"),
+    [
+        (models.BPE({"x": 0, "y": 1}, []), "</s>", True, "cannot be used: the document that begins with 'Stone.*empty"),
+        (models.BPE({"v": 0, "x": 1}, []), "</s>", True, "loses text: 'alid x' is decoded as 'x'"),
+        (_words(), "[SEP]", True, "reads the text '.SEP.' as its end-of-text token"),
+        (_words(), None, True, "no end-of-text token among its special tokens"),
+        (_words(), "</s>", True, "loses text: 'valid x' is decoded as '.UNK"),
+        (models.BPE({"v": 0}, []), "<|endoftext|>", False, "no end-of-text token among its special tokens"),
+    ],
+)
+def test_tokenizer_that_loses_text_is_refused(model, special, is_special, message, tmp_path, prepared):
+    path = _tokenizer_file(tmp_path / "t.json", model, special, pre_tokenizers.WhitespaceSplit(), None, is_special)
+    (tmp_path / "a.txt").write_text("Stone river " * 40)
+    (tmp_path / "v.txt").write_text("xyxy" if "empty" in message else "valid x")
+    with pytest.raises(UserError, match=message) as error:
+        prepared(
+            tmp_path / "a.txt",
+            validation=[str(tmp_path / "v.txt")],
+            tokenizer="pretrained",
+            tokenizer_name=path,
+        )
+    assert "\n" not in str(error.value) and not list((tmp_path / "cache").glob("*"))
+
+
+def test_canonically_equal_characters_and_outer_space_are_no_loss(tmp_path, prepared):
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    path = _tokenizer_file(
+        tmp_path / "t.json", models.BPE(alphabet, []), "</s>", pre_tokenizers.ByteLevel(True), normalizers.NFC()
+    )
+    implementation = Tokenizer.from_file(path)
+    implementation.decoder = decoders.ByteLevel()
+    implementation.save(path)
+    (tmp_path / "a.txt").write_text("Gru\u0308\u00dfe " * 100)
+    assert prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=path).train_tokens
+
+
+def test_load_tokenizer_of_a_cut_file_is_one_line(bpe, tmp_path):
+    bpe.save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    for content in (path.read_bytes()[:1000], b""):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="tokenizer.json is not a whole tokenizer.json") as error:
+            load_tokenizer(TokenizerConfig("bpe", 600), tmp_path)
+        assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The lm-eval model: its scores against direct computation, whatever the batch size and the order."""
+"""The lm-eval model: its scores against direct computation, for any batch size and order."""
 
 import math
 
@@ -101,7 +101,7 @@ def test_shared_prefixes_change_no_score(method):
         assert value == pytest.approx(_direct(model, *pair), abs=1e-4)
 
 
-def test_what_requests_share_is_read_once(monkeypatch):
+def test_shared_prefixes_are_read_once(monkeypatch):
     """The question, what answers begin with, and the same request twice; no answer's last token is read."""
     model, read = _model(), []
     tree_logits = model.tree_logits
@@ -114,20 +114,20 @@ def test_what_requests_share_is_read_once(monkeypatch):
     assert scores[2] == scores[3]
 
 
-def test_single_token_answers_need_no_pass_of_their_own():
+def test_single_token_answers_share_one_tree():
     (tree,) = grow([(1, 2, 3)] * 4)
     assert tree.tokens == [1, 2, 3]
 
 
 @pytest.mark.parametrize("method", ["dense", "mod"])
-def test_an_empty_continuation_is_certain(method):
+def test_empty_continuation_has_probability_one(method):
     pairs = [("a", ""), ("", ""), ("In the", " God")]
     scores = BenchLM(_model(method), TEXT, 2).loglikelihood(_requests("loglikelihood", pairs), disable_tqdm=True)
     assert scores[:2] == [(0.0, True), (0.0, True)]
     assert scores[2][0] == pytest.approx(_direct(_model(method), *pairs[2]), abs=1e-4)
 
 
-def test_greedy_is_told_where_it_is_and_where_it_is_not():
+def test_greedy_flag_is_true_only_for_the_most_likely_token():
     model = _model()
     context = "In the beginning"
     row = torch.tensor([TEXT.encode(context)])
@@ -162,7 +162,7 @@ def test_pieces_score_each_continuation_token_once():
         assert all(len(tokens) <= WINDOW + 1 and scored < len(tokens) for tokens, scored in made)
 
 
-def test_generation_stops_at_a_stop_string_a_limit_and_does_not_mind_neighbours():
+def test_generation_ends_at_stop_or_limit_independent_of_the_batch():
     model = _model("mod")
     asked = [("In the beginning", {"until": [], "max_gen_toks": 12}), ("a", {"until": [], "max_gen_toks": 5})]
     together = BenchLM(model, TEXT, 2).generate_until(_requests("generate_until", asked))
@@ -187,15 +187,15 @@ def test_generation_equals_uncached_greedy_decoding():
         assert made == TEXT.decode([t for t in tokens[start:] if t != TEXT.eot]).rstrip("\ufffd")
 
 
-def test_generation_outlasts_the_context():
+def test_generation_continues_past_the_context():
     model = _model("mod")
     asked = [("the heaven and the earth", {"max_gen_toks": 3 * WINDOW, "until": ["no such string"]})]
     made = BenchLM(model, TEXT, 1).generate_until(_requests("generate_until", asked))[0]
     assert len(made.encode()) > WINDOW
 
 
-def test_much_to_be_made_leaves_half_a_window_of_the_prompt():
-    """Not one token of it: what goes on past the window forgets by itself."""
+def test_long_generation_keeps_half_a_window_of_the_prompt():
+    """Text longer than the window drops its beginning as it is generated."""
     model, half = _model(), "Then God said"[-WINDOW // 2 :]
 
     def made(prompt, limit):
@@ -221,7 +221,7 @@ def test_sampled_text_depends_on_its_request_alone():
     assert together[0] != together[2]  # a repeat is another draw
 
 
-def test_settings_are_read_as_lm_eval_reads_them():
+def test_generation_settings_are_read_as_by_lm_eval():
     greedy = _sampled([("In the", {"max_gen_toks": 6})], 1)
     same = [
         {"max_new_tokens": 6}, {"max_tokens": 6}, {"max_gen_toks": 6, "temperature": 0.0, "top_p": None},

@@ -1,4 +1,4 @@
-"""The offline suite in the real harness: oracles score 1, know-nothings score chance."""
+"""The offline tasks in lm-eval: an oracle scores 1, a uniform model scores chance."""
 
 import random
 from dataclasses import replace
@@ -12,7 +12,7 @@ import yaml
 from bench.config.schema import DataConfig, EvaluateConfig
 from bench.data import Document, prepare
 from bench.errors import UserError
-from bench.evaluate import evaluate, left_out, load_tasks, offline_documents, suite
+from bench.evaluate import evaluate, excluded_tasks, load_tasks, offline_documents, suite
 from bench.evaluate.probes import PROBES
 from bench.measure.quality import choose
 
@@ -25,7 +25,7 @@ def corpus():
 
 
 class _Uniform:
-    """Knows nothing."""
+    """Gives every byte the same probability."""
 
     context, vocab_size, device = 256, 256, torch.device("cpu")
 
@@ -51,7 +51,7 @@ class _Uniform:
 
 
 class _Oracle(_Uniform):
-    """Knows the right answers by heart: it is given the prompts with their answers."""
+    """Knows the right answers: it is given the prompts with their answers."""
 
     def __init__(self, texts):
         self.texts = [text.encode() for text in texts]
@@ -63,7 +63,7 @@ class _Oracle(_Uniform):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_an_oracle_scores_one(corpus, name):
+def test_oracle_scores_one(corpus, name):
     config = EvaluateConfig(tasks=[name], limit=40)
     items = offline_documents(corpus, config, 0)[name][:40]
     answers = [f"{item['prompt']} {item['choices'][item['answer']]}" for item in items]
@@ -71,48 +71,48 @@ def test_an_oracle_scores_one(corpus, name):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_knowing_nothing_scores_near_chance(corpus, name):
+def test_uniform_model_scores_near_chance(corpus, name):
     scores = evaluate(_Uniform(), corpus, EvaluateConfig(tasks=[name], limit=160), seed=0)[name]
     # uniform bytes prefer short answers, which the length-normalised accuracy takes out up to ties
     assert abs(scores["acc_norm"] - scores["chance"]) < 4 * max(scores["acc_norm_stderr"], 0.03)
 
 
-def test_bits_per_byte_of_a_uniform_model_is_eight(corpus):
+def test_bits_per_byte_of_uniform_model_is_eight(corpus):
     config = EvaluateConfig(tasks=["bench_heldout"], validation_tokens=8192)
     scores = evaluate(_Uniform(), corpus, config, seed=0)["bench_heldout"]
     assert scores["bits_per_byte"] == pytest.approx(8.0, abs=1e-3)
     assert 0 <= scores["bits_per_byte_stderr"] < 1e-3
 
 
-def test_bits_per_byte_are_of_the_documents_that_the_quality_figures_are_of(corpus):
+def test_bits_per_byte_use_the_documents_of_the_quality_figures(corpus):
     for tokens in (1, 8192, 1 << 30):
         config = EvaluateConfig(tasks=["bench_heldout"], validation_tokens=tokens)
         measured = choose(corpus.validation, tokens)
         assert offline_documents(corpus, config, 0)["bench_heldout"] == [{"text": each.text} for each in measured]
 
 
-def test_no_tasks_no_scores(corpus):
+def test_evaluate_without_tasks_gives_no_scores(corpus):
     assert evaluate(_Uniform(), corpus, EvaluateConfig(tasks=[]), seed=0) == {}
 
 
-def test_an_unknown_task_is_one_line(corpus):
+def test_unknown_task_is_one_line(corpus):
     with pytest.raises(UserError, match="no_such_task is unknown.*bench_copy"):
         evaluate(_Uniform(), corpus, EvaluateConfig(tasks=["no_such_task"]), seed=0)
 
 
-def test_tasks_that_the_text_gives_too_little_for_are_told_and_have_no_score(corpus):
+def test_tasks_with_too_few_items_are_excluded_and_reported(corpus):
     text = corpus.validation[0].text[:2000].upper()
     document = Document(text, np.frombuffer(text.encode(), np.uint8), len(text))
     short = replace(corpus, validation=[document])
     config = EvaluateConfig(tasks=list(PROBES), limit=4)
-    told = left_out(short, config)
-    assert [sentence.split(" ")[0] for sentence in told] == ["bench_last_word", "bench_spelling"]
-    assert told[1] == ("bench_spelling is left out: the text gives 0 items for it, and fewer than 50 would say little.")
+    sentences = excluded_tasks(short, config)
+    assert [sentence.split(" ")[0] for sentence in sentences] == ["bench_last_word", "bench_spelling"]
+    assert sentences[1] == "bench_spelling is excluded: the text yields 0 items, and the task needs 50."
     assert set(evaluate(_Uniform(), short, config, seed=0)) == {"bench_heldout", "bench_copy", "bench_agreement"}
-    assert left_out(corpus, config) == []
+    assert excluded_tasks(corpus, config) == []
 
 
-def test_random_state_is_left_alone(corpus):
+def test_evaluate_restores_the_random_state(corpus):
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
     expected = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
@@ -121,13 +121,13 @@ def test_random_state_is_left_alone(corpus):
 
 
 @pytest.mark.parametrize(("name", "version"), [("bench_last_word", 3.0), ("bench_copy", 2.0)])
-def test_tasks_whose_items_have_changed_have_a_new_version(name, version):
+def test_changed_tasks_have_a_new_version(name, version):
     task = yaml.safe_load((Path(suite.__file__).parent / "tasks" / f"{name}.yaml").read_text())
     assert task["metadata"]["version"] == version
 
 
-def test_a_hub_task_without_a_network_is_told_before_anything_is_trained(monkeypatch):
-    """lm-eval knows the name, so only loading the task shows that its data cannot be had."""
+def test_hub_task_without_a_network_is_refused_by_load_tasks(monkeypatch):
+    """lm-eval knows the name, so only loading the task shows that its data are unavailable."""
     from lm_eval.tasks import TaskManager
 
     def offline(self, names):

@@ -143,7 +143,7 @@ def test_what_went_wrong_with_a_run_is_told_whenever_it_is_used(configured, caps
 
 def test_every_run_of_a_sweep_over_texts_is_trained_on_its_own(configured, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        "bench.runs.comparison.left_out", lambda corpus, evaluate: [f"left out of {corpus.fingerprint}"]
+        "bench.runs.comparison.excluded_tasks", lambda corpus, evaluate: [f"left out of {corpus.fingerprint}"]
     )
     write_text(tmp_path, "goats", "g.jsonl")
     sweep = [(seed, text) for seed in (0, 1) for text in ("s.jsonl", "g.jsonl")]
