@@ -76,21 +76,23 @@ def test_three_seeds_are_paired_by_seed_and_told_apart():
     runs += [make_record("mod", seed, loss) for seed, loss in ((0, 1.95), (1, 2.06), (2, 1.90))]
     difference = compare(*runs)
     assert difference.loss.value == pytest.approx((-0.05 - 0.04 - 0.05) / 3)
-    assert difference.loss.told_apart
+    assert difference.loss.significant
     assert difference.share == pytest.approx(difference.loss.value / np.mean([2.0, 2.1, 1.95]))
     sentence = verdict(difference)
-    assert "mod: at equal training FLOPs its held-out loss is 0.047 nats a token, 2.3\u00a0% lower (better)" in sentence
-    assert "3 paired seeds; detectable from" in sentence
-    assert "realised 1.50× the dense speed (95\u00a0% interval 1.40 to 1.60) of an ideal 1.78×" in sentence
-    assert "peak memory was 0.80×" in sentence
-    assert "with one seed" not in sentence
+    assert sentence.startswith(
+        "better than dense at equal training FLOPs: validation loss −0.047 nats/token, −2.3\u00a0%"
+    )
+    assert "n = 3 seeds; minimum detectable effect" in sentence
+    assert "Training step: 1.50× the dense speed (95\u00a0% CI 1.40 to 1.60), ideal 1.78×." in sentence
+    assert "Peak memory: 0.80×" in sentence
+    assert "One seed" not in sentence
 
 
 def test_an_interval_around_zero_is_no_difference():
     runs = [make_record("dense", seed, loss) for seed, loss in enumerate((2.0, 2.1, 1.95))]
     runs += [make_record("mod", seed, loss) for seed, loss in enumerate((1.95, 2.15, 1.96))]
     sentence = verdict(compare(*runs))
-    assert "no difference in held-out loss from dense could be told" in sentence
+    assert sentence.startswith("not significantly different from dense (minimum detectable effect")
     assert "better" not in sentence and "worse" not in sentence
 
 
@@ -98,16 +100,16 @@ def test_one_seed_uses_documents_and_says_what_it_cannot_tell():
     mod = RunFiles(make_record("mod", loss=sum(MOD_NATS) / 1200), documents=documents(MOD_NATS))
     dense = RunFiles(make_record("dense", loss=sum(DENSE_NATS) / 1200), documents=documents(DENSE_NATS))
     difference = compare(mod, dense)
-    assert difference.loss.over == "documents"
+    assert difference.loss.unit == "documents"
     sentence = verdict(difference)
-    assert "one seed, 5 paired documents" in sentence
-    assert "whether another training seed would agree is not known" in sentence
+    assert "n = 1 seed, 5 documents" in sentence
+    assert "One seed: the CI covers the choice of documents, not the variance between training seeds" in sentence
 
 
 def test_one_seed_without_documents_has_no_interval():
     difference = compare(make_record("mod", loss=1.9), make_record("dense", loss=2.0))
-    assert difference.loss.low is None and not difference.loss.told_apart
-    assert "no difference could be told" in verdict(difference)
+    assert difference.loss.low is None and not difference.loss.significant
+    assert verdict(difference).startswith("inconclusive") and "no CI" in verdict(difference)
 
 
 def test_a_failed_audit_never_counts():
@@ -119,7 +121,7 @@ def test_a_failed_audit_never_counts():
     alone = compare(*runs, bad)
     assert alone.loss is None and alone.share is None
     sentence = verdict(alone)
-    assert "quality is not compared with dense" in sentence and "causality audit failed" in sentence
+    assert "quality not compared with dense" in sentence and "causality audit failed" in sentence
     assert not re.search(r"\d nats", sentence)
 
 

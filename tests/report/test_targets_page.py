@@ -5,7 +5,7 @@ import pytest
 from bench.errors import UserError
 from bench.records.record import Environment, Timing
 from bench.records.targets import Bar, Bars, load_bars, save_bars
-from bench.report.targets import write_bars
+from bench.report.targets import write_targets
 
 
 def _bars() -> Bars:
@@ -44,7 +44,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 
 def test_the_page_says_what_was_missed_and_escapes_names(tmp_path):
-    page = write_bars(_bars(), tmp_path)
+    page = write_targets(_bars(), tmp_path)
     html = page.read_text()
     assert "missed" in html and "met" in html
     assert "&lt;a cpu&gt;" in html and "<a cpu>" not in html
