@@ -50,7 +50,8 @@ def figure(points: Points, fits: Fits) -> Drawing:
         "fit",
         "Loss against parameters, a parabola a budget",
         f"Loss against parameters for {', '.join(points.methods)}, with fitted parabolas and their minima.",
-        "Circles: minima that count, with the 95 % CI of their parameters. Dashed, pale parabolas give none, for the reason beside them.",
+        "Circles: minima that count, with the 95 % CI of their parameters. Dashed, pale parabolas give none, for the "
+        "reason beside them.",
     )
 
 

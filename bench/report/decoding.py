@@ -44,7 +44,7 @@ def causal_routers_table(group: Group) -> Table:
     caption = (
         "Each causal router in place of top-k, on the same validation documents. The first of each method is the one "
         "behind all its quality figures. Means over comparable seeds. Predictor: an MLP trained on top-k membership. "
-        "Bce: the router’s own score, trained with a binary cross-entropy. Threshold: a value calibrated once on other "
+        "BCE: the router’s own score, trained with a binary cross-entropy. Threshold: a value calibrated once on other "
         "text. Expert threshold: the running mean of the lowest score that top-k selected in training."
     )
     if any(row["router"] == "noise_threshold" for row in data):

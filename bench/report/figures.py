@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -112,7 +113,12 @@ def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Dra
 
 
 def error_bars(
-    axes: Axes, at: Sequence[float], intervals: Sequence[Interval], colour: str, horizontal: bool = False, **style: Any
+    axes: Axes,
+    at: Sequence[float] | np.ndarray,
+    intervals: Sequence[Interval],
+    colour: str,
+    horizontal: bool = False,
+    **style: Any,
 ) -> None:
     """A dot per value with the bar of its interval; an open or unknown end has no bar.
 
@@ -124,9 +130,11 @@ def error_bars(
         [_reach(each.low, each.value) for each in intervals],
         [_reach(each.value, each.high) for each in intervals],
     ]
-    x, y, bars = (values, at, {"xerr": reach}) if horizontal else (at, values, {"yerr": reach})
-    dots = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 2, "elinewidth": 1.5} | style
-    axes.errorbar(x, y, color=colour, **bars, **dots)
+    style = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 2, "elinewidth": 1.5} | style
+    if horizontal:
+        axes.errorbar(values, at, xerr=reach, color=colour, **style)
+    else:
+        axes.errorbar(at, values, yerr=reach, color=colour, **style)
 
 
 def _reach(start: float | None, end: float | None) -> float:

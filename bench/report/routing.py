@@ -259,7 +259,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
         f"Expert load, {method}",
         f"Share of choices by expert and layer for {method}, seed {seed}: from {percent(float(load.min()))} to "
         f"{percent(float(load.max()))}.",
-        f"Percent of a layer’s choices on validation documents, seed {seed}. A balanced load is {percent(1 / load.shape[1])}.",
+        f"Percent of a layer’s choices on validation documents, seed {seed}. Balanced: {percent(1 / load.shape[1])}.",
     )
 
 
