@@ -126,15 +126,19 @@ def error_bars(
     `linestyle` to join them.
     """
     values = [each.value for each in intervals]
-    reach = [
-        [_reach(each.low, each.value) for each in intervals],
-        [_reach(each.value, each.high) for each in intervals],
-    ]
-    style = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 2, "elinewidth": 1.5} | style
+    below = [_reach(each.low, each.value) for each in intervals]
+    above = [_reach(each.value, each.high) for each in intervals]
+    dots: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 4,
+        "linestyle": "none",
+        "capsize": 2,
+        "elinewidth": 1.5,
+    } | style
     if horizontal:
-        axes.errorbar(values, at, xerr=reach, color=colour, **style)
+        axes.errorbar(values, at, xerr=[below, above], color=colour, **dots)
     else:
-        axes.errorbar(at, values, yerr=reach, color=colour, **style)
+        axes.errorbar(at, values, yerr=[below, above], color=colour, **dots)
 
 
 def _reach(start: float | None, end: float | None) -> float:
