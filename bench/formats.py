@@ -63,6 +63,11 @@ def times(value: float | None) -> str:
     return DASH if value is None else decimal(value, 2) + "×" * math.isfinite(value)
 
 
+def span(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
+    """`LOW to HIGH`, on one line; a dash where there is no interval."""
+    return DASH if low is None or high is None else f"{write(low)}{NBSP}to{NBSP}{write(high)}"
+
+
 def with_interval(value: float, low: float | None, high: float | None, write: Callable[[float], str]) -> str:
     """A value and its interval. An end is open where it is infinite, or 0 where `write` is `times`."""
     if low is None or high is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from bench.formats import NBSP, decimal, signed, times
+from bench.formats import NBSP, decimal, signed, span, times
 from bench.records.record import Record
 from bench.report.load import Group, Method, RunFiles, contract_words
 from bench.stats.interval import Interval
@@ -70,7 +70,7 @@ def confidence(interval: Interval, write: Callable[[float | None], str] = signed
     """`95 % CI LOW to HIGH`, or that there is none."""
     if interval.low is None or interval.high is None:
         return "no CI"
-    return f"95{NBSP}% CI {write(interval.low)} to {write(interval.high)}"
+    return f"95{NBSP}% CI {span(interval.low, interval.high, write)}"
 
 
 def sample(interval: Interval) -> str:
@@ -88,11 +88,10 @@ def _quality(difference: Difference) -> str:
     measured = f"validation loss {signed(loss.value)} nats/token{share} ({confidence(loss)}, {sample(loss)}"
     if loss.low is None:
         return f"inconclusive {contract}: {measured}, no per-document losses)"
+    better = "better than" if loss.value < 0 else "worse than"
+    finding = better if loss.significant else "not significantly different from"
     effect = f"minimum detectable effect {decimal(loss.minimum_detectable)} nats/token"
-    if not loss.significant:
-        return f"not significantly different from dense ({effect}) {contract}: {measured})"
-    better = "better" if loss.value < 0 else "worse"
-    return f"{better} than dense {contract}: {measured}; {effect})"
+    return f"{finding} dense {contract}: {measured}; {effect})"
 
 
 def _difference(method: Method, baseline: Method) -> Difference:

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
+from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, span, times
 from bench.report.differences import Difference, differences, exclusion, figure, middle, sample
 from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
 
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|∞)(e[+−-]?\d+)?([\s×*%/]|$
 class Table:
     """`rows` are for people, first cell the row's name; `data` is for the CSV file. No rows: not shown.
 
-    folded: shown as one line to click on.
+    folded: shown as one line to click on. text: cells are words, so none is aligned to the right.
     """
 
     name: str
@@ -29,14 +29,16 @@ class Table:
     rows: list[list[str]]
     data: pd.DataFrame
     folded: bool = False
+    text: bool = False
 
     @property
     def right(self) -> list[bool]:
-        """For each column, whether most of its cells are numbers, which are aligned to the right."""
+        """For each column, whether it is aligned to the right: most of its cells are numbers."""
         aligned = []
         for column in range(len(self.columns)):
             cells = [row[column] for row in self.rows if row[column] not in ("", DASH)]
-            aligned.append(column > 0 and 2 * sum(bool(_NUMBER.match(cell)) for cell in cells) > len(cells))
+            numbers = sum(bool(_NUMBER.match(cell)) for cell in cells)
+            aligned.append(column > 0 and not self.text and 2 * numbers >= len(cells))
         return aligned
 
 
@@ -86,7 +88,7 @@ def comparison_table(group: Group) -> Table:
         ["Minimum detectable effect, nats/token", *(_detectable_cell(compared.get(label)) for label in labels)],
     ]
     rows += [[row.name, *(_cell(method, row) for method in group.methods)] for row in ROWS]
-    rows.append(["Causality audit", *(_audit_cell(method) for method in group.methods)])
+    rows.append(["Causality audit (largest logit change)", *(_audit_cell(method) for method in group.methods)])
     rows = [row for row in rows if any(cell != DASH for cell in row[1:])]
     caption = (
         f"Compared {contract_words(group.methods[0].first.contract)} (contract {group.methods[0].first.contract}). "
@@ -161,10 +163,9 @@ def method_settings_table(group: Group) -> Table:
     settings = {method.label: flatten(method.first.config.get("method") or {}) for method in group.methods}
     keys = varying_keys(list(settings.values()))
     rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
-    caption = "Settings of `method` in which the methods differ; all other settings are shared."
-    return Table(
-        "method_settings", caption, ["setting", *settings], rows, pd.DataFrame(rows, columns=["setting", *settings])
-    )
+    columns = ["setting", *settings]
+    caption = "Settings of method in which the methods differ; all other settings are shared."
+    return Table("method_settings", caption, columns, rows, pd.DataFrame(rows, columns=columns), text=True)
 
 
 def versions_table(group: Group) -> Table:
@@ -178,13 +179,8 @@ def versions_table(group: Group) -> Table:
             if str(value) not in keys[key]:
                 keys[key].append(str(value))
     rows = [[key, ", ".join(values)] for key, values in keys.items()]
-    return Table(
-        "versions",
-        "Machine and versions of all runs.",
-        ["", "value"],
-        rows,
-        pd.DataFrame(rows, columns=["name", "value"]),
-    )
+    caption, data = "Machine and versions of all runs.", pd.DataFrame(rows, columns=["name", "value"])
+    return Table("versions", caption, ["", "value"], rows, data, text=True)
 
 
 def _pooled(method: Method, path: str) -> tuple[float | None, float | None]:
@@ -205,8 +201,7 @@ def loss_cell(difference: Difference | None, mark: str = "") -> str:
     if difference is None or difference.loss is None:
         return DASH
     loss = difference.loss
-    ends = DASH if loss.low is None else f"{signed(loss.low)} to {signed(loss.high)}"
-    return f"{signed(loss.value)}{mark} ({ends})"
+    return f"{signed(loss.value)}{mark} ({span(loss.low, loss.high, signed)})"
 
 
 def _significance_cell(difference: Difference | None) -> str:
@@ -238,7 +233,7 @@ def _audit_cell(method: Method) -> str:
     failed = sum(not audit.passed for audit in audits)
     worst = max(audit.max_abs_logit_change for audit in audits)
     verdict = f"FAILED in {failed} of {len(audits)}" if failed else f"passed in {len(audits)} of {len(audits)}"
-    return f"{verdict}, largest change {worst:.0e}"
+    return f"{verdict} ({significant(worst, 1)})"
 
 
 def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFrame:

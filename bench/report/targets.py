@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.formats import DASH, decimal, duration
+from bench.formats import DASH, decimal, duration, span
 from bench.records.targets import Bar, Bars, load_bars
 from bench.report.decoding import decode_figures, decode_table
 from bench.report.page import write_page
@@ -39,11 +39,13 @@ def _targets_table(study: Bars) -> Table:
         for each in study.bars
     ]
     columns = ["figure", "measured (95 % CI)", "target", "result", "step time", "FLOPs of a step, over dense"]
+    shown = [n for n in range(len(columns)) if any(row[n] != DASH for row in rows)]
+    rows, columns = [[row[n] for n in shown] for row in rows], [columns[n] for n in shown]
     caption = "Medians over rounds, with the 95 % CI of the median. Ratios are of steps timed alternately."
     return Table("targets", caption, columns, rows, pd.json_normalize([each.model_dump() for each in study.bars]))
 
 
 def _measured(target: Bar) -> str:
     value = target.value
-    measured = f"{decimal(value.median)} ({decimal(value.low)} to {decimal(value.high)})"
+    measured = f"{decimal(value.median)} ({span(value.low, value.high, decimal)})"
     return f"{measured} {target.unit}" if target.unit else measured

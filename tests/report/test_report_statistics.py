@@ -83,7 +83,7 @@ def test_difference_of_three_seeds_is_paired_and_significant():
         "better than dense at equal training FLOPs: validation loss −0.047 nats/token, −2.3\u00a0%"
     )
     assert "n = 3 seeds; minimum detectable effect" in sentence
-    assert "Training step: 1.50× the dense speed (95\u00a0% CI 1.40 to 1.60), ideal 1.78×." in sentence
+    assert "Training step: 1.50× the dense speed (95\u00a0% CI 1.40\u00a0to\u00a01.60), ideal 1.78×." in sentence
     assert "Peak memory: 0.80×" in sentence
     assert "One seed" not in sentence
 
@@ -92,7 +92,7 @@ def test_verdict_with_an_interval_around_zero_is_not_significant():
     runs = [make_record("dense", seed, loss) for seed, loss in enumerate((2.0, 2.1, 1.95))]
     runs += [make_record("mod", seed, loss) for seed, loss in enumerate((1.95, 2.15, 1.96))]
     sentence = verdict(compare(*runs))
-    assert sentence.startswith("not significantly different from dense (minimum detectable effect")
+    assert sentence.startswith("not significantly different from dense") and "minimum detectable effect" in sentence
     assert "better" not in sentence and "worse" not in sentence
 
 
