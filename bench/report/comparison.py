@@ -81,7 +81,7 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
         "sections": sections,
         "created": max(run.record.run.created for group in comparison.groups for run in group.runs),
     }
-    drawings = [drawing for part in parts for drawing in (*part.drawings, *part.pictures)]
+    drawings = [drawing for part in parts for drawing in part.sheets]
     tables = [table for part in parts for table in part.tables]
     return write_page(reports / folder_name(comparison.name), "comparison", drawings, tables, values)
 

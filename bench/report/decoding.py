@@ -8,7 +8,7 @@ from statistics import fmean, median
 import pandas as pd
 
 from bench.config.identity import MethodId
-from bench.formats import DASH, count, decimal, duration, mebibytes, percent, signed, times
+from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, percent, signed, times
 from bench.records.record import CausalRouterStatistics, DecodePoint
 from bench.records.targets import Bars
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
@@ -151,7 +151,7 @@ def decode_table(study: Bars) -> Table:
         held = None
         if dense is not None and point is not dense:
             held = point.kv_cache_held_bytes / dense.kv_cache_held_bytes
-        rows.append([f"{method}, {point.batch_size} × {point.context}", *decode_cells([point]), times(held)])
+        rows.append([f"{method}, {point.batch_size}{NBSP}×{NBSP}{point.context}", *decode_cells([point]), times(held)])
         data.append({"method": method} | point.model_dump(exclude_none=True) | {"kv_cache_held_ratio": held})
     caption = (
         "Rows decoded together × context of each, in tokens. Time to first token: reading all the contexts. KV cache: "

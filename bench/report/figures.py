@@ -6,6 +6,7 @@ the same records give the same bytes. Text stays text in the SVG.
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
@@ -56,6 +57,8 @@ styled = rc_context(
     }
 )
 
+_GAP, _WIDE = 8.0, 400.0  # points: between the drawings of a sheet; from this width on, one drawing to a row
+
 # Okabe and Ito's colours, distinct to colour-blind readers. A method keeps its colour in every figure; keys are slugs.
 DENSE = "#7f8896"
 _METHOD_COLOURS = {
@@ -87,15 +90,47 @@ class Drawing:
     @property
     def inline(self) -> str:
         """The SVG for use inside a page: scalable, with ids of its own and the page's neutral colours."""
-        body = self.svg[self.svg.index("<svg") :]
-        body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-        body = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", body, count=1)
-        body = body.replace("<svg", '<svg aria-hidden="true"', 1)
-        own = re.sub(r"[^\w-]", "-", self.name)
-        body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", body)
+        body = self.nested.replace("<svg", '<svg aria-hidden="true"', 1)
         for colour, variable in _THEME.items():
             body = body.replace(colour, variable)
         return body
+
+    @property
+    def nested(self) -> str:
+        """The SVG for use inside another: without header, metadata and size, with ids of its own."""
+        body = self.svg[self.svg.index("<svg") :]
+        body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+        body = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", body, count=1)
+        own = re.sub(r"[^\w-]", "-", self.name)
+        return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", body)
+
+
+def sheet(name: str, drawings: Sequence[Drawing]) -> Drawing:
+    """Several drawings in one file, in one or two columns, each below its title; one drawing stays as it is."""
+    if len(drawings) == 1:
+        return drawings[0]
+    sizes = [[float(side) for side in re.findall(r'viewBox="0 0 (\S+) ([^"]+)"', each.svg)[0]] for each in drawings]
+    across = max(width for width, _ in sizes)
+    columns = 2 if across < _WIDE else 1
+    top, cells = 0.0, []
+    for place, (each, (width, height)) in enumerate(zip(drawings, sizes, strict=True)):
+        column = place % columns
+        left = column * (across + 2 * _GAP)
+        cells.append(f'<text x="{left + _GAP:g}" y="{top + 1.5 * _GAP:g}">{html.escape(each.title)}</text>')
+        frame = f'x="{left:g}" y="{top + 2 * _GAP:g}" width="{width:g}" height="{height:g}"'
+        cells.append(each.nested.replace("<svg", f"<svg {frame}", 1))
+        if column == columns - 1 or each is drawings[-1]:
+            top += max(height for _, height in sizes[place - column : place + 1]) + 3 * _GAP
+    width = columns * across + 2 * _GAP * (columns - 1)
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{width:g}pt" height="{top:g}pt" viewBox="0 0 {width:g} {top:g}" '
+        f'font-family="sans-serif" font-size="10" fill="{INK}">\n'
+        f'<rect width="100%" height="100%" fill="{SURFACE}"/>\n' + "\n".join(cells) + "\n</svg>\n"
+    )
+    titles = "; ".join(each.title for each in drawings)
+    captions = " ".join(dict.fromkeys(each.caption for each in drawings if each.caption))
+    return Drawing(name, titles, " ".join(each.alt for each in drawings), captions, svg)
 
 
 def canvas(width: float = 4.4, height: float = 3.0) -> tuple[Figure, Axes]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from bench.errors import UserError
 from bench.records.files import beside
-from bench.report.figures import Drawing
+from bench.report.figures import Drawing, sheet
 from bench.report.routing import HeatMap
 from bench.report.tables import Table
 
@@ -25,7 +25,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 class Part:
     """Notes first, then heat maps, drawings and tables; without any of those three it is not shown.
 
-    pictures: the heat maps as drawings, for Markdown.
+    pictures: the heat maps as drawings, for Markdown. folder: of its files in figures/ and tables/, where there is one.
     """
 
     id: str
@@ -35,22 +35,27 @@ class Part:
     tables: Sequence[Table] = ()
     heat_maps: Sequence[HeatMap] = field(default=())
     pictures: Sequence[Drawing] = ()
+    folder: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.drawings or self.heat_maps or any(table.rows for table in self.tables))
 
     def within(self, folder: str) -> Part:
         """The same part, with its files in a sub-folder of that name; in none where it is empty."""
-
-        def moved(each: Any) -> Any:
-            return replace(each, name=f"{folder}/{each.name}") if folder else each
-
+        own = f"{folder}/" if folder else ""
         return replace(
             self,
-            drawings=[moved(each) for each in self.drawings],
-            tables=[moved(each) for each in self.tables if each.rows],
-            pictures=[moved(each) for each in self.pictures],
+            folder=folder,
+            drawings=[replace(each, name=f"{own}{each.name}") for each in self.drawings],
+            tables=[replace(each, name=f"{own}{each.name}") for each in self.tables if each.rows],
         )
+
+    @property
+    def sheets(self) -> list[Drawing]:
+        """Its figures as one file, and its heat maps as another, for Markdown."""
+        own = f"{self.folder}/{self.id}" if self.folder else self.id
+        named = ((own, self.drawings), (f"{own}_heat_maps", self.pictures))
+        return [sheet(name, drawings) for name, drawings in named if drawings]
 
 
 def write_page(

@@ -58,9 +58,8 @@ def test_report_built_twice_is_self_contained_and_identical(results, tmp_path):
     (page,) = build(results, tmp_path / "a")
     assert page == tmp_path / "a" / "tiny" / "index.html"
     files = contents(page.parent)
-    assert {"index.html", "report.md", "tables/comparison.csv", "tables/runs.csv", "figures/heat_map_mod.svg"} <= set(
-        files
-    )
+    expected = {"index.html", "report.md", "tables/comparison.csv", "tables/runs.csv", "figures/difference.svg"}
+    assert expected <= set(files)
     figures = {name[:-4] for name in files if name.startswith("figures/")}
     assert all(name.endswith((".svg", ".csv", "report.md", "index.html")) for name in files)
     parsed = parse(page)
