@@ -1,4 +1,4 @@
-"""How numbers are written in reports. An absent value is an en dash, never 0."""
+"""How numbers are written for people. An absent value is an en dash, never 0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """`decimal` with its sign always there."""
+    """`decimal` that always has a sign."""
     text = decimal(value, digits)
     return text if value is None or text.startswith(MINUS) else "+" + text
 
@@ -48,7 +48,7 @@ def scaled(value: float | None, unit: str = "") -> str:
 
 
 def power(value: float) -> str:
-    """A budget as one would type it: 2.5e12."""
+    """A budget as it is typed: 2.5e12."""
     digits, exponent = f"{value:.2e}".split("e")
     return f"{float(digits):g}e{int(exponent)}"
 
@@ -63,8 +63,13 @@ def times(value: float | None) -> str:
     return DASH if value is None else decimal(value, 2) + "×" * math.isfinite(value)
 
 
+def span(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
+    """`LOW to HIGH`, on one line; a dash where there is no interval."""
+    return DASH if low is None or high is None else f"{write(low)}{NBSP}to{NBSP}{write(high)}"
+
+
 def with_interval(value: float, low: float | None, high: float | None, write: Callable[[float], str]) -> str:
-    """A value and its interval, of which an end may be infinite, or 0 where `write` is `times`: open."""
+    """A value and its interval. An end is open where it is infinite, or 0 where `write` is `times`."""
     if low is None or high is None:
         return write(value)
     open_below = math.isinf(low) or (write is times and low == 0.0)
@@ -81,9 +86,12 @@ def mebibytes(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds, or milliseconds below a tenth of one, or minutes from two of them on."""
+    """A time in the unit that suits it: ms below 0.1 s, s below 2 min, min below 2 h, h below 2 days, then days."""
     if seconds is None:
         return DASH
     if seconds < 0.1:
         return f"{1000 * seconds:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.3g} s"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.formats import DASH, power, significant, with_interval
-from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
+from bench.report.figures import MUTED, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.stats.fits import Fits
 from bench.stats.parabolas import OPEN_INTERVAL, Estimate
 from bench.stats.points import Points
@@ -34,7 +34,7 @@ def figure(points: Points, fits: Fits) -> Drawing:
                 counts = optimum.status == "ok"
                 axes.plot(x, y, color=colours[name], linewidth=1, **({} if counts else REJECTED))
             if optimum.params and optimum.loss and optimum.status == "ok":
-                axes.plot(optimum.params.value, optimum.loss.value, "o", color=colours[name], markersize=6)
+                error_bars(axes, [optimum.loss.value], [optimum.params], colours[name], horizontal=True, markersize=6)
             elif len(sizes):
                 axes.annotate(
                     f"{name}, {power(optimum.flops)} FLOPs: {optimum.status}",
@@ -50,7 +50,8 @@ def figure(points: Points, fits: Fits) -> Drawing:
         "fit",
         "Loss against parameters, a parabola a budget",
         f"Loss against parameters for {', '.join(points.methods)}, with fitted parabolas and their minima.",
-        "Circles: minima that count. Dashed, pale parabolas give none, for the reason beside them.",
+        "Circles: minima that count, with the 95 % CI of their parameters. Dashed, pale parabolas give none, for the "
+        "reason beside them.",
     )
 
 

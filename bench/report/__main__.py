@@ -1,6 +1,6 @@
 """`python -m bench.report [RESULTS] [--reports DIR]` rebuilds every report from its records.
 
-Exit status: 0 all built, 1 built but a file was broken (each is named on stderr), 2 a mistake or nothing to read.
+Exit status: 0 all built, 1 built without a damaged file (each is named on stderr), 2 a mistake or nothing to read.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.targets import FILE as TARGETS
+from bench.report.comparison import write_report
 from bench.report.load import read_results, runs_of_comparisons
-from bench.report.write import write_report
 
-# A study's own file -> the function, "module:name", that writes its page from that file's path; loaded when needed.
+# The file of a study -> the function, "module:name", that writes its page from that file's path; loaded when needed.
 _PAGES = {
-    TARGETS: "bench.report.targets:write_page",
+    TARGETS: "bench.report.targets:write_study",
     ISOFLOP: "bench.isoflop.pages:write_page",
 }
-
-
-def _write_page(path: Path, reports: Path) -> Path:
-    module, _, name = _PAGES[path.name].partition(":")
-    page: Path = getattr(import_module(module), name)(path, reports)
-    return page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,26 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="folder of records (results)")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
     options = parser.parse_args(arguments)
-    broken = False
+    damaged = False
     try:
         studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]
         for path in studies:
+            module, _, function = _PAGES[path.name].partition(":")
             try:
-                print(_write_page(path, options.reports))
+                print(getattr(import_module(module), function)(path, options.reports))
             except UserError as error:
-                broken = True
+                damaged = True
                 print(f"warning: {error}", file=sys.stderr)
-        alone = studies and not runs_of_comparisons(options.results)
-        comparisons, problems = ([], []) if alone else read_results(options.results)
-        for comparison in comparisons:
-            print(write_report(comparison, options.reports))
+        if not studies or runs_of_comparisons(options.results):
+            comparisons, problems = read_results(options.results)
+            damaged = damaged or bool(problems)
+            for comparison in comparisons:
+                print(write_report(comparison, options.reports))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
         return 2
-    return 1 if problems or broken else 0
+    return 1 if damaged else 0
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bench.formats import decimal, percent
 from bench.report.differences import exclusion
-from bench.report.load import Group
-from bench.report.settings import contract_words
+from bench.report.load import Group, contract_words
 
 
 def caveats(group: Group) -> list[str]:
-    """One sentence or two a caveat; those that need action come first."""
+    """A few sentences per caveat; those that need action come first."""
     return [*_excluded(group), *_mixtures(group), _seeds(group), *_held_equal(group), *_measured(group)]
 
 
@@ -20,7 +19,7 @@ def _excluded(group: Group) -> list[str]:
         if (reason := exclusion(run.record))
     ]
     if group.twin is None:
-        reasons.append("There is no dense twin with these settings, so nothing is compared.")
+        reasons.append("There is no dense baseline with these settings, so nothing is compared.")
     return reasons + group.notes
 
 
@@ -32,26 +31,23 @@ def _mixtures(group: Group) -> list[str]:
     commits = {run.record.run.git_commit for run in group.runs}
     mixed = []
     if len(machines) > 1:
-        mixed.append(
-            f"The runs were made on different machines ({'; '.join(machines)}): compare their times with care."
-        )
+        mixed.append(f"The runs used different machines ({'; '.join(machines)}): compare their times with care.")
     if len(commits) > 1:
-        mixed.append(f"The runs were made from {len(commits)} different commits of the code.")
+        mixed.append(f"The runs used {len(commits)} different commits of the code.")
     return mixed
 
 
 def _seeds(group: Group) -> str:
     if min(len(method.runs) for method in group.methods) < 2:
         return (
-            "A method with one seed shows what happened once. Its interval comes from differences on the same held-out "
-            "documents, so it says whether other documents would agree; it cannot say whether another training seed "
-            "would, and seeds often move the loss by as much as methods do. Run three seeds and more before deciding."
+            "Some methods have one seed. Their CI comes from paired differences over the same validation documents, "
+            "so it covers the choice of documents. It does not cover the variance between training seeds, which is "
+            "often as large as the difference between methods. Run at least three seeds before deciding."
         )
     return (
-        "Runs are paired by seed, because a seed fixes the order of the data. Intervals are t intervals of the paired "
-        "differences; with few seeds they are wide, and the detectable difference (80 % power, 5 % two-sided) says how "
-        "large a true difference has to be to be found. It is estimated from the same few runs, so it is rough. "
-        "Intervals are not widened for the number of methods compared."
+        "Runs are paired by seed, because a seed fixes the order of the data. CIs are t intervals of the paired "
+        "differences and are wide with few seeds. The minimum detectable effect (80 % power, 5 % two-sided) is "
+        "estimated from the same few runs, so it is rough. CIs are not corrected for the number of methods."
     )
 
 
@@ -66,18 +62,17 @@ def _held_equal(group: Group) -> list[str]:
     )
     rate = f"Learning rate: {'; '.join(rules)}. It was not tuned for each method, unless the rule says so."
     convention = (
-        "Model FLOPs are matrix products, with a multiply-add counted as 2, attention scores without a causal "
-        "discount and the backward pass as twice the forward. Norms, softmax and the moving of tokens are not in "
-        "them, which is one reason why realised speed-ups stay below ideal ones."
+        "Model FLOPs are matrix products. A multiply-add counts as 2, attention scores have no causal discount, and "
+        "the backward pass is twice the forward. Norms, softmax and token movement are excluded, which is one reason "
+        "why realised speed-ups stay below ideal ones."
     )
     return [contract, rate, convention]
 
 
 def _measured(group: Group) -> list[str]:
     causality = (
-        "Causality: top-k over a sequence looks at the future, so training uses it but every quality figure and "
-        "every lm-eval score uses the causal router. The top-k loss beside it is labelled non-causal and is no "
-        "quality figure."
+        "Causality: top-k over a sequence looks at the future. Training uses it, but every quality figure and every "
+        "lm-eval score uses the causal router. The top-k loss is labelled non-causal and is not a quality figure."
     )
     return [causality, *_speed(group), *_documents(group)]
 
@@ -91,10 +86,10 @@ def _speed(group: Group) -> list[str]:
     samples = min(timing.samples for timing in timings)
     first = group.methods[0].first
     line = (
-        f"Speed: method and twin were timed alternately in one process, at least {samples} pairs of steps, on "
-        f"{first.environment.device_name} with {first.environment.threads} threads in {first.training.dtype}. The "
-        f"noise of timing is in the intervals, which are up to {percent(widest)} of the speed-up wide; other hardware "
-        "and other sizes have other ratios."
+        f"Speed: method and baseline were timed alternately in one process, at least {samples} pairs of steps, on "
+        f"{first.environment.device_name} with {first.environment.threads} threads in {first.training.dtype}. The CIs "
+        f"include timing noise and are up to {percent(widest)} of the speed-up wide. Other hardware and other sizes "
+        "have other ratios."
     )
     return [line]
 
@@ -104,8 +99,8 @@ def _documents(group: Group) -> list[str]:
     if quality is None:
         return []
     line = (
-        f"Quality is measured on {quality.documents_evaluated} held-out documents ({quality.tokens_evaluated:,} "
-        f"tokens) of the same corpus. The loss of one run has a standard error of about "
-        f"{decimal(quality.val_loss_nats_stderr)} nats over documents, most of which cancels in paired differences."
+        f"Quality is measured on {quality.documents_evaluated} validation documents ({quality.tokens_evaluated:,} "
+        "tokens) of the same corpus. The loss of one run has a standard error of about "
+        f"{decimal(quality.val_loss_nats_stderr)} nats/token over documents. Most of it cancels in paired differences."
     )
     return [line]

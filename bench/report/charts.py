@@ -9,16 +9,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.formats import scaled, signed
-from bench.report.differences import Difference, differences
-from bench.report.figures import DENSE, INK, MUTED, SURFACE, Drawing, canvas, finish, method_colours, styled, wrapped
-from bench.report.load import Group, Method
-from bench.report.settings import contract_words
+from bench.report.differences import differences
+from bench.report.figures import (
+    DENSE,
+    INK,
+    SURFACE,
+    Drawing,
+    canvas,
+    error_bars,
+    finish,
+    method_colours,
+    styled,
+    wrapped,
+)
+from bench.report.load import Group, Method, contract_words
 
 SMOOTHING = 0.02  # the moving mean covers this share of a run's steps
-_SHOWN = 0.2  # curves are framed from this share of training on: before it the loss only falls off a cliff
-_POINTS = 160  # of a curve in a figure; steps.csv has them all
+_SHOWN = 0.2  # the frame fits the curves after this share of training: before it the loss falls steeply
+_POINTS = 160  # of a curve in a figure; steps.csv has all of them
 CURVES_NOTE = (
-    f"Moving mean over {100 * SMOOTHING:.0f} % of a run’s steps; thin lines are seeds, thick ones their mean. "
+    f"Moving mean over {100 * SMOOTHING:.0f} % of the steps of a run. Thin lines: seeds; thick lines: their mean. "
     f"The first {100 * _SHOWN:.0f} % of training may lie above the frame. Depth-routed methods train with top-k, "
     "so this is not their causal loss."
 )
@@ -26,22 +36,25 @@ CURVES_NOTE = (
 _AXES = (
     ("train_flops", "FLOPs", "training FLOPs"),
     ("tokens", "tokens", "training tokens"),
-    ("seconds", "seconds", "seconds in training steps"),
+    ("seconds", "seconds", "training time, s"),
 )
-# Paul Tol's muted scheme: parts of the model, told apart from the colours of methods by being paler.
+# Paul Tol's muted scheme for parts of the model: paler than the colours of methods.
 _PART_COLOURS = ("#88ccee", "#44aa99", "#ddcc77", "#cc6677", "#332288", "#aa4499", "#117733", "#999933", "#882255")
 
 
 @styled
 def difference_figure(group: Group) -> Drawing | None:
-    """Loss minus dense for each method, with its interval and the band in which nothing could be detected."""
+    """Loss minus dense for each method, with its interval and the band below the minimum detectable effect."""
     compared = [difference for difference in differences(group) if difference.loss]
     if not compared:
         return None
     colours = method_colours([method.label for method in group.methods])
     figure, axes = canvas(height=0.8 + 0.36 * len(compared))
     for row, difference in enumerate(compared):
-        _draw_difference(axes, row, difference, colours[difference.label])
+        assert difference.loss is not None
+        if (effect := difference.loss.minimum_detectable) is not None:
+            axes.barh(row, 2 * effect, left=-effect, height=0.5, color=DENSE, alpha=0.18)
+        error_bars(axes, [row], [difference.loss], colours[difference.label], horizontal=True, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
     axes.locator_params(axis="x", nbins=5)
     axes.set_yticks(range(len(compared)), [wrapped(difference.label) for difference in compared], color=INK)
@@ -49,21 +62,20 @@ def difference_figure(group: Group) -> Drawing | None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("loss minus dense, nats a token (left is better)")
+    axes.set_xlabel("loss minus dense, nats/token (left is better)")
     values = "; ".join(f"{each.label} {signed(each.loss.value)}" for each in compared if each.loss)
     return finish(
         figure,
         "difference",
-        "Held-out loss against dense",
-        f"Held-out loss minus dense, in nats a token, {contract_words(compared[0].contract)}: {values}.",
-        "Dot and line: difference and its 95 % interval. Pale bar: true differences too small to be detected "
-        "with 80 % power from this many runs.",
+        "Validation loss against dense",
+        f"Validation loss minus dense, in nats/token, {contract_words(compared[0].contract)}: {values}.",
+        "Dots: differences with their 95 % CI. Pale bars: below the minimum detectable effect (80 % power).",
     )
 
 
 @styled
 def learning_curves(group: Group) -> list[Drawing]:
-    """Smoothed training loss against FLOPs, tokens and seconds; a thin line a seed, a thick one their mean."""
+    """Smoothed training loss against FLOPs, tokens and seconds; a thin line per seed, a thick one for their mean."""
     methods = [method for method in group.methods if any(run.steps is not None for run in method.runs)]
     if not methods:
         return []
@@ -72,7 +84,7 @@ def learning_curves(group: Group) -> list[Drawing]:
 
 @styled
 def flop_parts(group: Group) -> Drawing:
-    """Forward FLOPs a token of each method, stacked by part of the model."""
+    """Forward FLOPs/token of each method, stacked by part of the model."""
     labels = [method.label for method in group.methods]
     parts = list(dict.fromkeys(part for method in group.methods for part in method.first.flops.parts))
     figure, axes = canvas(height=1.0 + 0.34 * len(labels) + 0.18 * ((len(parts) + 1) // 2))
@@ -100,15 +112,15 @@ def flop_parts(group: Group) -> Drawing:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    axes.set_xlabel("forward FLOPs a token")
+    axes.set_xlabel("forward FLOPs/token")
     figure.legend(loc="outside lower center", ncols=2)
     totals = "; ".join(f"{label} {scaled(total)}" for label, total in zip(labels, left, strict=True))
     return finish(
         figure,
         "flop_parts",
         "FLOPs by part",
-        f"Forward FLOPs a token by part of the model. Totals: {totals}.",
-        "Planned, analytic, at the training context length. A multiply-add is 2 FLOPs.",
+        f"Forward FLOPs/token by part of the model. Totals: {totals}.",
+        "Planned and analytic, at the training context length. A multiply-add is 2 FLOPs.",
     )
 
 
@@ -155,26 +167,16 @@ def _curves(methods: Sequence[Method], group: Group, column: str, unit: str, lab
     axes.set_xlim(left=0)
     axes.set_xlabel(label)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    axes.set_ylabel("training loss, nats a token")
+    axes.set_ylabel("training loss, nats/token")
     axes.legend()
     labels = ", ".join(method.label for method in methods)
     return finish(
         figure,
         f"learning_curve_{column}",
         f"Training loss against {unit}",
-        f"Smoothed training loss in nats a token against {label}, for {labels}.",
+        f"Smoothed training loss in nats/token against {label}, for {labels}.",
         "",
     )
-
-
-def _draw_difference(axes: Axes, row: int, difference: Difference, colour: str) -> None:
-    loss = difference.loss
-    assert loss is not None
-    if loss.detectable is not None:
-        axes.barh(row, 2 * loss.detectable, left=-loss.detectable, height=0.5, color=DENSE, alpha=0.18)
-    if loss.low is not None and loss.high is not None:
-        axes.plot([loss.low, loss.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
-    axes.plot(loss.value, row, "o", color=colour, markersize=6, markeredgecolor=MUTED, markeredgewidth=0.5)
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

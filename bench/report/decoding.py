@@ -1,4 +1,4 @@
-"""What a trained model does when it decodes: its causal routers side by side, and its speed beside dense."""
+"""Decoding: causal routers compared, and speed against dense, realised and ideal."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from statistics import fmean, median
 
 import pandas as pd
 
-from bench.formats import DASH, count, decimal, duration, mebibytes, percent, signed, times
+from bench.config.identity import MethodId
+from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, percent, signed, times
 from bench.records.record import CausalRouterStatistics, DecodePoint
-from bench.report.figures import MUTED, Drawing, canvas, finish, slug, styled
+from bench.records.targets import Bars
+from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
 from bench.report.load import Group, Method, RunFiles
 from bench.report.tables import Table
+from bench.stats.interval import Interval
 
 _ROUTER_COLOURS = {"predictor": "#d55e00", "bce": "#0072b2", "threshold": "#009e73", "expert_threshold": "#cc79a7"}
 _STYLES = ((0, ()), (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)))
 
 
 def causal_routers_table(group: Group) -> Table:
-    """A row for each method and causal router: means over comparable seeds."""
+    """A row per method and causal router: means over comparable seeds."""
     rows, data = [], []
     for method in group.methods:
         for name, seeds in _routers(method).items():
@@ -34,24 +37,26 @@ def causal_routers_table(group: Group) -> Table:
                     percent(figures["accuracy"]),
                     percent(figures["fraction_processed"]),
                     decimal(figures["val_loss_nats"]),
-                    f"{signed(100 * figures['loss_over_topk'], 2)} %",
+                    signed(100 * figures["loss_over_topk"], 2),
                 ]
             )
             data.append({"method": method.label, "router": name, "seeds": len(seeds)} | figures)
     caption = (
-        "Each causal router of the trained models, in place of top-k on the same held-out text; the first of a method "
-        "is the one that all its quality figures use. Means over comparable seeds. predictor: an MLP that learnt top-k "
-        "membership; bce: the router’s own score, pushed apart by a loss; threshold: a value set once on other "
-        "held-out text; expert threshold: the running mean of the lowest score that top-k took in training."
+        "Each causal router in place of top-k, on the same validation documents. The first of each method is the one "
+        "behind all its quality figures. Means over comparable seeds. Predictor: an MLP trained on top-k membership. "
+        "BCE: the router’s own score, trained with a binary cross-entropy. Threshold: a value calibrated once on other "
+        "text. Expert threshold: the running mean of the lowest score that top-k selected in training."
     )
     if any(row["router"] == "noise_threshold" for row in data):
-        caption += " Noise threshold: the quantile of the noise that a method without a learned router ranks by."
-    columns = ["router", "agrees with top-k", "tokens processed", "loss, nats", "loss over top-k’s"]
+        caption += " Noise threshold: the quantile of the noise by which a method without a learned router ranks."
+    columns = [
+        "router", "agreement with top-k", "tokens processed", "validation loss, nats/token", "loss minus top-k’s, %",
+    ]  # fmt: skip
     return Table("causal_routers", caption, columns, rows, pd.DataFrame(data))
 
 
 def decoding_table(group: Group) -> Table:
-    """A row for each method and point: medians over seeds."""
+    """A row per method and point: medians over seeds."""
     rows, data = [], []
     for method in group.methods:
         points: dict[tuple[int, int], list[DecodePoint]] = {}
@@ -63,16 +68,16 @@ def decoding_table(group: Group) -> Table:
             rows.append([where, *decode_cells(seeds)])
             data += [{"method": method.label} | seed.model_dump(exclude_none=True) for seed in seeds]
     caption = (
-        "Decoding with a KV cache, one token a step, method and dense twin in turn. Ideal: the same by the roofline, "
-        "where each step either reads its weights, keys and values or computes, whichever takes longer. Small models "
-        "are far from it: most of a step is neither. Medians over seeds."
+        "Decoding with a KV cache, one token per step; steps of the method and the dense baseline alternate. Ideal: by "
+        "the roofline, where a step takes the longer of its memory reads and its arithmetic. Small models are far from "
+        "it, because most of a step is overhead. Medians over seeds."
     )
     return Table("decoding", caption, ["", *DECODE_COLUMNS], rows, pd.json_normalize(data))
 
 
 DECODE_COLUMNS = [
-    "tokens/s", "step, median", "step, 95 %", "first token", "over dense", "ideal", "tokens processed", "KV cache",
-    "KV cache over dense", "share of roofline", "form",
+    "tokens/s", "step, median", "step, 95th percentile", "time to first token", "speed-up over dense",
+    "ideal speed-up", "tokens processed", "KV cache", "KV cache over dense", "share of roofline", "form",
 ]  # fmt: skip
 
 
@@ -100,7 +105,7 @@ def decode_cells(seeds: Sequence[DecodePoint]) -> list[str]:
 
 @styled
 def drift_figures(group: Group) -> list[Drawing]:
-    """Share of tokens that each causal router processes along the context, a figure a method."""
+    """Fraction of tokens that each causal router processes, by position; a figure per method."""
     drawings = []
     for method in group.methods:
         routers = _routers(method)
@@ -119,7 +124,7 @@ def drift_figures(group: Group) -> list[Drawing]:
         if capacity is not None:
             axes.axhline(capacity, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("position, share of the context")
+        axes.set_xlabel("position, fraction of the context")
         axes.set_ylabel("tokens processed")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.legend()
@@ -127,13 +132,85 @@ def drift_figures(group: Group) -> list[Drawing]:
             finish(
                 figure,
                 f"drift_{slug(method.label)}",
-                f"Tokens processed along the context, {method.label}",
-                f"Share of tokens processed by each causal router of {method.label}, by position in the context.",
-                "Held-out text, mean over routed blocks and comparable seeds. Dashed: the capacity. A causal text of "
-                "half the length is the left half of the figure.",
+                f"Fraction routed by position, {method.label}",
+                f"Fraction of tokens processed by each causal router of {method.label}, by position in the context.",
+                "Validation documents, mean over routed blocks and comparable seeds. Dashed: the capacity.",
             )
         )
     return drawings
+
+
+def decode_table(study: Bars) -> Table:
+    """Every point of every method of a decode study."""
+    points = [(MethodId.parse(name).title, point) for name, own in (study.decode or {}).items() for point in own]
+    points.sort(key=lambda each: (each[1].batch_size, each[1].context))
+    baseline = {(each.batch_size, each.context): each for _, each in points if each.kv_cache_ratio is None}
+    rows, data = [], []
+    for method, point in points:
+        dense = baseline.get((point.batch_size, point.context))
+        held = None
+        if dense is not None and point is not dense:
+            held = point.kv_cache_held_bytes / dense.kv_cache_held_bytes
+        rows.append([f"{method}, {point.batch_size}{NBSP}×{NBSP}{point.context}", *decode_cells([point]), times(held)])
+        data.append({"method": method} | point.model_dump(exclude_none=True) | {"kv_cache_held_ratio": held})
+    caption = (
+        "Rows decoded together × context of each, in tokens. Time to first token: reading all the contexts. KV cache: "
+        "allocated, including room for growth. Held over dense: only the keys and values in it."
+    )
+    return Table("decode", caption, ["", *DECODE_COLUMNS, "held over dense"], rows, pd.json_normalize(data))
+
+
+@styled
+def decode_figures(study: Bars) -> list[Drawing]:
+    """For each method: speed-up against the rows decoded together, and against context."""
+    drawings = []
+    for spelling, points in (study.decode or {}).items():
+        method = MethodId.parse(spelling).title
+        compared = [point for point in points if point.speedup_realised and point.speedup_ideal]
+        for name, along, fixed, label in (
+            ("rows", "batch_size", "context", "rows decoded together"),
+            ("context", "context", "batch_size", "context, tokens"),
+        ):
+            lines = _lines(compared, along, fixed)
+            if lines:
+                drawings.append(_figure(method, name, lines, along, fixed, label))
+    return drawings
+
+
+def _lines(points: list[DecodePoint], along: str, fixed: str) -> dict[int, list[DecodePoint]]:
+    """Points that differ only in `along`, where there are at least three."""
+    lines: dict[int, list[DecodePoint]] = {}
+    for point in sorted(points, key=lambda point: getattr(point, along)):
+        lines.setdefault(getattr(point, fixed), []).append(point)
+    return {value: line for value, line in sorted(lines.items()) if len(line) > 2}
+
+
+def _figure(method: str, name: str, lines: dict[int, list[DecodePoint]], along: str, fixed: str, label: str) -> Drawing:
+    figure, axes = canvas(height=3.2)
+    colours = list(method_colours([f"{method} {value}" for value in lines]).values())
+    for colour, (value, line) in zip(colours, lines.items(), strict=True):
+        x = [getattr(point, along) for point in line]
+        realised = [
+            Interval(timing.median, timing.low, timing.high) for point in line if (timing := point.speedup_realised)
+        ]
+        what = f"context {value}" if fixed == "context" else f"{value} {'row' if value == 1 else 'rows'}"
+        error_bars(axes, x, realised, colour, linestyle="-", label=what)
+        axes.plot(x, [point.speedup_ideal or 0.0 for point in line], color=colour, linestyle=(0, (4, 3)), linewidth=1)
+    axes.axhline(1, color=DENSE, linewidth=1)
+    axes.set_xscale("log", base=2)
+    ticks = sorted({getattr(point, along) for line in lines.values() for point in line})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(label)
+    axes.set_ylabel("speed-up over dense")
+    axes.legend()
+    return finish(
+        figure,
+        f"decode_{name}_{slug(method)}",
+        f"Decode speed-up against {name}, {method}",
+        f"Decode speed-up of {method} over dense against {label}, realised and by the roofline.",
+        "Solid: realised, with the 95 % CI of the median over groups of steps. Dashed: ideal, by the roofline.",
+    )
 
 
 def _routers(method: Method) -> dict[str, list[CausalRouterStatistics]]:

@@ -1,41 +1,31 @@
-"""A method against its dense twin: quality, speed and memory, and the sentence that sums them up."""
+"""A method against its dense baseline: quality, speed and memory, and the verdict that sums them up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from bench.formats import NBSP, decimal, percent, signed, times
+from bench.formats import NBSP, decimal, signed, span, times
 from bench.records.record import Record
-from bench.report.load import Group, Method, RunFiles
-from bench.report.settings import contract_words
-from bench.stats.paired import Estimate, paired_documents, paired_seeds
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """Dense step time over the method's: the median over seeds, and the envelope of the seeds' 95 % intervals."""
-
-    value: float
-    low: float
-    high: float
+from bench.report.load import Group, Method, RunFiles, contract_words
+from bench.stats.interval import Interval
+from bench.stats.paired import paired_documents, paired_seeds
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One method against its dense twin. What was not measured, or may not be compared, is None."""
+    """One method against its dense baseline. What was not measured, or is not comparable, is None."""
 
     label: str
     contract: str
-    loss: Estimate | None
-    dense_loss: float | None  # nats, mean over the twin's runs that were paired
-    seeds: list[int]  # that were paired
-    speedup: Speedup | None
+    loss: Interval | None
+    dense_loss: float | None  # nats/token, mean over the paired runs of the baseline
+    speedup: Interval | None  # dense step time over the method's
     speedup_ideal: float | None
     memory_ratio: float | None
-    excluded: list[str]  # why some of the runs, or all, do not count for quality
+    excluded: list[str]  # why the quality of some runs, or all, is not compared
 
     @property
     def share(self) -> float | None:
@@ -44,7 +34,7 @@ class Difference:
 
 
 def differences(group: Group) -> list[Difference]:
-    """Every method of the group against the dense twin; empty where there is no twin."""
+    """Every method of the group against the dense baseline; empty where there is none."""
     return [_difference(method, group.twin) for method in group.others] if group.twin else []
 
 
@@ -58,109 +48,95 @@ def exclusion(record: Record) -> str | None:
         return "there was no causality audit"
     if not record.causality.passed:
         change, tolerance = record.causality.max_abs_logit_change, record.causality.tolerance
-        return (
-            f"the causality audit failed (a later token moved an earlier logit by {change:.2g}, over {tolerance:.2g})"
-        )
-    return f"the run's status is {record.run.status}"
+        return f"the causality audit failed (a later token changed a logit by {change:.2g}, tolerance {tolerance:.2g})"
+    return f"the status of the run is {record.run.status}"
 
 
 def verdict(difference: Difference) -> str:
-    """One sentence: quality with its uncertainty, realised against ideal speed-up, memory, limits of one seed."""
-    parts = [f"{difference.label}: {_quality_words(difference)}"]
+    """Quality with its uncertainty, then speed, memory and the limits of one seed, in short sentences."""
+    sentences = [_quality(difference)]
     if difference.speedup:
-        speed = difference.speedup
-        words = f"a training step realised {times(speed.value)} the dense speed ({interval(speed.low, speed.high, 2)})"
-        ideal = difference.speedup_ideal
-        parts.append(words + (f" of an ideal {times(ideal)}" if ideal is not None else ""))
+        ideal = f", ideal {times(difference.speedup_ideal)}" if difference.speedup_ideal is not None else ""
+        ci = confidence(difference.speedup, lambda ratio: decimal(ratio, 2))
+        sentences.append(f"Training step: {times(difference.speedup.value)} the dense speed ({ci}){ideal}")
     if difference.memory_ratio is not None:
-        parts.append(f"peak memory was {times(difference.memory_ratio)} dense’s")
-    if difference.loss and difference.loss.over == "documents":
-        parts.append(
-            "with one seed the interval covers the choice of held-out documents only, "
-            "so whether another training seed would agree is not known"
-        )
-    return "; ".join(parts) + "."
+        sentences.append(f"Peak memory: {times(difference.memory_ratio)} dense’s")
+    if difference.loss and difference.loss.unit == "documents":
+        sentences.append("One seed: the CI covers the choice of documents, not the variance between training seeds")
+    return ". ".join(sentences) + "."
 
 
-def interval(low: float | None, high: float | None, digits: int = 3, sign: bool = False) -> str:
-    """`95 % interval LOW to HIGH`, or that there is none."""
-    if low is None or high is None:
-        return "no interval"
-    write = signed if sign else decimal
-    return f"95{NBSP}% interval {write(low, digits)} to {write(high, digits)}"
+def confidence(interval: Interval, write: Callable[[float | None], str] = signed) -> str:
+    """`95 % CI LOW to HIGH`, or that there is none."""
+    if interval.low is None or interval.high is None:
+        return "no CI"
+    return f"95{NBSP}% CI {span(interval.low, interval.high, write)}"
 
 
-def _quality_words(difference: Difference) -> str:
-    contract = contract_words(difference.contract)
-    loss = difference.loss
+def sample(interval: Interval) -> str:
+    """What an interval of losses rests on: `n = 3 seeds`, or the documents of one seed."""
+    if interval.unit == "documents":
+        return f"n = 1 seed, {interval.n} documents"
+    return f"n = {interval.n} seed{'s' * (interval.n != 1)}"
+
+
+def _quality(difference: Difference) -> str:
+    contract, loss = contract_words(difference.contract), difference.loss
     if loss is None:
-        return f"quality is not compared with dense, because {'; '.join(difference.excluded)}"
+        return f"quality not compared with dense, because {'; '.join(difference.excluded)}"
+    share = f", {signed(100 * difference.share, 1)}{NBSP}%" if difference.share is not None else ""
+    measured = f"validation loss {signed(loss.value)} nats/token{share} ({confidence(loss)}, {sample(loss)}"
     if loss.low is None:
-        return (
-            f"{contract} its held-out loss differs from dense’s by {signed(loss.value)} nats a token; no difference "
-            "could be told, because one pair of runs without losses of the same documents gives no interval"
-        )
-    pairs = f"{loss.pairs} paired seeds" if loss.over == "seeds" else f"one seed, {loss.pairs} paired documents"
-    uncertainty = (
-        f"{interval(loss.low, loss.high, sign=True)}; {pairs}; detectable from {decimal(loss.detectable)} nats"
-    )
-    if not loss.told_apart:
-        return (
-            f"{contract} no difference in held-out loss from dense could be told: "
-            f"{signed(loss.value)} nats a token ({uncertainty})"
-        )
-    better = "lower (better)" if loss.value < 0 else "higher (worse)"
-    share = f", {percent(abs(difference.share))}" if difference.share is not None else ""
-    return (
-        f"{contract} its held-out loss is {decimal(abs(loss.value))} nats a token{share} {better} than dense’s "
-        f"({uncertainty})"
-    )
+        return f"inconclusive {contract}: {measured}, no per-document losses)"
+    better = "better than" if loss.value < 0 else "worse than"
+    finding = better if loss.significant else "not significantly different from"
+    effect = f"minimum detectable effect {decimal(loss.minimum_detectable)} nats/token"
+    return f"{finding} dense {contract}: {measured}; {effect})"
 
 
-def _difference(method: Method, twin: Method) -> Difference:
-    pairs = _pairs(method.comparable, twin.comparable)
-    excluded = [f"{run.record.run.id}: {why}" for run in method.runs + twin.runs if (why := exclusion(run.record))]
-    unmeasured = [run.record.run.id for run in method.comparable + twin.comparable if run.record.quality is None]
-    excluded += [f"{run_id}: its held-out loss was not measured" for run_id in unmeasured]
+def _difference(method: Method, baseline: Method) -> Difference:
+    pairs = _pairs(method.comparable, baseline.comparable)
+    excluded = [f"{run.record.run.id}: {why}" for run in method.runs + baseline.runs if (why := exclusion(run.record))]
+    unmeasured = [run.record.run.id for run in method.comparable + baseline.comparable if run.record.quality is None]
+    excluded += [f"{run_id}: the validation loss was not measured" for run_id in unmeasured]
     loss, dense_loss = _loss_difference(pairs)
     if loss is None and not excluded:
-        excluded = ["it and the dense twin have no seed in common"]
+        excluded = ["it has no seed in common with the dense baseline"]
     return Difference(
         label=method.label,
         contract=method.first.contract,
         loss=loss,
         dense_loss=dense_loss,
-        seeds=[one.record.run.seed for one, _ in pairs],
         speedup=_speedup(method.runs),
         speedup_ideal=middle(method.runs, "speed.train_speedup_ideal"),
-        memory_ratio=_memory_ratio(method.runs, twin.runs),
+        memory_ratio=_memory_ratio(method.runs, baseline.runs),
         excluded=excluded,
     )
 
 
-def _pairs(method: Sequence[RunFiles], twin: Sequence[RunFiles]) -> list[tuple[RunFiles, RunFiles]]:
-    """Runs of the same seed, and so of the same data order, that both have a held-out loss."""
-    dense = {run.record.run.seed: run for run in twin if run.record.quality}
+def _pairs(method: Sequence[RunFiles], baseline: Sequence[RunFiles]) -> list[tuple[RunFiles, RunFiles]]:
+    """Runs of the same seed, and so of the same data order, that both have a validation loss."""
+    dense = {run.record.run.seed: run for run in baseline if run.record.quality}
     seeds = [run for run in method if run.record.quality and run.record.run.seed in dense]
     return [(run, dense[run.record.run.seed]) for run in seeds]
 
 
-def _loss_difference(pairs: list[tuple[RunFiles, RunFiles]]) -> tuple[Estimate | None, float | None]:
+def _loss_difference(pairs: list[tuple[RunFiles, RunFiles]]) -> tuple[Interval | None, float | None]:
     if not pairs:
         return None, None
-    own = [held_out_loss(run) for run, _ in pairs]
-    twins = [held_out_loss(run) for _, run in pairs]
-    dense_loss = fmean(twins)
+    own = [validation_loss(run) for run, _ in pairs]
+    baselines = [validation_loss(run) for _, run in pairs]
+    dense_loss = fmean(baselines)
     one, dense = pairs[0]
     if len(pairs) == 1 and one.documents is not None and dense.documents is not None:
         over_documents = paired_documents(one.documents, dense.documents)
         if over_documents:
             return over_documents, dense_loss
-    return paired_seeds(own, twins), dense_loss
+    return paired_seeds(own, baselines), dense_loss
 
 
-def held_out_loss(run: RunFiles) -> float:
-    """Nats a token with the causal router; the run must have a `quality`."""
+def validation_loss(run: RunFiles) -> float:
+    """In nats/token, with the causal router; the run must have a `quality`."""
     assert run.record.quality is not None
     return run.record.quality.val_loss_nats
 
@@ -179,19 +155,17 @@ def middle(runs: Sequence[RunFiles], path: str) -> float | None:
     return median(values) if values else None
 
 
-def _speedup(runs: Sequence[RunFiles]) -> Speedup | None:
-    timings = [
-        run.record.speed.train_speedup_realised
-        for run in runs
-        if run.record.speed and run.record.speed.train_speedup_realised
-    ]
+def _speedup(runs: Sequence[RunFiles]) -> Interval | None:
+    """The median over seeds, and the envelope of the seeds' 95 % intervals."""
+    speeds = [run.record.speed.train_speedup_realised for run in runs if run.record.speed]
+    timings = [timing for timing in speeds if timing]
     if not timings:
         return None
     low, high = min(timing.low for timing in timings), max(timing.high for timing in timings)
-    return Speedup(median(timing.median for timing in timings), low, high)
+    return Interval(median(timing.median for timing in timings), low, high)
 
 
-def _memory_ratio(runs: Sequence[RunFiles], twins: Sequence[RunFiles]) -> float | None:
+def _memory_ratio(runs: Sequence[RunFiles], baselines: Sequence[RunFiles]) -> float | None:
     own = middle(runs, "memory.peak_bytes")
-    dense = middle(twins, "memory.peak_bytes")
+    dense = middle(baselines, "memory.peak_bytes")
     return own / dense if own is not None and dense else None

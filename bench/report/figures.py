@@ -1,24 +1,30 @@
-"""How every figure looks and is written: one style, colours by method, SVG that follows the page's theme.
+"""The look of every figure: one style, one error bar, a colour per method, SVG that follows the page's theme.
 
-Figures are drawn without pyplot, so that no state outlives a figure, and saved without dates or random ids, so
-that the same records give the same bytes. Text stays text in the SVG.
+Figures are drawn without pyplot, so no state outlives a figure. They are saved without dates or random ids, so
+the same records give the same bytes. Text stays text in the SVG.
 """
 
 from __future__ import annotations
 
+import html
 import io
+import math
 import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.stats.interval import Interval
+
 INK, MUTED, LINE, SURFACE = "#1f2733", "#5b6675", "#d5dae1", "#ffffff"
-# What these colours become in a page, where a style sheet sets them for light and dark.
+# The page's style sheet sets these variables for light and dark.
 _THEME = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", SURFACE: "var(--surface)"}
 
 styled = rc_context(
@@ -51,14 +57,16 @@ styled = rc_context(
     }
 )
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; a method keeps its own in every figure.
+_GAP, _WIDE = 8.0, 400.0  # points: between the drawings of a sheet; from this width on, one drawing to a row
+
+# Okabe and Ito's colours, distinct to colour-blind readers. A method keeps its colour in every figure; keys are slugs.
 DENSE = "#7f8896"
 _METHOD_COLOURS = {
     "dense": DENSE,
     "mod": "#d55e00",
     "moe": "#0072b2",
-    "mode (staged)": "#009e73",
-    "mode (integrated)": "#cc79a7",
+    "mode_staged": "#009e73",
+    "mode_integrated": "#cc79a7",
     "expert_choice": "#56b4e9",
     "mod_random": "#e69f00",
     "shallow": "#8c6bb1",
@@ -68,26 +76,61 @@ _SPARE_COLOURS = ("#009e73", "#cc79a7", "#0072b2", "#d55e00", "#e69f00", "#56b4e
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure. `alt` says in words what it shows, `caption` how to read it."""
+    """A finished figure. `alt` says in words what it shows, `caption` how to read it.
+
+    name: of its file, without the suffix; it may contain a sub-folder and a slash.
+    """
 
     name: str
     title: str
     alt: str
     caption: str
     svg: str
-    png: bytes
 
     @property
     def inline(self) -> str:
-        """The SVG for the inside of a page: scalable, its ids its own, its neutral colours the page's."""
-        body = self.svg[self.svg.index("<svg") :]
-        body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-        body = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", body, count=1)
-        body = body.replace("<svg", '<svg aria-hidden="true"', 1)
-        body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", body)
+        """The SVG for use inside a page: scalable, with ids of its own and the page's neutral colours."""
+        body = self.nested.replace("<svg", '<svg aria-hidden="true"', 1)
         for colour, variable in _THEME.items():
             body = body.replace(colour, variable)
         return body
+
+    @property
+    def nested(self) -> str:
+        """The SVG for use inside another: without header, metadata and size, with ids of its own."""
+        body = self.svg[self.svg.index("<svg") :]
+        body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+        body = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", body, count=1)
+        own = re.sub(r"[^\w-]", "-", self.name)
+        return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", body)
+
+
+def sheet(name: str, drawings: Sequence[Drawing]) -> Drawing:
+    """Several drawings in one file, in one or two columns, each below its title; one drawing stays as it is."""
+    if len(drawings) == 1:
+        return drawings[0]
+    sizes = [[float(side) for side in re.findall(r'viewBox="0 0 (\S+) ([^"]+)"', each.svg)[0]] for each in drawings]
+    across = max(width for width, _ in sizes)
+    columns = 2 if across < _WIDE else 1
+    top, cells = 0.0, []
+    for place, (each, (width, height)) in enumerate(zip(drawings, sizes, strict=True)):
+        column = place % columns
+        left = column * (across + 2 * _GAP)
+        cells.append(f'<text x="{left + _GAP:g}" y="{top + 1.5 * _GAP:g}">{html.escape(each.title)}</text>')
+        frame = f'x="{left:g}" y="{top + 2 * _GAP:g}" width="{width:g}" height="{height:g}"'
+        cells.append(each.nested.replace("<svg", f"<svg {frame}", 1))
+        if column == columns - 1 or each is drawings[-1]:
+            top += max(height for _, height in sizes[place - column : place + 1]) + 3 * _GAP
+    width = columns * across + 2 * _GAP * (columns - 1)
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{width:g}pt" height="{top:g}pt" viewBox="0 0 {width:g} {top:g}" '
+        f'font-family="sans-serif" font-size="10" fill="{INK}">\n'
+        f'<rect width="100%" height="100%" fill="{SURFACE}"/>\n' + "\n".join(cells) + "\n</svg>\n"
+    )
+    titles = "; ".join(each.title for each in drawings)
+    captions = " ".join(dict.fromkeys(each.caption for each in drawings if each.caption))
+    return Drawing(name, titles, " ".join(each.alt for each in drawings), captions, svg)
 
 
 def canvas(width: float = 4.4, height: float = 3.0) -> tuple[Figure, Axes]:
@@ -98,16 +141,49 @@ def canvas(width: float = 4.4, height: float = 3.0) -> tuple[Figure, Axes]:
 
 
 def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Drawing:
-    """Render `figure` as SVG and PNG."""
-    svg, png = io.StringIO(), io.BytesIO()
+    """Render `figure` as SVG."""
+    svg = io.StringIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return Drawing(name, title, alt, caption, svg.getvalue(), png.getvalue())
+    return Drawing(name, title, alt, caption, svg.getvalue())
+
+
+def error_bars(
+    axes: Axes,
+    at: Sequence[float] | np.ndarray,
+    intervals: Sequence[Interval],
+    colour: str,
+    horizontal: bool = False,
+    **style: Any,
+) -> None:
+    """A dot per value with the bar of its interval; an open or unknown end has no bar.
+
+    at: the dots' places on the other axis, which is the vertical one where `horizontal`. style: of the dots, and
+    `linestyle` to join them.
+    """
+    values = [each.value for each in intervals]
+    below = [_reach(each.low, each.value) for each in intervals]
+    above = [_reach(each.value, each.high) for each in intervals]
+    dots: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 4,
+        "linestyle": "none",
+        "capsize": 2,
+        "elinewidth": 1.5,
+    } | style
+    if horizontal:
+        axes.errorbar(values, at, xerr=[below, above], color=colour, **dots)
+    else:
+        axes.errorbar(at, values, yerr=[below, above], color=colour, **dots)
+
+
+def _reach(start: float | None, end: float | None) -> float:
+    """The length of one side of a bar: 0 where that side is open."""
+    return max(0.0, end - start) if start is not None and end is not None and math.isfinite(end - start) else 0.0
 
 
 def method_colours(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each method: its own, or for one not known here the next that no other has."""
-    colours = {label: _METHOD_COLOURS[label] for label in labels if label in _METHOD_COLOURS}
+    """A colour for each method: its own in any spelling, or the next unused one for a method not known here."""
+    colours = {label: _METHOD_COLOURS[slug(label)] for label in labels if slug(label) in _METHOD_COLOURS}
     for label in labels:
         if label not in colours:
             free = [colour for colour in _SPARE_COLOURS if colour not in colours.values()]
@@ -116,7 +192,7 @@ def method_colours(labels: Sequence[str]) -> dict[str, str]:
 
 
 def wrapped(label: str) -> str:
-    """A method's label in lines short enough to stand beside a bar."""
+    """A method's label in lines short enough for a row of a bar chart."""
     return textwrap.fill(label, 20)
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config.identity import digest
+from bench.config.identity import MethodId, digest
 from bench.errors import UserError
 from bench.records.files import find_records
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.record import Record, RoutingDetail, load_record
-from bench.report.settings import flatten, varying_keys
+from bench.report.settings import contract_words, flatten, shared_settings, varying_keys, written  # noqa: F401
 
 log = logging.getLogger("bench.report")
 
@@ -191,7 +191,7 @@ def _group(comparison_hash: str, runs: list[RunFiles]) -> Group:
 
 
 def _labels(by_settings: dict[tuple[str, str, str], list[RunFiles]]) -> dict[tuple[str, str, str], str]:
-    """The method (and variant), with the settings that differ where that alone does not tell methods apart."""
+    """The method's title; where several share it, with the settings in which they differ."""
     labels = {}
     for key in by_settings:
         namesakes: list[dict[str, Any]] = [
@@ -201,9 +201,10 @@ def _labels(by_settings: dict[tuple[str, str, str], list[RunFiles]]) -> dict[tup
         ]
         own = flatten(by_settings[key][0].record.config.get("method") or {})
         details = [f"{name}={own[name]}" for name in varying_keys(namesakes) if name in own]
-        if key[1]:
-            details.insert(0, key[1])
-        labels[key] = f"{key[0]} ({', '.join(details)})" if details else key[0]
+        title = MethodId(key[0], key[1] or None).title
+        if details:
+            title = f"{title.removesuffix(')')}, {', '.join(details)})" if key[1] else f"{title} ({', '.join(details)})"
+        labels[key] = title
     return labels
 
 

@@ -1,159 +1,121 @@
-"""A comparison as an HTML page and its Markdown twin, from the templates beside this file."""
+"""The one way in which a report is written: a page, its Markdown copy, figures and tables, whole or not at all."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from bench.formats import scaled
-from bench.report.caveats import caveats
-from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
-from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
-from bench.report.differences import differences, verdict
-from bench.report.figures import Drawing, method_colours
-from bench.report.load import Comparison, Group
-from bench.report.render import render
-from bench.report.routing import (
-    HeatMap,
-    accuracy_figure,
-    expert_load_figures,
-    heat_map_figures,
-    heat_maps,
-    weight_figures,
-)
-from bench.report.settings import contract_words, shared_settings
-from bench.report.tables import (
-    Table,
-    comparison_table,
-    flops_table,
-    method_settings_table,
-    parts_table,
-    runs_table,
-    versions_table,
-)
-from bench.report.tasks import lm_eval_table
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.errors import UserError
+from bench.records.files import beside
+from bench.report.figures import Drawing, sheet
+from bench.report.routing import HeatMap
+from bench.report.tables import Table
+
+PAGE = "index.html"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Section:
-    """Everything the templates show of one group of runs."""
+class Part:
+    """Notes first, then heat maps, drawings and tables; without any of those three it is not shown.
+
+    pictures: the heat maps as drawings, for Markdown. folder: of its files in figures/ and tables/, where there is one.
+    """
 
     id: str
-    folder: str  # of its figures and tables: the comparison hash and a slash, empty where there is one group only
-    settings: str
-    verdicts: list[tuple[str, str, str]]  # method, the rest of its sentence, its colour
-    comparison: Table
-    runs: Table
-    difference: Drawing | None
-    curves: list[Drawing]
-    curves_note: str
-    parts_figure: Drawing
-    parts: Table
-    flops: Table
-    heat_maps: list[HeatMap]
-    heat_map_figures: list[Drawing]
-    weights: list[Drawing]
-    accuracy: Drawing | None
-    loads: list[Drawing]
-    causal_routers: Table
-    drift: list[Drawing]
-    decoding: Table
-    tasks: Table
-    caveats: list[str]
-    method_settings: Table
-    versions: Table
-    config: str
-    methods: list[tuple[str, str]]
-    commands: list[str]
+    title: str
+    notes: Sequence[str] = ()
+    drawings: Sequence[Drawing] = ()
+    tables: Sequence[Table] = ()
+    heat_maps: Sequence[HeatMap] = field(default=())
+    pictures: Sequence[Drawing] = ()
+    folder: str = ""
 
-    @property
-    def drawings(self) -> list[Drawing]:
-        """Every figure, to be written as files."""
-        alone = [self.difference, self.parts_figure, self.accuracy]
-        return (
-            [each for each in alone if each]
-            + self.curves
-            + self.heat_map_figures
-            + self.weights
-            + self.loads
-            + self.drift
+    def __bool__(self) -> bool:
+        return bool(self.drawings or self.heat_maps or any(table.rows for table in self.tables))
+
+    def within(self, folder: str) -> Part:
+        """The same part, with its files in a sub-folder of that name; in none where it is empty."""
+        own = f"{folder}/" if folder else ""
+        return replace(
+            self,
+            folder=folder,
+            drawings=[replace(each, name=f"{own}{each.name}") for each in self.drawings],
+            tables=[replace(each, name=f"{own}{each.name}") for each in self.tables if each.rows],
         )
 
     @property
-    def tables(self) -> list[Table]:
-        """Every table, to be written as CSV."""
-        measured = [self.comparison, self.runs, self.parts, self.flops, self.causal_routers, self.decoding, self.tasks]
-        shown = [*measured, self.method_settings, self.versions]
-        return [table for table in shown if table.rows]
+    def sheets(self) -> list[Drawing]:
+        """Its figures as one file, and its heat maps as another, for Markdown."""
+        own = f"{self.folder}/{self.id}" if self.folder else self.id
+        named = ((own, self.drawings), (f"{own}_heat_maps", self.pictures))
+        return [sheet(name, drawings) for name, drawings in named if drawings]
 
 
-def sections(comparison: Comparison) -> list[Section]:
-    """One section for each group of runs that may stand in one table."""
-    alone = len(comparison.groups) == 1
-    return [_section(group, "" if alone else f"{group.comparison_hash}/") for group in comparison.groups]
+def write_page(
+    folder: Path,
+    template: str,
+    drawings: Iterable[Drawing],
+    tables: Iterable[Table],
+    values: Mapping[str, Any],
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a report as `folder`, which it replaces as a whole; returns its page.
+
+    It holds index.html and report.md, from `templates/<template>.{html,md}.j2` with `values`; `drawings` in
+    figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError where `folder` is there and
+    is not a report, or cannot be written; what was there then stays.
+    """
+    if folder.exists() and not (folder / PAGE).exists():
+        raise UserError(f"{folder} exists and is not a report. Move it away or give another --reports folder.")
+    try:
+        with beside(folder) as fresh:
+            texts = {f"figures/{drawing.name}.svg": drawing.svg for drawing in drawings}
+            texts |= {f"tables/{each.name}.csv": each.data.to_csv(index=False, lineterminator="\n") for each in tables}
+            texts |= files or {}
+            texts |= {"report.md": render(f"{template}.md", **values), PAGE: render(f"{template}.html", **values)}
+            for name, text in texts.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}. Free some space or choose another folder."
+        ) from error
+    return folder / PAGE
 
 
-def render_html(comparison: Comparison, shown: list[Section]) -> str:
-    """The page: style, figures and data inside it, nothing fetched from elsewhere."""
-    return _render("index.html", comparison, shown)
-
-
-def render_markdown(comparison: Comparison, shown: list[Section]) -> str:
-    """The same in Markdown, with figures from the files beside it."""
-    return _render("report.md", comparison, shown)
-
-
-def _render(template: str, comparison: Comparison, shown: list[Section], **more: Any) -> str:
-    created = max(run.record.run.created for group in comparison.groups for run in group.runs)
-    return render(template, name=comparison.name, problems=comparison.problems, sections=shown, created=created, **more)
-
-
-def _section(group: Group, folder: str) -> Section:
-    first = group.methods[0].first
-    colours = method_colours([method.label for method in group.methods])
-    return Section(
-        id=group.comparison_hash,
-        folder=folder,
-        settings=_settings_line(group),
-        verdicts=[
-            (each.label, verdict(each).removeprefix(each.label), colours[each.label]) for each in differences(group)
-        ],
-        comparison=comparison_table(group),
-        runs=runs_table(group),
-        difference=difference_figure(group),
-        curves=learning_curves(group),
-        curves_note=CURVES_NOTE,
-        parts_figure=flop_parts(group),
-        parts=parts_table(group),
-        flops=flops_table(group),
-        heat_maps=heat_maps(group),
-        heat_map_figures=heat_map_figures(group),
-        weights=weight_figures(group),
-        accuracy=accuracy_figure(group),
-        loads=expert_load_figures(group),
-        causal_routers=causal_routers_table(group),
-        drift=drift_figures(group),
-        decoding=decoding_table(group),
-        tasks=lm_eval_table(group),
-        caveats=caveats(group),
-        method_settings=method_settings_table(group),
-        versions=versions_table(group),
-        config=_pretty(shared_settings(first.config)),
-        methods=[(method.label, _pretty(method.first.config.get("method"))) for method in group.methods],
-        commands=[run.record.command for run in group.runs],
+def render(template: str, **values: Any) -> str:
+    """`templates/<template>.j2` with `values`, each escaped; a page has its style inside it and fetches nothing."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"cell": markdown_cell, "fence": _fence, "inline": lambda drawing: Markup(drawing.inline)}
+    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    text = environment.get_template(f"{template}.j2").render(style=style, **values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" if template.endswith(".md") else text
 
 
-def _settings_line(group: Group) -> str:
-    first = group.methods[0].first
-    model, data = (group.twin.first if group.twin else first).model, first.config.get("data") or {}
-    return (
-        f"Compared {contract_words(first.contract)}: {scaled(first.flops.budget)} training FLOPs, "
-        f"data {data.get('name', 'unnamed')}, context {model.context}, dense {model.n_layers} layers × {model.d_model} "
-        f"wide, {scaled(model.params_total)} parameters, on {first.environment.device_name}, {first.training.dtype}"
-    )
+def markdown_cell(text: str) -> Markup:
+    """`text` as inert Markdown on one line: HTML, tables, links, emphasis, quotes and code in it stay plain characters.
+
+    No tag and no entity begins without `<` or `&`; a `>` has a meaning only at the beginning of a line.
+    """
+    escaped = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return Markup(re.sub(r"([\\`*_\[\]|~]|^>)", r"\\\1", escaped))
 
 
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+def _fence(text: str) -> Markup:
+    """`text` as a Markdown code block whose fence is longer than any within."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")

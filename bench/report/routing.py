@@ -1,4 +1,4 @@
-"""Figures of routing: who was processed where, router weights, predictor accuracy, expert load."""
+"""Figures of routing: heat maps of processed tokens, router weights, predictor accuracy, expert load."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bench.report.charts import draw_seeds, moving_mean
 from bench.report.figures import DENSE, INK, MUTED, Drawing, canvas, finish, method_colours, slug, styled
 from bench.report.load import Group, Method
 
-SHOWN_TOKENS = 256  # of a passage; routing.json has them all
-_TOKENS_A_LINE = 64
-_LABELLED_EXPERTS = 16  # up to so many columns have their share written in
+SHOWN_TOKENS = 256  # of a passage; routing.json has all of them
+_TOKENS_PER_LINE = 64
+_LABELLED_EXPERTS = 16  # with more experts, no shares are written into the cells
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A passage as columns of cells, gathered in words so that a page can break lines between them."""
+    """A passage as columns of cells, grouped in words so that a page can break lines between them."""
 
     method: str
     colour: str
@@ -56,7 +56,7 @@ def heat_maps(group: Group) -> list[HeatMap]:
 
 @styled
 def heat_map_figures(group: Group) -> list[Drawing]:
-    """The same passages as pictures: a line of cells for every 64 tokens, a row a layer."""
+    """The same passages as drawings: a line of cells per 64 tokens, a row per layer."""
     colours = method_colours([method.label for method in group.methods])
     return [
         _heat_map_figure(method.label, colours[method.label], seed, detail.passage)
@@ -67,7 +67,7 @@ def heat_map_figures(group: Group) -> list[Drawing]:
 
 @styled
 def weight_figures(group: Group) -> list[Drawing]:
-    """Histogram of router weights of selected and of skipped tokens, a figure a method."""
+    """Histogram of the router weights of selected and of skipped tokens, a figure per method."""
     colours = method_colours([method.label for method in group.methods])
     drawings = []
     for method, seed, detail in _details(group):
@@ -88,20 +88,20 @@ def weight_figures(group: Group) -> list[Drawing]:
         title = f"{ranks[0].upper()}{ranks[1:]}s, {method.label}"
         alt = f"Histogram of the {ranks}s of selected and skipped tokens for {method.label}, seed {seed}."
         name = f"router_weights_{slug(method.label)}"
-        caption = f"Held-out text; selected by top-k as in training, which sees the whole passage. Seed {seed}."
+        caption = f"Validation documents; selected by top-k as in training, which sees the whole passage. Seed {seed}."
         drawings.append(finish(figure, name, title, alt, caption))
     return drawings
 
 
 def _ranked_by(method: Method) -> str:
-    """What the numbers of a method's tokens are: the router's r, or the noise that stands in for its ranking."""
+    """What ranks a method's tokens: the router weight r, or noise."""
     depth = (method.first.config.get("method") or {}).get("depth") or {}
     return "noise rank" if depth.get("router") == "gaussian" else "router weight"
 
 
 @styled
 def accuracy_figure(group: Group) -> Drawing | None:
-    """Agreement of the causal router with top-k over the steps, against always giving the commoner answer."""
+    """Agreement of the causal router with top-k over training, against always giving the majority answer."""
     colours = method_colours([method.label for method in group.methods])
     figure, axes = canvas()
     drawn = []
@@ -126,11 +126,11 @@ def accuracy_figure(group: Group) -> Drawing | None:
     return finish(
         figure,
         "predictor_accuracy",
-        "Causal router against top-k over training",
+        "Causal router agreement with top-k over training",
         f"Share of tokens on which the causal router agrees with top-k, over steps, for "
         f"{', '.join(method.label for method in drawn)}.",
-        "Training batches, moving mean over 2 % of the steps. The dashed line is what always giving the commoner "
-        "answer (process or skip, by capacity) would reach: below it the causal router has learned nothing.",
+        "Training batches, moving mean over 2 % of the steps. Dashed: the majority baseline, which always processes "
+        "or always skips. Below it the causal router has learned nothing.",
     )
 
 
@@ -147,7 +147,7 @@ def _step_curves(method: Method, column: str) -> list[tuple[np.ndarray, np.ndarr
 
 @styled
 def expert_load_figures(group: Group) -> list[Drawing]:
-    """Share of choices that each expert got, a row a layer; no-op experts come last."""
+    """Share of choices per expert, a row per layer; null experts come last."""
     colours = method_colours([method.label for method in group.methods])
     return [
         _expert_load_figure(method.label, colours[method.label], seed, detail)
@@ -186,7 +186,7 @@ def _heat_map(method: Method, colour: str, seed: int, passage: Passage) -> HeatM
 
 def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> Drawing:
     shown = min(SHOWN_TOKENS, len(passage.tokens))
-    starts = range(0, shown, _TOKENS_A_LINE)
+    starts = range(0, shown, _TOKENS_PER_LINE)
     layers = len(passage.layers)
     longest = max(len(_plain(token)) for token in passage.tokens[:shown])
     figure = Figure(figsize=(8.6, 0.3 + len(starts) * (0.28 + 0.06 * longest + 0.15 * layers)))
@@ -194,28 +194,28 @@ def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> D
     grid = figure.subplots(len(starts), 1, squeeze=False)[:, 0]
     processed = np.array(passage.processed)
     for axes, start in zip(grid, starts, strict=True):
-        stop = min(start + _TOKENS_A_LINE, shown)
+        stop = min(start + _TOKENS_PER_LINE, shown)
         _draw_cells(axes, processed[:, start:stop], colour)
         labels = [_plain(token) for token in passage.tokens[start:stop]]
         positions = np.arange(stop - start) + 0.5
         upright = 90 if longest > 1 else 0
         axes.set_xticks(positions, labels, rotation=upright, fontfamily="monospace", fontsize=7, color=INK)
         axes.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in passage.layers], fontsize=7)
-        axes.set_xlim(0, _TOKENS_A_LINE)
+        axes.set_xlim(0, _TOKENS_PER_LINE)
         axes.xaxis.tick_top()
     grid[len(grid) // 2].set_ylabel("layer")
     share = percent(float(processed.mean()))
     return finish(
         figure,
         f"heat_map_{slug(method)}",
-        f"Who was processed where, {method}",
-        f"Routed layers by position over a held-out passage for {method}, seed {seed}: {share} of tokens processed.",
-        f"First {shown} of {len(passage.tokens)} tokens; a filled cell was processed by that layer (causal router).",
+        f"Processed tokens by layer, {method}",
+        f"Routed layers by position over a validation passage for {method}, seed {seed}: {share} of tokens processed.",
+        f"First {shown} of {len(passage.tokens)} tokens; filled cells were processed by that layer (causal router).",
     )
 
 
 def _draw_cells(axes: Axes, processed: np.ndarray, colour: str) -> None:
-    """A pale bar a layer, top row first, with a filled cell where `processed` is true."""
+    """A pale bar per layer, top row first, with a filled cell where `processed` is true."""
     layers, width = processed.shape
     for layer in range(layers):
         axes.broken_barh([(0, width)], (layer + 0.05, 0.9), facecolor=DENSE, alpha=0.18, linewidth=0)
@@ -251,7 +251,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("expert (n: no-op)" if detail.n_noop else "expert")
+    axes.set_xlabel("expert (n: null expert)" if detail.n_noop else "expert")
     axes.set_ylabel("layer")
     return finish(
         figure,
@@ -259,7 +259,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
         f"Expert load, {method}",
         f"Share of choices by expert and layer for {method}, seed {seed}: from {percent(float(load.min()))} to "
         f"{percent(float(load.max()))}.",
-        f"Percent of a layer’s choices on held-out text, seed {seed}; an even load is {percent(1 / load.shape[1])}.",
+        f"Percent of a layer’s choices on validation documents, seed {seed}. Balanced: {percent(1 / load.shape[1])}.",
     )
 
 
@@ -270,5 +270,5 @@ def _majority(method: Method) -> float | None:
 
 
 def _plain(token: str) -> str:
-    """A token as a tick label, which is centred, so that blanks around it would only move it."""
+    """A token as a tick label, without blanks, which would only shift the centred text."""
     return token.replace("\n", "⏎").strip()

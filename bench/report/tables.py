@@ -1,28 +1,45 @@
-"""The tables of a report: text for people, and the same figures unrounded for the CSV files."""
+"""The tables of a comparison: text for people, and the same numbers unrounded for the CSV files."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
-from bench.report.differences import Difference, differences, exclusion, figure, middle
-from bench.report.load import Group, Method
-from bench.report.settings import contract_words, flatten, varying_keys, written
+from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, span, times
+from bench.report.differences import Difference, differences, exclusion, figure, middle, sample
+from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
+
+_NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|∞)(e[+−-]?\d+)?([\s×*%/]|$)")
 
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` are what is read, first cell the row's name; `data` is what the CSV holds. No rows: no table."""
+    """`rows` are for people, first cell the row's name; `data` is for the CSV file. No rows: not shown.
+
+    folded: shown as one line to click on. text: cells are words, so none is aligned to the right.
+    """
 
     name: str
     caption: str
     columns: list[str]
     rows: list[list[str]]
     data: pd.DataFrame
+    folded: bool = False
+    text: bool = False
+
+    @property
+    def right(self) -> list[bool]:
+        """For each column, whether it is aligned to the right: most of its cells are numbers."""
+        aligned = []
+        for column in range(len(self.columns)):
+            cells = [row[column] for row in self.rows if row[column] not in ("", DASH)]
+            numbers = sum(bool(_NUMBER.match(cell)) for cell in cells)
+            aligned.append(column > 0 and not self.text and 2 * numbers >= len(cells))
+        return aligned
 
 
 @dataclass(frozen=True)
@@ -35,13 +52,13 @@ class Row:
 
 
 ROWS = [
-    Row("Held-out loss, nats a token", "quality.val_loss_nats", decimal),
-    Row("Bits per byte", "quality.val_bpb", decimal),
-    Row("Top-k loss, nats (non-causal: sees the future)", "quality.val_loss_nats_noncausal", decimal),
+    Row("Validation loss, nats/token", "quality.val_loss_nats", decimal),
+    Row("Validation loss, bits/byte", "quality.val_bpb", decimal),
+    Row("Top-k loss, nats/token (non-causal)", "quality.val_loss_nats_noncausal", decimal),
     Row("Parameters", "model.params_total", scaled),
-    Row("Parameters a token meets", "model.params_active", scaled),
-    Row("Forward FLOPs a token", "flops.forward_per_token", scaled),
-    Row("Tokens trained on", "training.tokens", scaled),
+    Row("Active parameters", "model.params_active", scaled),
+    Row("Forward FLOPs/token", "flops.forward_per_token", scaled),
+    Row("Training tokens", "training.tokens", scaled),
     Row("Steps", "training.steps", count),
     Row("Training FLOPs", "flops.train_total", scaled),
     Row("Training time", "training.seconds", duration),
@@ -50,40 +67,39 @@ ROWS = [
     Row("Training speed-up, ideal", "speed.train_speedup_ideal", times),
     Row("FLOP utilisation", "speed.flop_utilisation", percent),
     Row("Peak memory", "memory.peak_bytes", mebibytes),
-    Row("Energy, J a token", "energy.joules_per_token", significant),
-    Row("Causal router agrees with top-k", "routing.predictor_accuracy", percent),
+    Row("Energy, J/token", "energy.joules_per_token", significant),
+    Row("Causal router agreement with top-k", "routing.predictor_accuracy", percent),
     Row("Tokens processed", "routing.fraction_processed", percent),
-    Row("Unevenness of expert load (sd / mean)", "routing.expert_load_cv", decimal),
-    Row("No-op choices", "routing.noop_fraction", percent),
+    Row("Expert load imbalance (sd / mean)", "routing.expert_load_cv", decimal),
+    Row("Null expert choices", "routing.noop_fraction", percent),
 ]
 
 
 def comparison_table(group: Group) -> Table:
-    """Every method beside the dense twin; the difference in loss with its interval, then every figure."""
+    """Every method and the dense baseline: the difference in loss with its interval, then every figure."""
     compared = {difference.label: difference for difference in differences(group)}
     labels = [method.label for method in group.methods]
     rows = [
         ["Seeds", *(", ".join(str(run.record.run.seed) for run in method.runs) for method in group.methods)],
-        ["Loss minus dense, nats (95 % interval)", *(loss_cell(compared.get(label)) for label in labels)],
+        ["Loss minus dense, nats/token (95 % CI)", *(loss_cell(compared.get(label)) for label in labels)],
         ["Loss minus dense, %", *(_share_cell(compared.get(label)) for label in labels)],
-        ["Interval from", *(_basis_cell(compared.get(label)) for label in labels)],
-        ["Told from dense?", *(told_cell(compared.get(label)) for label in labels)],
-        ["Detectable difference, nats", *(_detectable_cell(compared.get(label)) for label in labels)],
+        ["Sample", *(_sample_cell(compared.get(label)) for label in labels)],
+        ["Significantly different from dense", *(_significance_cell(compared.get(label)) for label in labels)],
+        ["Minimum detectable effect, nats/token", *(_detectable_cell(compared.get(label)) for label in labels)],
     ]
     rows += [[row.name, *(_cell(method, row) for method in group.methods)] for row in ROWS]
-    rows.append(["Causality audit", *(_audit_cell(method) for method in group.methods)])
+    rows.append(["Causality audit (largest logit change)", *(_audit_cell(method) for method in group.methods)])
     rows = [row for row in rows if any(cell != DASH for cell in row[1:])]
     caption = (
         f"Compared {contract_words(group.methods[0].first.contract)} (contract {group.methods[0].first.contract}). "
-        "Quality is measured with the causal router and is the mean over comparable seeds, ± the standard deviation "
-        "over seeds where there are two or more; the other figures are medians over seeds. "
-        f"{DASH} means not measured, or not comparable."
+        "Quality uses the causal router: mean over comparable seeds, ± the standard deviation over two seeds or more. "
+        f"Other figures are medians over seeds. {DASH}: not measured or not comparable."
     )
     return Table("comparison", caption, ["", *labels], rows, _comparison_data(group, compared))
 
 
 def runs_table(group: Group) -> Table:
-    """One row a run, with the reason where its quality is not compared."""
+    """One row per run, with the reason where its quality is not compared."""
     rows = [
         [
             run.record.run.id,
@@ -97,17 +113,15 @@ def runs_table(group: Group) -> Table:
         for method in group.methods
         for run in method.runs
     ]
-    columns = ["run", "method", "seed", "status", "held-out loss, nats", "quality compared", "message"]
+    columns = ["run", "method", "seed", "status", "validation loss, nats/token", "quality compared", "message"]
     records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for run in group.runs]
     contract = group.methods[0].first.contract
-    caption = (
-        f"Every run of this comparison (contract {contract}). Losses of runs that are not compared are shown only here."
-    )
-    return Table("runs", caption, columns, rows, pd.DataFrame(records))
+    caption = f"Every run of this comparison (contract {contract}). Only this table shows losses that are not compared."
+    return Table("runs", caption, columns, rows, pd.DataFrame(records), folded=True)
 
 
 def flops_table(group: Group) -> Table:
-    """The three independent counts of one forward pass, and how far apart they are."""
+    """The three independent counts of one forward pass, and their largest disagreement."""
     rows, data = [], []
     for method in group.methods:
         flops = max((run.record.flops for run in method.runs), key=lambda flops: _disagreement(flops.model_dump()))
@@ -123,25 +137,25 @@ def flops_table(group: Group) -> Table:
         "fvcore",
         "torch",
         "largest relative difference",
-        "forward a token, causal-halved",
-        "6 N a token, training",
-        "moved by routing, a token",
+        "forward/token, causal-halved",
+        "6N/token, training",
+        "bytes/token moved by routing",
     ]
     caption = (
-        f"FLOPs of one forward pass of the audited batch, counted three ways; a multiply-add is 2 (contract "
-        f"{group.methods[0].first.contract}). The seed with the largest difference is shown."
+        f"FLOPs of one forward pass of the audited batch, counted in three ways; a multiply-add is 2 FLOPs (contract "
+        f"{group.methods[0].first.contract}). Shown is the seed with the largest difference."
     )
     return Table("flops", caption, columns, rows, pd.DataFrame(data))
 
 
 def parts_table(group: Group) -> Table:
-    """Forward FLOPs a token by part of the model, a row a part."""
+    """Forward FLOPs/token, a row per part of the model."""
     parts = list(dict.fromkeys(part for method in group.methods for part in method.first.flops.parts))
     shares = {method.label: method.first.flops.parts for method in group.methods}
     rows = [[part, *(scaled(shares[label].get(part)) for label in shares)] for part in parts]
     data = [{"part": part} | {label: shares[label].get(part) for label in shares} for part in parts]
-    caption = f"Forward FLOPs a token by part of the model (contract {group.methods[0].first.contract})."
-    return Table("flop_parts", caption, ["part", *shares], rows, pd.DataFrame(data))
+    caption = f"Forward FLOPs/token by part of the model (contract {group.methods[0].first.contract})."
+    return Table("flop_parts", caption, ["part", *shares], rows, pd.DataFrame(data), folded=True)
 
 
 def method_settings_table(group: Group) -> Table:
@@ -149,14 +163,13 @@ def method_settings_table(group: Group) -> Table:
     settings = {method.label: flatten(method.first.config.get("method") or {}) for method in group.methods}
     keys = varying_keys(list(settings.values()))
     rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
-    caption = "Settings of `method` in which the methods differ; all other settings are shared."
-    return Table(
-        "method_settings", caption, ["setting", *settings], rows, pd.DataFrame(rows, columns=["setting", *settings])
-    )
+    columns = ["setting", *settings]
+    caption = "Settings of method in which the methods differ; all other settings are shared."
+    return Table("method_settings", caption, columns, rows, pd.DataFrame(rows, columns=columns), text=True)
 
 
 def versions_table(group: Group) -> Table:
-    """The surroundings of the runs: each distinct value, so that a mixture of machines shows."""
+    """Machine and versions: each distinct value, which shows a mixture of machines."""
     keys: dict[str, list[str]] = {}
     for run in group.runs:
         environment = run.record.environment
@@ -166,13 +179,8 @@ def versions_table(group: Group) -> Table:
             if str(value) not in keys[key]:
                 keys[key].append(str(value))
     rows = [[key, ", ".join(values)] for key, values in keys.items()]
-    return Table(
-        "versions",
-        "Machine and versions of all runs.",
-        ["", "value"],
-        rows,
-        pd.DataFrame(rows, columns=["name", "value"]),
-    )
+    caption, data = "Machine and versions of all runs.", pd.DataFrame(rows, columns=["name", "value"])
+    return Table("versions", caption, ["", "value"], rows, data, text=True)
 
 
 def _pooled(method: Method, path: str) -> tuple[float | None, float | None]:
@@ -188,29 +196,26 @@ def _cell(method: Method, row: Row) -> str:
     return row.write(value) if spread is None else f"{row.write(value)} ± {row.write(spread)}"
 
 
-def loss_cell(difference: Difference | None) -> str:
-    """The difference in loss with its interval in brackets."""
+def loss_cell(difference: Difference | None, mark: str = "") -> str:
+    """The difference in loss, with `mark`, and its interval in brackets."""
     if difference is None or difference.loss is None:
         return DASH
     loss = difference.loss
-    bounds = DASH if loss.low is None else f"{signed(loss.low)} to {signed(loss.high)}"
-    return f"{signed(loss.value)} ({bounds})"
+    return f"{signed(loss.value)}{mark} ({span(loss.low, loss.high, signed)})"
 
 
-def told_cell(difference: Difference | None) -> str:
-    """Whether the method could be told from its dense twin, and which way."""
+def _significance_cell(difference: Difference | None) -> str:
     if difference is None or difference.loss is None:
         return DASH
-    if not difference.loss.told_apart:
+    if difference.loss.low is None:
+        return "inconclusive"
+    if not difference.loss.significant:
         return "no"
     return "yes, better" if difference.loss.value < 0 else "yes, worse"
 
 
-def _basis_cell(difference: Difference | None) -> str:
-    if difference is None or difference.loss is None:
-        return DASH
-    loss = difference.loss
-    return f"{loss.pairs} seeds" if loss.over == "seeds" else f"{loss.pairs} documents, one seed"
+def _sample_cell(difference: Difference | None) -> str:
+    return sample(difference.loss) if difference and difference.loss else DASH
 
 
 def _share_cell(difference: Difference | None) -> str:
@@ -218,7 +223,7 @@ def _share_cell(difference: Difference | None) -> str:
 
 
 def _detectable_cell(difference: Difference | None) -> str:
-    return decimal(difference.loss.detectable) if difference and difference.loss else DASH
+    return decimal(difference.loss.minimum_detectable) if difference and difference.loss else DASH
 
 
 def _audit_cell(method: Method) -> str:
@@ -228,7 +233,7 @@ def _audit_cell(method: Method) -> str:
     failed = sum(not audit.passed for audit in audits)
     worst = max(audit.max_abs_logit_change for audit in audits)
     verdict = f"FAILED in {failed} of {len(audits)}" if failed else f"passed in {len(audits)} of {len(audits)}"
-    return f"{verdict}, largest change {worst:.0e}"
+    return f"{verdict} ({significant(worst, 1)})"
 
 
 def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFrame:
@@ -236,8 +241,8 @@ def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFr
     for method in group.methods:
         line: dict[str, object] = {"method": method.label, "contract": method.first.contract, "runs": len(method.runs)}
         if (difference := compared.get(method.label)) and (loss := difference.loss):
-            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.over}
-            line |= {"pairs": loss.pairs, "detectable": loss.detectable, "share": difference.share}
+            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.unit}
+            line |= {"pairs": loss.n, "detectable": loss.minimum_detectable, "share": difference.share}
         for row in ROWS:
             line[row.path], spread = _pooled(method, row.path)
             if row.path.startswith("quality."):

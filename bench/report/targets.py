@@ -1,4 +1,4 @@
-"""The page of a study of bars: each figure beside what it may be, and the points behind it."""
+"""The page of a study of targets: each figure with its target, and the points behind it."""
 
 from __future__ import annotations
 
@@ -6,55 +6,46 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.formats import DASH, decimal, duration
-from bench.records.files import write_atomically
+from bench.formats import DASH, decimal, duration, span
 from bench.records.targets import Bar, Bars, load_bars
-from bench.report.decode import decode_figures, decode_table
-from bench.report.render import render
+from bench.report.decoding import decode_figures, decode_table
+from bench.report.page import write_page
 from bench.report.tables import Table
 
 
-def write_page(path: Path, reports: Path) -> Path:
+def write_study(path: Path, reports: Path) -> Path:
     """Write the page of the targets file at `path`; returns the page."""
-    return write_bars(load_bars(path), reports)
+    return write_targets(load_bars(path), reports)
 
 
-def write_bars(bars: Bars, reports: Path) -> Path:
-    """Write `index.html`, `report.md`, figures and tables below `reports`; returns the page."""
-
-    folder = reports / bars.study
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "tables").mkdir(exist_ok=True)
-    drawings, points = decode_figures(bars), decode_table(bars)
-    for drawing in drawings:
-        write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
-        (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png)
-    tables = [_bars_table(bars), *([points] if points.rows else [])]
-    for table in tables:
-        write_atomically(folder / "tables" / f"{table.name}.csv", table.data.to_csv(index=False, lineterminator="\n"))
-    for template, name in (("bars.md", "report.md"), ("bars.html", "index.html")):
-        write_atomically(folder / name, render(template, bars=bars, tables=tables, drawings=drawings))
-    return folder / "index.html"
+def write_targets(study: Bars, reports: Path) -> Path:
+    """Write `reports`/<study>/ with its page, figures and tables; returns the page."""
+    drawings = decode_figures(study)
+    tables = [table for table in (_targets_table(study), decode_table(study)) if table.rows]
+    values = {"study": study, "tables": tables, "drawings": drawings}
+    return write_page(reports / study.study, "targets", drawings, tables, values)
 
 
-def _bars_table(bars: Bars) -> Table:
-
+def _targets_table(study: Bars) -> Table:
     rows = [
         [
-            bar.figure,
-            _measured(bar),
-            bar.limit,
-            "met" if bar.met else "missed",
-            duration(bar.step_seconds.median if bar.step_seconds else None),
-            decimal(bar.flop_ratio, 4) if bar.flop_ratio else DASH,
+            each.figure,
+            _measured(each),
+            each.limit,
+            "met" if each.met else "missed",
+            duration(each.step_seconds.median if each.step_seconds else None),
+            decimal(each.flop_ratio, 4) if each.flop_ratio else DASH,
         ]
-        for bar in bars.bars
+        for each in study.bars
     ]
-    columns = ["figure", "measured", "bar", "", "step", "FLOPs of a step, over dense"]
-    caption = "Medians over rounds, with the 95 % interval of the median; ratios are of what was timed in turn."
-    return Table("bars", caption, columns, rows, pd.json_normalize([bar.model_dump() for bar in bars.bars]))
+    columns = ["figure", "measured (95 % CI)", "target", "result", "step time", "FLOPs of a step, over dense"]
+    shown = [n for n in range(len(columns)) if any(row[n] != DASH for row in rows)]
+    rows, columns = [[row[n] for n in shown] for row in rows], [columns[n] for n in shown]
+    caption = "Medians over rounds, with the 95 % CI of the median. Ratios are of steps timed alternately."
+    return Table("targets", caption, columns, rows, pd.json_normalize([each.model_dump() for each in study.bars]))
 
 
-def _measured(bar: Bar) -> str:
-    told = f"{decimal(bar.value.median)} ({decimal(bar.value.low)} to {decimal(bar.value.high)})"
-    return f"{told} {bar.unit}" if bar.unit else told
+def _measured(target: Bar) -> str:
+    value = target.value
+    measured = f"{decimal(value.median)} ({span(value.low, value.high, decimal)})"
+    return f"{measured} {target.unit}" if target.unit else measured

@@ -1,4 +1,4 @@
-"""The lm-eval table: scores with standard errors, marked where they are above chance."""
+"""The lm-eval table: scores with standard errors, marked where they are better than chance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Score:
 
     @property
     def above_chance(self) -> bool:
-        """Whether it is better than chance by two standard errors and more, over items and seeds together."""
+        """Whether it is better than chance by at least two standard errors, over items and seeds together."""
         if self.chance is None or self.stderr is None:
             return False
         gain = self.mean - self.chance if self.higher_is_better else self.chance - self.mean
@@ -38,7 +38,7 @@ class Score:
 
 
 def lm_eval_table(group: Group) -> Table:
-    """A row for each task and metric, a column for each method; runs that are not comparable do not count."""
+    """A row per task and metric, a column per method; only comparable runs count."""
     metrics = sorted({key for method in group.methods for run in method.comparable for key in _metrics(run)})
     rows, data = [], []
     for task, metric in metrics:
@@ -53,8 +53,8 @@ def lm_eval_table(group: Group) -> Table:
         ]
     caption = (
         f"lm-eval scores with the causal router (contract {group.methods[0].first.contract}): mean over seeds ± "
-        "standard error over the task’s items, which the seeds share, so that more seeds do not shrink it. "
-        f"{ABOVE_CHANCE} is better than chance by two standard errors and more, over items and seeds together."
+        "standard error over the items of the task. Seeds share the items, so more seeds do not shrink it. "
+        f"{ABOVE_CHANCE}: better than chance by at least two standard errors, over items and seeds together."
     )
     return Table("lm_eval", caption, ["task", "chance", *(m.label for m in group.methods)], rows, pd.DataFrame(data))
 

@@ -91,9 +91,8 @@ def _check_writable(folder: Path, key: str) -> None:
 
 
 def _report(configs: Sequence[RunConfig]) -> None:
-    from bench.report import summary_table, verdicts  # draws: slow to import, and not needed until here
+    from bench.report.comparison import summary_table, verdicts, write_report  # slow to import
     from bench.report.load import read_results
-    from bench.report.write import write_report
 
     places = dict.fromkeys((config.results_dir, config.reports_dir, comparison_name(config)) for config in configs)
     for results, reports, name in places:

@@ -11,7 +11,7 @@ from bench.config.schema import ModelConfig, RunConfig
 from bench.measure.machine import environment, git_commit
 from bench.records.record import DecodePoint
 from bench.records.targets import Bar, Bars, save_bars
-from bench.report.targets import write_bars
+from bench.report.targets import write_targets
 
 
 def model_shape(model: ModelConfig) -> dict[str, int]:
@@ -46,5 +46,5 @@ def finish(
         decode=decode,
     )
     save_bars(record, Path(config.results_dir) / study)
-    print(f"{record.told()}\nreport: {write_bars(record, Path(config.reports_dir))}")
+    print(f"{record.told()}\nreport: {write_targets(record, Path(config.reports_dir))}")
     return 0 if record.met else 1

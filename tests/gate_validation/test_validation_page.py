@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.records.record import Environment
-from bench.report.render import _markdown_cell
+from bench.report.page import markdown_cell
 from tools.gate_validation.page import bars, missed, write_proof
 from tools.gate_validation.proof import Piece, Proof, Trial
 
@@ -78,6 +78,6 @@ def test_markdown_shows_arrows_and_apostrophes_as_they_are_and_no_html(tmp_path:
     "[a](b)", "<http://e.example>", "&#60;b&#62;", "**b** `c` ~~d~~ | e",
 ])  # fmt: skip
 def test_a_cell_is_read_back_as_the_very_same_text(text):
-    html = MarkdownIt("gfm-like", {"linkify": False}).render(str(_markdown_cell(text)))
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(str(markdown_cell(text)))
     plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     assert html == f"<p>{plain}</p>\n"

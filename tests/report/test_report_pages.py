@@ -1,4 +1,4 @@
-"""What a report folder holds, and that names, broken files and mixtures cannot spoil it."""
+"""What a report folder holds, whatever the names, damaged files and mixtures of runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from report_records import make_record, save
 from bench.errors import UserError
 from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics
 from bench.report import build, summary_table, verdicts
+from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
 from bench.report.load import read_results
 from bench.report.routing import accuracy_figure, heat_maps, weight_figures
-from bench.report.write import folder_name
 
 
 class Resources(HTMLParser):
@@ -45,19 +45,23 @@ def parse(page: Path) -> Resources:
     return parser
 
 
+def text_of(page: Path) -> str:
+    """What a reader sees, without tags."""
+    return re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8"))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_report_is_whole_self_contained_and_deterministic(results, tmp_path):
+def test_report_built_twice_is_self_contained_and_identical(results, tmp_path):
     (page,) = build(results, tmp_path / "a")
     assert page == tmp_path / "a" / "tiny" / "index.html"
     files = contents(page.parent)
-    assert {"index.html", "report.md", "tables/comparison.csv", "tables/runs.csv", "figures/heat_map_mod.svg"} <= set(
-        files
-    )
+    expected = {"index.html", "report.md", "tables/comparison.csv", "tables/runs.csv", "figures/difference.svg"}
+    assert expected <= set(files)
     figures = {name[:-4] for name in files if name.startswith("figures/")}
-    assert figures == {name[:-4] for name in files if name.endswith(".png")}
+    assert all(name.endswith((".svg", ".csv", "report.md", "index.html")) for name in files)
     parsed = parse(page)
     assert parsed.fetched == [] and parsed.scripts == 0
     assert len(parsed.ids) == len(set(parsed.ids))
@@ -69,28 +73,28 @@ def test_report_is_whole_self_contained_and_deterministic(results, tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["tiny"]
 
 
-def test_csv_figures_are_unrounded_and_absent_ones_empty(results, tmp_path):
+def test_csv_holds_unrounded_figures_and_leaves_absent_ones_empty(results, tmp_path):
     build(results, tmp_path)
     table = pd.read_csv(tmp_path / "tiny" / "tables" / "comparison.csv").set_index("method")
-    assert table.loc["mod", "loss_minus_dense"] == pytest.approx(-0.04)
-    assert table.loc["mod", "quality.val_loss_nats"] == pytest.approx((1.95 + 2.07 + 1.91) / 3)
-    assert pd.isna(table.loc["dense", "loss_minus_dense"])
-    assert pd.isna(table.loc["dense", "speed.train_speedup_realised.median"])
+    assert table.loc["MoD", "loss_minus_dense"] == pytest.approx(-0.04)
+    assert table.loc["MoD", "quality.val_loss_nats"] == pytest.approx((1.95 + 2.07 + 1.91) / 3)
+    assert pd.isna(table.loc["Dense", "loss_minus_dense"])
+    assert pd.isna(table.loc["Dense", "speed.train_speedup_realised.median"])
 
 
-def test_absent_figures_are_a_dash_never_zero(tmp_path):
+def test_page_shows_absent_figures_as_a_dash_never_zero(tmp_path):
     bare = {"quality": None, "speed": None, "memory": None, "routing": None}
     save(tmp_path / "r", make_record("dense"))
     save(tmp_path / "r", make_record("mod", **bare))
     (page,) = build(tmp_path / "r", tmp_path / "p")
     text = page.read_text(encoding="utf-8")
-    for row in ("Held-out loss, nats a token", "Peak memory", "Step time"):
-        cells = re.search(rf'<th scope="row">{row}</th><td>([^<]*)</td><td>([^<]*)</td>', text)
+    for row in ("Validation loss, nats/token", "Peak memory", "Step time"):
+        cells = re.search(rf'<th scope="row">{row}</th><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>', text)
         assert cells and cells[1] != "–" and cells[2] == "–"
-    assert "its held-out loss was not measured" in text
+    assert "the validation loss was not measured" in text
 
 
-def test_a_failed_run_is_shown_and_marked(results, tmp_path):
+def test_page_shows_and_marks_a_failed_run(results, tmp_path):
     failed = Causality(max_abs_logit_change=0.5, tolerance=1e-4, passed=False)
     save(results, make_record("mod", 1, 0.123, causality=failed, status="audit_failed"))
     (page,) = build(results, tmp_path)
@@ -98,10 +102,10 @@ def test_a_failed_run_is_shown_and_marked(results, tmp_path):
     assert text.count("0.123") == 1  # in the table of runs, and nowhere else
     assert "is shown but its quality is not compared: the causality audit failed" in text
     assert "FAILED in 1 of 3" in text
-    assert "2 paired seeds" in text
+    assert "n = 2 seeds" in text
 
 
-def test_names_are_escaped_and_stay_inside_the_folder(tmp_path):
+def test_hostile_names_are_escaped_and_stay_inside_the_folder(tmp_path):
     evil = '../../<script>alert("x")</script>|`*'
     for method in ("dense", "<img src=x onerror=y>", "m$\\frac{$"):
         record = make_record(method, name=evil, run_id=f"r{len(method)}", comparison_hash="ab12cd")
@@ -116,7 +120,7 @@ def test_names_are_escaped_and_stay_inside_the_folder(tmp_path):
     assert "<script" not in outside and "<img" not in outside and "\n# x" not in outside
 
 
-def test_folder_names_are_plain_and_distinct():
+def test_folder_name_of_any_name_is_plain_and_distinct():
     assert folder_name("tiny-kjv_1.0") == "tiny-kjv_1.0"
     names = ["a/b", "a-b", "a b", "..", ".", "", "/etc", "é" * 300]
     folders = [folder_name(name) for name in names]
@@ -124,7 +128,7 @@ def test_folder_names_are_plain_and_distinct():
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", folder) for folder in folders)
 
 
-def test_different_settings_never_share_a_table(results, tmp_path):
+def test_groups_with_different_settings_never_share_a_table(results, tmp_path):
     save(results, make_record("mod", 5, 1.111, comparison_hash="decade", run_id="other"))
     (page,) = build(results, tmp_path)
     text = page.read_text(encoding="utf-8")
@@ -135,7 +139,7 @@ def test_different_settings_never_share_a_table(results, tmp_path):
     assert (page.parent / "tables" / "decade" / "comparison.csv").exists()
 
 
-def test_different_texts_never_share_a_table(tmp_path):
+def test_groups_with_different_texts_never_share_a_table(tmp_path):
     """Equal settings and seeds, but the files that they name were rewritten in between."""
     for text, loss in (("aaaa", 2.0), ("bbbb", 3.0)):
         for method in ("dense", "mod"):
@@ -152,7 +156,7 @@ def test_different_texts_never_share_a_table(tmp_path):
     assert "c0ffee-bbbb" in pages[0].read_text()
 
 
-def test_a_record_from_before_texts_were_kept_stands_with_those_of_one_text(tmp_path):
+def test_record_without_a_text_joins_the_runs_of_one_text(tmp_path):
     save(tmp_path / "results", make_record("dense", 0, 2.0))
     record = make_record("mod", 0, 2.0)
     record.run.corpus_fingerprint = "aaaa"
@@ -162,7 +166,7 @@ def test_a_record_from_before_texts_were_kept_stands_with_those_of_one_text(tmp_
     assert group.comparison_hash == "c0ffee" and len(group.runs) == 2
 
 
-def test_router_numbers_are_called_what_they_are(tmp_path):
+def test_router_figures_of_noise_are_called_noise_ranks(tmp_path):
     """The histogram is of top-k passes; a Gaussian router ranks by noise, which is no router weight."""
     save(tmp_path / "results", make_record("mod", 0, 2.0))
     noisy = make_record("mod_random", 0, 2.0)
@@ -170,12 +174,12 @@ def test_router_numbers_are_called_what_they_are(tmp_path):
     save(tmp_path / "results", noisy)
     (comparison,), _ = read_results(tmp_path / "results")
     learned, random = weight_figures(comparison.groups[0])
-    assert (learned.title, random.title) == ("Router weights, mod", "Noise ranks, mod_random")
+    assert (learned.title, random.title) == ("Router weights, MoD", "Noise ranks, MoD random")
     for drawing in (learned, random):
         assert "by top-k as in training" in drawing.caption and "causal router" not in drawing.caption
     assert [found.ranks for found in heat_maps(comparison.groups[0])] == ["router weight", "noise rank"]
     page = build(tmp_path / "results", tmp_path / "reports")[0].read_text()
-    assert "layer 1, noise rank 0.10" in page and "which decides who is processed" in page
+    assert "layer 1, noise rank 0.10" in page and "which decides what is processed" in page
 
 
 def _only_group(results):
@@ -185,42 +189,42 @@ def _only_group(results):
 
 
 @pytest.mark.parametrize("router", ["predictor", "noise_threshold"])
-def test_a_router_over_noise_is_explained_where_there_is_one(tmp_path, router):
+def test_router_table_explains_a_noise_threshold_if_present(tmp_path, router):
     """Records from before it had a name of its own call it a predictor, and read as they did."""
     seen = CausalRouterStatistics(
         accuracy=0.96, fraction_processed=0.12, fraction_by_position=[0.12], val_loss_nats=2.0, loss_over_topk=0.0
     )
     save(tmp_path, make_record("mod_random", routing=RoutingStatistics(causal_routers={router: seen})))
     table = causal_routers_table(_only_group(tmp_path))
-    assert [row[0] for row in table.rows] == [f"mod_random, {router.replace('_', ' ')}"]
+    assert [row[0] for row in table.rows] == [f"MoD random, {router.replace('_', ' ')}"]
     assert ("Noise threshold: " in table.caption) == (router == "noise_threshold")
 
 
-def test_agreement_over_training_is_drawn_of_a_running_threshold_alone(tmp_path):
+def test_accuracy_figure_draws_a_running_threshold_alone(tmp_path):
     folder = save(tmp_path, make_record("mod"))
     steps = pd.read_csv(folder / "steps.csv").rename(columns={"predictor_accuracy": "expert_threshold_accuracy"})
     steps.to_csv(folder / "steps.csv", index=False)
     drawing = accuracy_figure(_only_group(tmp_path))
-    assert drawing is not None and "for mod." in drawing.alt
+    assert drawing is not None and "for MoD." in drawing.alt
 
 
-def test_one_method_with_two_settings_is_two_methods(tmp_path):
+def test_method_with_two_settings_becomes_two_methods(tmp_path):
     for capacity in (0.125, 0.5):
         config = {"method": {"name": "mod", "depth": {"capacity": capacity}}}
         save(tmp_path / "r", make_record("mod", config=config, run_id=f"mod-{capacity}"))
     save(tmp_path / "r", make_record("dense"))
     (page,) = build(tmp_path / "r", tmp_path / "p")
     table = pd.read_csv(page.parent / "tables" / "comparison.csv")
-    assert list(table["method"]) == ["dense", "mod (depth.capacity=0.125)", "mod (depth.capacity=0.5)"]
+    assert list(table["method"]) == ["Dense", "MoD (depth.capacity=0.125)", "MoD (depth.capacity=0.5)"]
 
 
-def test_a_newer_run_of_the_same_seed_replaces_the_older_and_says_so(results, tmp_path):
+def test_newer_run_of_the_same_seed_replaces_the_older_with_a_note(results, tmp_path):
     save(results, make_record("mod", 0, 1.9, run_id="again", created="2026-12-01T00:00:00Z"))
     (page,) = build(results, tmp_path)
     assert "mod--s0 is left out: again is a newer run" in page.read_text(encoding="utf-8")
 
 
-def test_broken_files_are_named_and_the_rest_is_built(results, tmp_path, caplog):
+def test_damaged_files_are_named_and_the_rest_is_built(results, tmp_path, caplog):
     (results / "tiny" / "cut").mkdir()
     (results / "tiny" / "cut" / "record.json").write_text('{"schema_version": 1, "run"', encoding="utf-8")
     (results / "tiny" / "mod--s1" / "steps.csv").write_text("step,loss\n1,x\n", encoding="utf-8")
@@ -231,7 +235,7 @@ def test_broken_files_are_named_and_the_rest_is_built(results, tmp_path, caplog)
     assert str(tmp_path) not in page.read_text(encoding="utf-8")
 
 
-def test_a_folder_that_is_no_report_is_left_alone(results, tmp_path):
+def test_build_leaves_a_folder_that_is_not_a_report_alone(results, tmp_path):
     notes = tmp_path / "reports" / "tiny" / "notes.txt"
     notes.parent.mkdir(parents=True)
     notes.write_text("mine", encoding="utf-8")
@@ -240,32 +244,35 @@ def test_a_folder_that_is_no_report_is_left_alone(results, tmp_path):
     assert notes.read_text(encoding="utf-8") == "mine"
 
 
-def test_a_crash_leaves_the_old_report_whole(results, tmp_path, monkeypatch):
+def test_build_that_fails_leaves_the_old_report_intact(results, tmp_path, monkeypatch):
     (page,) = build(results, tmp_path / "reports")
     before = contents(page.parent)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.report.write.render_html", fail)
+    monkeypatch.setattr("bench.report.page.render", fail)
     with pytest.raises(UserError, match="No space left"):
         build(results, tmp_path / "reports")
     assert contents(page.parent) == before
     assert [path.name for path in (tmp_path / "reports").iterdir()] == ["tiny"]
 
 
-def test_terminal_table_and_sentences_agree_with_the_report(tmp_path):
+def test_terminal_summary_fits_80_columns_and_agrees_with_the_page(tmp_path):
     nats = {"dense": [210.0, 490.0, 810.0, 300.0, 600.0], "mod": [205.0, 470.0, 790.0, 296.0, 580.0]}
     records = [make_record(method, loss=sum(total) / 1200) for method, total in nats.items()]
     for record in records:
         save(tmp_path / "results", record, nats[record.method])
     (page,) = build(tmp_path / "results", tmp_path / "reports")
     (sentence,) = verdicts(records, tmp_path / "results")
-    assert sentence.removeprefix("mod") in page.read_text(encoding="utf-8")
-    head, _, dense, mod = summary_table(records, tmp_path / "results").splitlines()
+    assert " ".join(sentence.split()) in text_of(page).replace("\u00a0", " ")
+    assert all(len(line) <= 80 for line in sentence.splitlines())
+    table = summary_table(records, tmp_path / "results").splitlines()
+    assert all(len(line) <= 80 for line in table)
+    head, _, _, dense, mod = table
     assert "contract train_flops" in head
-    assert mod.split()[:3] == ["mod", "0", "1.951"] and "−0.058" in mod and "1.50×" in mod
-    assert dense.split() == ["dense", "0", "2.008", "–", "–", "–", "–", "–"]
+    assert mod.split()[:3] == ["MoD", "1", "1.951"] and "−0.058" in mod and "1.50×" in mod
+    assert dense.split() == ["Dense", "1", "2.008", "–", "–", "–", "–"]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_terminal_table_and_sentences_agree_with_the_report(tmp_path):
         ("empty", 2, "there is no record.json"),
     ],
 )
-def test_command_line(results, tmp_path, damage, status, message):
+def test_command_line_reports_damage_by_exit_status(results, tmp_path, damage, status, message):
     if damage == "broken":
         (results / "tiny" / "cut").mkdir()
         (results / "tiny" / "cut" / "record.json").write_text("{", encoding="utf-8")
@@ -291,7 +298,7 @@ def test_command_line(results, tmp_path, damage, status, message):
     assert (tmp_path / "reports" / "tiny" / "index.html").exists() == (status != 2)
 
 
-def test_report_needs_neither_torch_nor_the_model():
+def test_import_of_the_report_loads_neither_torch_nor_the_model():
     code = (
         "import sys, bench.report.__main__; print([m for m in sys.modules if m.startswith(('torch', 'bench.model'))])"
     )

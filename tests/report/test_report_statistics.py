@@ -30,7 +30,7 @@ def compare(*runs: Record | RunFiles):
     return differences(group)[0]
 
 
-def test_seed_interval_is_scipys_paired_t_interval():
+def test_paired_seeds_give_scipys_paired_t_interval():
     mod, dense = [1.95, 2.07, 1.91], [2.00, 2.10, 1.95]
     estimate = paired_seeds(mod, dense)
     expected = stats.ttest_rel(mod, dense).confidence_interval(0.95)
@@ -38,12 +38,12 @@ def test_seed_interval_is_scipys_paired_t_interval():
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_document_difference_is_the_difference_of_token_weighted_losses():
+def test_paired_documents_give_the_token_weighted_difference():
     estimate = paired_documents(documents(MOD_NATS), documents(DENSE_NATS))
     assert estimate.value == pytest.approx((sum(MOD_NATS) - sum(DENSE_NATS)) / sum(DOCUMENT_TOKENS))
 
 
-def test_document_standard_error_is_near_the_bootstraps():
+def test_paired_documents_give_nearly_the_bootstrap_interval():
     generator = np.random.default_rng(0)
     tokens = generator.integers(500, 3000, 200)
     dense = tokens * generator.normal(2.0, 0.1, 200)
@@ -56,14 +56,14 @@ def test_document_standard_error_is_near_the_bootstraps():
     assert estimate.high - estimate.value == pytest.approx(half, rel=0.06)
 
 
-def test_documents_that_differ_are_not_paired():
+def test_paired_documents_of_different_sets_give_nothing():
     other = documents(DENSE_NATS).assign(document=list("abcdx"))
     assert paired_documents(documents(MOD_NATS), other) is None
     assert paired_documents(documents(MOD_NATS), documents(DENSE_NATS).head(4)) is None
 
 
 @pytest.mark.parametrize("pairs", [2, 3, 10, 34])
-def test_detectable_difference_is_found_four_times_in_five(pairs):
+def test_detectable_difference_is_found_with_80_percent_power(pairs):
     shift = detectable_difference(1.0, pairs - 1) / np.sqrt(pairs)  # stderr 1 means a standard deviation of sqrt(n)
     generator = np.random.default_rng(pairs)
     samples = generator.normal(shift, 1.0, (40_000, pairs)) * np.sqrt(pairs)
@@ -71,46 +71,48 @@ def test_detectable_difference_is_found_four_times_in_five(pairs):
     assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
-def test_three_seeds_are_paired_by_seed_and_told_apart():
+def test_difference_of_three_seeds_is_paired_and_significant():
     runs = [make_record("dense", seed, loss) for seed, loss in ((2, 1.95), (0, 2.0), (1, 2.1))]
     runs += [make_record("mod", seed, loss) for seed, loss in ((0, 1.95), (1, 2.06), (2, 1.90))]
     difference = compare(*runs)
     assert difference.loss.value == pytest.approx((-0.05 - 0.04 - 0.05) / 3)
-    assert difference.loss.told_apart
+    assert difference.loss.significant
     assert difference.share == pytest.approx(difference.loss.value / np.mean([2.0, 2.1, 1.95]))
     sentence = verdict(difference)
-    assert "mod: at equal training FLOPs its held-out loss is 0.047 nats a token, 2.3\u00a0% lower (better)" in sentence
-    assert "3 paired seeds; detectable from" in sentence
-    assert "realised 1.50× the dense speed (95\u00a0% interval 1.40 to 1.60) of an ideal 1.78×" in sentence
-    assert "peak memory was 0.80×" in sentence
-    assert "with one seed" not in sentence
+    assert sentence.startswith(
+        "better than dense at equal training FLOPs: validation loss −0.047 nats/token, −2.3\u00a0%"
+    )
+    assert "n = 3 seeds; minimum detectable effect" in sentence
+    assert "Training step: 1.50× the dense speed (95\u00a0% CI 1.40\u00a0to\u00a01.60), ideal 1.78×." in sentence
+    assert "Peak memory: 0.80×" in sentence
+    assert "One seed" not in sentence
 
 
-def test_an_interval_around_zero_is_no_difference():
+def test_verdict_with_an_interval_around_zero_is_not_significant():
     runs = [make_record("dense", seed, loss) for seed, loss in enumerate((2.0, 2.1, 1.95))]
     runs += [make_record("mod", seed, loss) for seed, loss in enumerate((1.95, 2.15, 1.96))]
     sentence = verdict(compare(*runs))
-    assert "no difference in held-out loss from dense could be told" in sentence
+    assert sentence.startswith("not significantly different from dense") and "minimum detectable effect" in sentence
     assert "better" not in sentence and "worse" not in sentence
 
 
-def test_one_seed_uses_documents_and_says_what_it_cannot_tell():
+def test_verdict_of_one_seed_uses_documents_and_states_the_limit():
     mod = RunFiles(make_record("mod", loss=sum(MOD_NATS) / 1200), documents=documents(MOD_NATS))
     dense = RunFiles(make_record("dense", loss=sum(DENSE_NATS) / 1200), documents=documents(DENSE_NATS))
     difference = compare(mod, dense)
-    assert difference.loss.over == "documents"
+    assert difference.loss.unit == "documents"
     sentence = verdict(difference)
-    assert "one seed, 5 paired documents" in sentence
-    assert "whether another training seed would agree is not known" in sentence
+    assert "n = 1 seed, 5 documents" in sentence
+    assert "One seed: the CI covers the choice of documents, not the variance between training seeds" in sentence
 
 
-def test_one_seed_without_documents_has_no_interval():
+def test_verdict_of_one_seed_without_documents_is_inconclusive():
     difference = compare(make_record("mod", loss=1.9), make_record("dense", loss=2.0))
-    assert difference.loss.low is None and not difference.loss.told_apart
-    assert "no difference could be told" in verdict(difference)
+    assert difference.loss.low is None and not difference.loss.significant
+    assert verdict(difference).startswith("inconclusive") and "no CI" in verdict(difference)
 
 
-def test_a_failed_audit_never_counts():
+def test_difference_excludes_a_failed_audit():
     failed = Causality(max_abs_logit_change=0.5, tolerance=1e-4, passed=False)
     runs = [make_record("dense", seed, 2.0 + seed / 10) for seed in range(3)]
     good = [make_record("mod", seed, 1.95 + seed / 9) for seed in range(2)]
@@ -119,26 +121,26 @@ def test_a_failed_audit_never_counts():
     alone = compare(*runs, bad)
     assert alone.loss is None and alone.share is None
     sentence = verdict(alone)
-    assert "quality is not compared with dense" in sentence and "causality audit failed" in sentence
+    assert "quality not compared with dense" in sentence and "causality audit failed" in sentence
     assert not re.search(r"\d nats", sentence)
 
 
-def test_a_diverged_or_unaudited_run_never_counts():
+def test_difference_excludes_diverged_and_unaudited_runs():
     dense = make_record("dense")
     assert "became NaN" in verdict(compare(dense, make_record("mod", status="diverged")))
     assert "no causality audit" in verdict(compare(dense, make_record("mod", causality=None)))
 
 
-def test_a_failed_twin_is_no_yardstick():
+def test_difference_from_a_failed_baseline_is_absent():
     failed = Causality(max_abs_logit_change=0.5, tolerance=1e-4, passed=False)
     assert compare(make_record("dense", causality=failed), make_record("mod")).loss is None
 
 
-def test_seeds_without_a_partner_are_not_paired():
+def test_verdict_without_a_common_seed_says_so():
     assert "no seed in common" in verdict(compare(make_record("dense", 0), make_record("mod", 1)))
 
 
-def test_lm_eval_marks_scores_above_chance_by_two_standard_errors():
+def test_score_above_chance_needs_two_standard_errors():
     def one(task: dict[str, float]):
         return score([RunFiles(make_record(lm_eval={"t": task}))], "t", next(iter(task)))
 

@@ -1,11 +1,11 @@
-"""Bars: what is met and what is not, on disk and on the page."""
+"""Targets met and missed, on disk and on the page."""
 
 import pytest
 
 from bench.errors import UserError
 from bench.records.record import Environment, Timing
 from bench.records.targets import Bar, Bars, load_bars, save_bars
-from bench.report.targets import write_bars
+from bench.report.targets import write_targets
 
 
 def _bars() -> Bars:
@@ -27,15 +27,15 @@ def _bars() -> Bars:
     )
 
 
-def test_a_bar_is_met_by_its_median():
+def test_target_is_met_by_its_median():
     assert [bar.met for bar in _bars().bars] == [True, False]
 
 
-def test_bars_come_back_from_disk_as_they_were(tmp_path):
+def test_targets_are_read_back_as_saved(tmp_path):
     assert load_bars(save_bars(_bars(), tmp_path / "step_time")) == _bars()
 
 
-def test_a_damaged_file_is_one_line(tmp_path):
+def test_damaged_targets_file_gives_one_line(tmp_path):
     path = save_bars(_bars(), tmp_path)
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="bars.json") as caught:
@@ -43,8 +43,8 @@ def test_a_damaged_file_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_page_says_what_was_missed_and_escapes_names(tmp_path):
-    page = write_bars(_bars(), tmp_path)
+def test_targets_page_names_misses_and_escapes_names(tmp_path):
+    page = write_targets(_bars(), tmp_path)
     html = page.read_text()
     assert "missed" in html and "met" in html
     assert "&lt;a cpu&gt;" in html and "<a cpu>" not in html

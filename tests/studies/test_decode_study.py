@@ -12,7 +12,7 @@ from bench.measure.machine import Machine
 from bench.methods import build_model
 from bench.records.record import Environment
 from bench.records.targets import Bars
-from bench.report.decode import decode_table
+from bench.report.decoding import decode_table
 from bench.studies.decode import _let_capacity_through, _method_bars, _points, _predictor_bars
 
 torch.set_num_threads(1)

@@ -10,9 +10,8 @@ import pandas as pd
 
 from bench.formats import percent
 from bench.gate.rules import EFFECT, words
-from bench.records.files import write_atomically
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
-from bench.report.render import render
+from bench.report.page import write_page
 from bench.report.tables import Table
 from tools.gate_validation.proof import Proof, Trial
 
@@ -58,17 +57,10 @@ def missed(proof: Proof) -> bool:
 
 def write_proof(proof: Proof, reports: Path) -> Path:
     """Write `index.html`, `report.md`, the figure and the tables below `reports`; returns the page."""
-    folder = reports / proof.study
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "tables").mkdir(exist_ok=True)
     drawing = _spread_figure(proof)
     tables = [_bars_table(proof), _pieces_table(proof), _planted_table(proof), _alarms_table(proof)]
-    write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
-    for table in tables:
-        write_atomically(folder / "tables" / f"{table.name}.csv", table.data.to_csv(index=False, lineterminator="\n"))
-    for template, name in (("proof.md", "report.md"), ("proof.html", "index.html")):
-        write_atomically(folder / name, render(template, proof=proof, tables=tables, drawing=drawing))
-    return folder / "index.html"
+    values = {"proof": proof, "tables": tables, "drawing": drawing}
+    return write_page(reports / proof.study, "proof", [drawing], tables, values)
 
 
 def _bars_table(proof: Proof) -> Table:

@@ -43,7 +43,8 @@ def between(results: Results, added: list[pd.DataFrame], taken: list[pd.DataFram
     if paired is None or paired.high is None:
         return _UNKNOWN
     half = paired.high - paired.value
-    return DocumentSpread(half / float(stats.t.ppf(0.975, paired.pairs - 1)), paired.pairs)
+    n = paired.n or 0
+    return DocumentSpread(half / float(stats.t.ppf(0.975, n - 1)), n)
 
 
 def _together(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:

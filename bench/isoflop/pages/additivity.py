@@ -13,7 +13,7 @@ from bench.isoflop.analysis.differences import SeedDifference, best_difference, 
 from bench.isoflop.analysis.results import REFERENCE, Results
 from bench.isoflop.pages.cells import difference_cell, interval_columns
 from bench.isoflop.pages.section import Part, there
-from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
+from bench.report.figures import DENSE, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.report.tables import Table
 
 
@@ -62,15 +62,8 @@ def adding_up_figure(results: Results, pairs: Sequence[Pair]) -> Drawing | None:
     for place, (mode, other) in enumerate(kinds):
         line = [pair for pair in own if (pair.mode, pair.other) == (mode, other)]
         x = np.array([pair.budget for pair in line]) * (1 + 0.04 * (place - (len(kinds) - 1) / 2))
-        y = np.array([pair.difference.value for pair in line])
-        ends = [(pair.difference.low, pair.difference.high) for pair in line]
-        reach = [
-            [0.0 if low is None else value - low for value, (low, _) in zip(y, ends, strict=True)],
-            [0.0 if high is None else high - value for value, (_, high) in zip(y, ends, strict=True)],
-        ]
-        axes.errorbar(
-            x, y, yerr=reach, color=colours[other], marker="o", markersize=4, capsize=2, label=f"{mode} minus {other}"
-        )
+        values = [pair.difference for pair in line]
+        error_bars(axes, x, values, colours[other], linestyle="-", label=f"{mode} minus {other}")
     axes.axhline(0, color=DENSE, linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks(results.budgets, [power(budget) for budget in results.budgets])

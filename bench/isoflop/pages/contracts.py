@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from bench.isoflop.analysis.wall_clock import frontiers, on_threads
 from bench.isoflop.pages.cells import difference_cell, interval_columns
 from bench.isoflop.pages.section import Part, there
 from bench.isoflop.pages.sizes import size_figures
-from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
+from bench.report.figures import DENSE, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.report.settings import CONTRACTS as WORDS
 from bench.report.tables import Table
 
@@ -50,12 +49,10 @@ def difference_figure(results: Results, compared: Sequence[Comparison], contract
     for place, method in enumerate(methods):
         own = [c for c in compared if c.method == method and c.contract == contract and c.value is not None]
         x = np.array([c.budget for c in own]) * (1 + 0.04 * (place - (len(methods) - 1) / 2))
-        y = [c.value.value for c in own if c.value]
         if not own:
             continue
-        bounds = [(c.value.low, c.value.high) for c in own if c.value]
-        reach = [[_reach(value, end) for value, end in zip(y, ends, strict=True)] for ends in zip(*bounds, strict=True)]
-        axes.errorbar(x, y, yerr=reach, color=colours[method], marker="o", markersize=4, capsize=2, label=method)
+        values = [c.value for c in own if c.value]
+        error_bars(axes, x, values, colours[method], linestyle="-", label=method)
         drawn = True
     if not drawn:
         return None
@@ -70,11 +67,6 @@ def difference_figure(results: Results, compared: Sequence[Comparison], contract
         figure, f"difference_{contract}", title, f"Held-out loss minus dense's over training budgets: {title.lower()}.",
         "Below 0 the method is better. Bars: 95 % intervals; a side without a bar is open.",
     )  # fmt: skip
-
-
-def _reach(value: float, end: float | None) -> float:
-    """How far the bar of an interval goes to one side: nowhere where that is open."""
-    return abs(end - value) if end is not None and math.isfinite(end) else 0.0
 
 
 @styled

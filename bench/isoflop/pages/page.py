@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.errors import UserError
 from bench.fit.page import table as fit_table
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
@@ -24,8 +23,7 @@ from bench.isoflop.pages.speed import speed_part
 from bench.isoflop.pages.terms import TERMS
 from bench.isoflop.pages.tokens import tokens_part
 from bench.isoflop.pages.verdict import how_sure, verdicts, winners
-from bench.records.files import write_atomically
-from bench.report.render import render
+from bench.report.page import write_page
 from bench.report.routing import accuracy_figure, heat_map_figures, heat_maps, weight_figures
 
 
@@ -42,21 +40,6 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         speed_part(results, matched), laws_part(fits), controls_part(results), _routing_part(results),
         tokens_part(results.study.tokens), runs_part(results),
     ]  # fmt: skip
-    target = reports / results.study.name
-    try:
-        for name in ("figures", "tables"):
-            (target / name).mkdir(parents=True, exist_ok=True)
-        for part in parts:
-            for drawing in (*part.drawings, *part.pictures):
-                write_atomically(target / "figures" / f"{drawing.name}.svg", drawing.svg)
-            for each in part.tables:
-                write_atomically(
-                    target / "tables" / f"{each.name}.csv", each.data.to_csv(index=False, lineterminator="\n")
-                )
-        write_atomically(target / "fit.json", json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n")
-        write_atomically(target / "fit.md", fit_table(fits))
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}. Choose another folder for reports.") from error
     left_out = [*results.problems, *(f"By stored parameters, {note}" for note in fits.notes), *outliers(results)]
     shown = {
         "study": results.study, "environment": results.study.environment, "claims": found, "parts": parts,
@@ -68,9 +51,13 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
         "terms": TERMS,
     }  # fmt: skip
-    for template, name in (("isoflop.md", "report.md"), ("isoflop.html", "index.html")):
-        write_atomically(target / name, render(template, **shown))
-    return target / "index.html"
+    files = {
+        "fit.json": json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n",
+        "fit.md": fit_table(fits),
+    }
+    drawings = [drawing for part in parts for drawing in (*part.drawings, *part.pictures)]
+    tables = [each for part in parts for each in part.tables]
+    return write_page(reports / results.study.name, "isoflop", drawings, tables, shown, files)
 
 
 def _tally(found: list[Claim]) -> str:

@@ -16,9 +16,10 @@ from bench.isoflop.analysis.edges import NEAR_EDGE, edge
 from bench.isoflop.analysis.results import REFERENCE, Results
 from bench.isoflop.pages.cells import cell, difference_cell, interval_columns
 from bench.isoflop.pages.section import Part, there
-from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, slug, styled
+from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
 from bench.report.tables import Table
 from bench.stats.fits import Fits
+from bench.stats.interval import Interval
 
 _SIZES: dict[Size, str] = {
     "params_total": "parameters stored",
@@ -86,10 +87,8 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
     )
     if curve.inside:
         at, loss = curve.optimum
-        if len(at) > 1:
-            low, high = np.nanpercentile(loss[1:], [2.5, 97.5])
-            axes.plot([np.exp(at[0])] * 2, [low, high], color=colour, linewidth=2)
-        axes.plot(np.exp(at[0]), loss[0], "o", color=colour, markersize=6, markeredgecolor=MUTED, markeredgewidth=0.5)
+        ends = np.nanpercentile(loss[1:], [2.5, 97.5]) if len(at) > 1 else (None, None)
+        error_bars(axes, [np.exp(at[0])], [Interval(loss[0], *ends)], colour, markersize=6)
 
 
 @styled

@@ -10,8 +10,9 @@ from matplotlib.patches import Patch
 from bench.formats import DASH, count, percent, signed, with_interval
 from bench.isoflop.pages.section import Part, there
 from bench.records.isoflop import Covariate, DepthUse, ExpertUse, Profile, TokenStudy
-from bench.report.figures import INK, Drawing, canvas, finish, method_colours, slug, styled
+from bench.report.figures import INK, Drawing, canvas, error_bars, finish, method_colours, slug, styled
 from bench.report.tables import Table
+from bench.stats.interval import Interval
 
 _INTERVALS = "95 %, over documents (jackknife and t)"
 
@@ -122,8 +123,8 @@ def _by_kind(study: TokenStudy, colours: dict[str, str]) -> Drawing:
             if part is not None:
                 y = row + (place - (len(study.depth) - 1) / 2) * height
                 axes.barh(y, part.share, height=0.9 * height, color=colours[method], alpha=0.8)
-                if part.low is not None and part.high is not None:
-                    axes.plot([part.low, part.high], [y, y], color=INK, linewidth=1)
+                own = Interval(part.share, part.low, part.high)
+                error_bars(axes, [y], [own], INK, horizontal=True, marker="none", elinewidth=1)
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -1,0 +1,21 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from bench.formats import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0.0123, "12.3 ms"),
+        (0.5, "0.5 s"),
+        (119.6, "120 s"),
+        (150, "2.5 min"),
+        (9000, "2.5 h"),
+        (200_000, "2.3 days"),
+    ],
+)
+def test_duration_uses_the_unit_that_suits_it(seconds, text):
+    assert duration(seconds) == text
