@@ -82,9 +82,7 @@ def _show(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # otherwise Python tries, and fails, again when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries, and fails, again at its exit
         if not isinstance(error, BrokenPipeError):
             raise
 

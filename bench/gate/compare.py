@@ -160,9 +160,7 @@ def _repeated(method: str, baseline: Side, current: Side) -> bool:
 def _notes(skipped: dict[Key, str], rounded: int) -> list[str]:
     notes = list(dict.fromkeys(skipped.values()))
     if rounded:
-        notes.append(
-            f"{rounded:,} figure{'s differ' if rounded > 1 else ' differs'} by no more than rounding explains."
-        )
+        notes.append(f"{rounded:,} figure{'s differ' if rounded > 1 else ' differs'} within what rounding explains.")
     return notes
 
 

@@ -178,7 +178,7 @@ def _method(record: Record) -> MethodId:
 
 def title(method: str) -> str:
     """A method of a side as people write it, with its seed and run where it names them: `MoDE (staged), seed0`."""
-    name, *rest = method.split(",")
+    name, *rest = (part.strip() for part in method.split(","))
     return ", ".join([MethodId.parse(name).title, *rest])
 
 

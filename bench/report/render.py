@@ -12,10 +12,10 @@ from markupsafe import Markup
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(template: str, **values: Any) -> str:
-    """`templates/<template>.j2` with `values`; a page has its style inside it and fetches nothing."""
+def render(template: str, templates: Path = _TEMPLATES, **values: Any) -> str:
+    """`<template>.j2` of the folder `templates` with `values`; a page has its style inside it and fetches nothing."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([templates, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

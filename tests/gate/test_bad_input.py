@@ -1,4 +1,4 @@
-"""Files that were edited by hand, cut short or made up: a clear line and the right exit status, never a crash."""
+"""Files edited by hand, truncated or made up: one clear line and the right exit status, never a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.records.ci import load_ci
 from bench.records.isoflop import load_study
 from bench.records.record import load_record
 from bench.records.targets import load_bars
-from tools.gate_validation.proof import load_proof
+from tools.gate_validation.record import load_validation
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ DIGITS = "9" * 400
         (lambda f: change_ci(f, speed=speeds(f) | {"mod": {"train_step_over_dense": [1.7e308] * 8}}), "not a number"),
         (lambda f: written(f, '"bench_copy"', '"\\ud800"'), "not a whole JSON"),
         (lambda f: written(f, '"mod"', '"m\\udfffd"', "ci.json"), "not a whole JSON"),
-        (lambda f: change_steps(f, "mod-seed0", "\n5,", f"\n5,{'1' * 200_000}"), "not a whole log of steps"),
+        (lambda f: change_steps(f, "mod-seed0", "\n5,", f"\n5,{'1' * 200_000}"), "not a complete step log"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", f"\n5,{DIGITS}"), "not a number"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", "\n5,-1.2"), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats="2.9"), "valid number"),
@@ -73,8 +73,8 @@ DIGITS = "9" * 400
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats=0.0), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats=-2.0), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", training__final_loss=-2.0), "a loss must be above 0"),
-        (lambda f: change_steps(f, "mod-seed0", "\n6,", "\n5,"), "not the log of the 99 steps"),
-        (lambda f: written(f, "\n99,0.060606,2.0000e-05", "", "mod-seed0/steps.csv"), "not the log of the 99 steps"),
+        (lambda f: change_steps(f, "mod-seed0", "\n6,", "\n5,"), "does not log the 99 steps"),
+        (lambda f: written(f, "\n99,0.060606,2.0000e-05", "", "mod-seed0/steps.csv"), "does not log the 99 steps"),
         (lambda f: change(f, "mod-seed0", routing__predictor_accuracy=7.0), "a share must be from 0 to 1"),
         (lambda f: change(f, "mod-seed0", routing__fraction_processed_by_layer={"1": -0.1}), "a share must be"),
         (lambda f: change(f, "mod-seed0", lm_eval={"copy": {"acc": 42.0}}), "an accuracy must be from 0 to 1"),
@@ -123,7 +123,7 @@ def test_nothing_is_written_over_what_is_compared(studies, capsys, option, side)
     words = [str(folder) for folder in studies]
     with pytest.raises(SystemExit) as stopped:
         main([*words, option, str(studies[side] / "ci.json")])
-    assert stopped.value.code == 2 and "write it elsewhere" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "choose a path outside it" in capsys.readouterr().err
     assert main(words) == 0
 
 
@@ -169,7 +169,7 @@ def test_what_nobody_foresaw_is_status_4_with_its_traceback(studies, monkeypatch
     assert "ZeroDivisionError: nobody foresaw this" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("load", [load_record, load_ci, load_bars, load_study, load_proof])
+@pytest.mark.parametrize("load", [load_record, load_ci, load_bars, load_study, load_validation])
 @pytest.mark.parametrize(
     ("text", "told"),
     [("{", "not a whole JSON file"), ("[]", "is not a"), ('{"schema_version": 99}', "schema version 99"),

@@ -15,8 +15,9 @@ from report_records import make_record
 
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
-from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
-from bench.gate.load import of_the_machine, read_side
+from bench.gate.export import bencher, github_action_benchmark, json_text, junit
+from bench.gate.load import read_side, time_and_memory
+from bench.gate.text import markdown
 
 HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone www.evil.example \x1b[31m\x00 **b** </table>"
 
@@ -107,7 +108,7 @@ def test_what_was_not_compared_is_skipped_in_junit_with_the_reason(tmp_path):
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, place="another CPU")
     suites = JUnitXml.fromstring(junit(compare(read_side(base), read_side(now))).encode())
     skipped = {case.name: case.result[0].message for suite in suites for case in suite if case.result}
-    assert {"peak memory of a training step", "training step over dense’s"} <= set(skipped)
+    assert {"peak memory of a training step", "training step time relative to dense"} <= set(skipped)
     assert all("another machine" in reason for reason in skipped.values())
 
 
@@ -165,8 +166,8 @@ def test_github_action_benchmark_gets_a_file_a_direction(verdict):
             assert isinstance(entry["value"], int | float) and not isinstance(entry["value"], bool)
             assert set(entry) <= {"name", "unit", "value", "range", "extra"}
     units = {entry["extra"]: entry["unit"] for entries in files.values() for entry in entries}
-    assert units["flops.forward_per_token"] == "FLOPs a token" and units["flops.forward_torch"] == "FLOPs"
-    assert units["flops.moved_bytes_per_token"] == "bytes a token" and units["memory.peak_bytes"] == "bytes"
+    assert units["flops.forward_per_token"] == "FLOPs/token" and units["flops.forward_torch"] == "FLOPs"
+    assert units["flops.moved_bytes_per_token"] == "bytes/token" and units["memory.peak_bytes"] == "bytes"
 
 
 def test_a_figure_that_should_stay_alerts_in_either_file(verdict):
@@ -182,8 +183,8 @@ def test_markdown_shows_what_fails_and_folds_the_rest(verdict):
     text = markdown(verdict)
     assert text.startswith("<!-- bench-gate -->\n## bench: ❌ regressed\n")
     above, folded = text.split("<details>")
-    assert "| regressed | mod | held-out loss, nats a token | 2 | 2.5 | +25 % |" in above
-    assert "| improved | dense | held-out loss" in folded and "| new | dense |" in folded
+    assert "| regressed | MoD | validation loss, nats/token | 2 | 2.5 | +25 % |" in above
+    assert "| improved | Dense | validation loss" in folded and "| new | Dense |" in folded
     assert "--accept" in above
 
 
@@ -202,7 +203,7 @@ def test_what_it_says_of_a_machine_is_shown_as_it_is(studies):
 
 def test_markdown_of_speed_alone_says_so_and_offers_nothing_to_accept(studies):
     change_speed(studies[1], "mod", 1.2)
-    text = markdown(compare(*of_the_machine(*map(read_side, studies))))
+    text = markdown(compare(*time_and_memory(*map(read_side, studies))))
     assert "## bench, time and memory: ❌ regressed" in text and "--accept" not in text
 
 

@@ -5,7 +5,8 @@ const HEIGHT = 200, AXIS = 62, TOP = 18;
 const LEAST_SPAN = 0.01;  // of the value: a change of half a percent fills half the height
 const AROUND = 2;         // runs on either side, with whose median a run is compared
 const FAR = 3, NEAR = 0.02;  // interquartile ranges of the noise, share of the level: beyond both is off the scale
-const MARKED = 150;       // points of one machine, beyond which single points are not marked
+const MARKS = 40;         // at most, on the line of a machine
+const CROWDED = 150;      // points of one machine, beyond which noisy ones are drawn faint
 const SHAPES = [
   (path, x, y, r) => { path.moveTo(x + r, y); path.arc(x, y, r, 0, 2 * Math.PI); },
   ...[[[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, -1.2], [1.1, 1], [-1.1, 1]], [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]]]
@@ -39,7 +40,7 @@ function draw(chart, series, ready) {
       const ends = [(point) => point.high, (point) => point.low].map((end) => add(number, end, { width: 0 }));
       bands.push({ series: ends, fill: () => `${colourOf(number)}20` });
     }
-    const marks = { show: own.get(number).length <= MARKED, size: 5, width: 0, fill: () => colourOf(number), paths: marksOf(number, chart) };
+    const marks = { show: true, size: 5, width: 0, fill: () => colourOf(number), paths: marksOf(own.get(number), number, chart) };
     add(number, (point) => point.value, crowded.includes(number) ? { class: "faint", width: 1, alpha: 0.25 } : { width: 1.4, points: marks });
   }
   for (const number of crowded) {  // above every machine's noise
@@ -86,7 +87,7 @@ function endsOf(values) {
 function axesOf(span) {
   const axis = { stroke: () => css("--muted"), font: "11px system-ui, sans-serif", ticks: { show: false } };
   const grid = { stroke: () => css("--line"), width: 1 };
-  const date = (plot, row) => (plot.valToPos(row, "x") < plot.over.clientWidth - 28 ? (runs.created[row] || "").slice(0, 10) : "");
+  const date = ({ scales: { x } }, row) => (row < x.max - 0.08 * (x.max - x.min) ? (runs.created[row] ?? "").slice(0, 10) : "");
   return [
     { ...axis, grid: { show: false }, size: 24, gap: 4, space: 90, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 1e4, 1e5],
       values: (plot, splits) => splits.map((row) => date(plot, row)) },
@@ -95,7 +96,7 @@ function axesOf(span) {
 }
 
 // Too many noisy points to distinguish: their level is what can be seen. Points that repeat exactly need no median.
-function isCrowded(points) { return points.length > MARKED && isNoisy(valuesOf(points)); }
+function isCrowded(points) { return points.length > CROWDED && isNoisy(valuesOf(points)); }
 
 // A band wider than the chart would say nothing, and three of them hide the lines.
 function isBanded(points, span) {
@@ -108,13 +109,15 @@ function levelOf(points) {
   return new Map(points.map((point, place) => [point.row, levels[place]]));
 }
 
-// A path for uPlot with the machine's shape at every point on the scale.
-function marksOf(number, chart) {
-  return (plot, _, first, last) => {
-    const fill = new Path2D(), shape = SHAPES[number % SHAPES.length];
-    chart.points.slice(first, last + 1).filter((point) => point.machine === number && !chart.off(point.value)).forEach((point) => {
-      shape(fill, plot.valToPos(point.row, "x", true), plot.valToPos(point.value, "y", true), 2.4 * devicePixelRatio);
-    });
+// A path for uPlot with the machine's shape at the points on the scale, or at some of many.
+function marksOf(points, number, chart) {
+  const every = Math.ceil(points.length / MARKS), shape = SHAPES[number % SHAPES.length];
+  const marked = points.filter((point, place) => place % every === 0 && !chart.off(point.value));
+  return (plot) => {
+    const fill = new Path2D();
+    for (const { row, value } of marked) {
+      shape(fill, plot.valToPos(row, "x", true), plot.valToPos(value, "y", true), 2.4 * devicePixelRatio);
+    }
     return { fill, stroke: null, flags: 0 };
   };
 }
