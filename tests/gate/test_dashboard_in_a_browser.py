@@ -52,11 +52,12 @@ HEIGHTS = """() => {
     const line = plot.series.findIndex((each) => each.width > 0 && each.machine !== undefined);
     return plot.data[line].map((value) => plot.valToPos(value, "y"));
 }"""
-# The number of bands, of points of each value line, of running medians.
+# The number of bands of all charts, and the kind and the number of points of each line.
 BANDS = "() => [...charts.values()].reduce((sum, chart) => sum + (chart.plot?.bands.length ?? 0), 0)"
 LINES = """() => [...charts.values()].filter((chart) => chart.plot && chart.figure.isConnected).flatMap(({ plot }) =>
     plot.series.map((each, place) => [each, plot.data[place].filter((value) => value !== null).length])
-        .filter(([each]) => each.machine !== undefined && each.width > 0).map(([each, points]) => [each.class ?? "", points]))"""
+        .filter(([each]) => each.machine !== undefined && each.width > 0)
+        .map(([each, points]) => [each.class ?? "", points]))"""
 
 
 def heights(page: Page) -> list[float]:

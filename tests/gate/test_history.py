@@ -112,7 +112,7 @@ def test_a_second_row_of_an_id_is_named_unless_it_is_the_same(tmp_path: Path):
         append(each, tmp_path)
     found, problems = read(tmp_path)
     assert [each.figures["mod quality.val_loss_nats"] for each in found] == [[2.5], [4.5]]
-    assert problems == [f"{tmp_path / FILE}, line 3: same id as line 1, other content; skipped."]
+    assert problems == [f"{tmp_path / FILE}, line 3: same id as line 1 but other content; skipped."]
 
 
 @pytest.mark.parametrize("numbers", ["[]", "[1.0, 2.0]", "[1, 2, 3, 4]", '["1.5"]', "[NaN]", "[1e999]", "null", "1.5"])

@@ -363,7 +363,7 @@ def test_another_machine_never_reads_as_a_regression_of_speed(tmp_path):
         (lambda f: change(f, "mod-seed0", model__params_total="many"), "not a valid record"),
         (lambda f: (f / "mod-seed0" / "record.json").write_text('{"run"', encoding="utf-8"), "not a whole JSON"),
         (lambda f: (f / "mod-seed0" / "record.json").unlink(), "cannot read"),
-        (lambda f: (f / "mod-seed0" / "steps.csv").write_text("step,loss\n1,abc\n", encoding="utf-8"), "complete step log"),
+        (lambda f: (f / "mod-seed0" / "steps.csv").write_text("step,loss\n1,abc\n", encoding="utf-8"), "step log"),
         (lambda f: (f / "ci.json").write_text("{", encoding="utf-8"), "not a whole JSON"),
         (lambda f: (f / "ci.json").write_text('{"schema_version": 3}', encoding="utf-8"), "schema version 3"),
         (lambda f: (f / "ci.json").write_text('{"runs": 3}', encoding="utf-8"), "not a ci study"),

@@ -158,8 +158,8 @@ def _speed_figure(validation: Validation) -> Drawing:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return finish(
         figure, "speed", "Step time of each trial", "Change of the median step time ratio of each trial.",
-        "A dot is a trial. Right of the dashed line the gate reports a slow-down if its test confirms it. Slowed trials "
-        "slow one kind of method, or all methods; only the ratio to torch’s own encoder shows the latter.",
+        "A dot is a trial. Right of the dashed line the gate reports a slow-down if its test confirms it. Slowed "
+        "trials slow one kind of method, or all methods; only the ratio to torch’s own encoder shows the latter.",
     )  # fmt: skip
 
 
