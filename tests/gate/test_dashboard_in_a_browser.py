@@ -87,7 +87,7 @@ def test_charts_follow_the_address(page: Page, tmp_path: Path):
     expect(page.locator("#count")).to_have_text("No chart matches these filters.")
 
 
-def test_what_is_chosen_stands_in_the_address_and_survives_a_reload(page: Page, tmp_path: Path):
+def test_filters_are_kept_in_the_address_and_on_reload(page: Page, tmp_path: Path):
     page.goto(charts(tmp_path))
     page.get_by_label("Figure").select_option(label="validation loss, nats/token")
     page.get_by_label("MoD", exact=True).check()
@@ -103,7 +103,7 @@ def test_what_is_chosen_stands_in_the_address_and_survives_a_reload(page: Page, 
     expect(page.get_by_label("Machine")).to_have_value("")
 
 
-def test_points_are_read_by_pointer_and_by_keyboard(page: Page, tmp_path: Path):
+def test_points_are_read_by_mouse_and_by_keyboard(page: Page, tmp_path: Path):
     page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
     chart = page.locator(".chart .plot").first
     readout = page.locator(".readout")
@@ -145,7 +145,7 @@ def test_the_whole_site_is_reached_by_keyboard(page: Page, tmp_path: Path):
     expect(page.locator("figure.chart")).to_have_count(3)
 
 
-def test_a_change_of_half_a_percent_fills_a_fair_part_of_the_axis(page: Page, tmp_path: Path):
+def test_axis_shows_a_change_of_half_a_percent(page: Page, tmp_path: Path):
     page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod&machine=aaaa")
     drawn = heights(page)
     assert max(drawn) - min(drawn) > 40
@@ -159,7 +159,7 @@ def with_outlier(run: int, value: float, machine: str = "aaaa") -> list[Row]:
 
 
 @pytest.mark.parametrize(("value", "edge"), [(9.0, "min"), (0.1, "max")])
-def test_a_single_run_far_off_does_not_stretch_the_axis(page: Page, tmp_path: Path, value: float, edge: str):
+def test_axis_ignores_a_single_outlier(page: Page, tmp_path: Path, value: float, edge: str):
     page.goto(f"{charts(tmp_path, with_outlier(3, value))}#figure=quality.val_loss_nats&method=mod")
     drawn = heights(page)
     assert drawn[0] - drawn[-1] > 40  # from 2.00 to 2.01
@@ -171,7 +171,7 @@ def test_a_single_run_far_off_does_not_stretch_the_axis(page: Page, tmp_path: Pa
     expect(page.locator(".key")).to_have_text("off the scale: 1 run")
 
 
-def test_a_run_off_the_scale_is_read_as_the_others_are(page: Page, tmp_path: Path):
+def test_a_run_off_the_scale_can_be_read(page: Page, tmp_path: Path):
     page.goto(f"{charts(tmp_path, with_outlier(3, 9.0))}#figure=quality.val_loss_nats&method=mod")
     readout, chart = page.locator(".readout"), page.locator(".chart .plot").first
     expect(readout).to_contain_text("2.01 (1.96 to 2.06), 2026-11-12")
@@ -199,7 +199,7 @@ def test_a_run_off_the_scale_is_read_as_the_others_are(page: Page, tmp_path: Pat
         [2.0] * 6 + [2.03] + [2.0] * 5,  # too near to hide anything
     ],
 )
-def test_levels_and_noise_are_never_off_the_scale(page: Page, tmp_path: Path, values: list[float]):
+def test_axis_includes_all_levels_and_noise(page: Page, tmp_path: Path, values: list[float]):
     rows = history(len(values), machine="aaaa")
     for row, value in zip(rows, values, strict=True):
         row.figures = {"mod quality.val_loss_nats": [value]}
@@ -208,7 +208,7 @@ def test_levels_and_noise_are_never_off_the_scale(page: Page, tmp_path: Path, va
     expect(page.locator(".off, .key")).to_have_count(0)
 
 
-def test_a_noisy_machine_is_not_off_the_scale_of_a_quiet_one(page: Page, tmp_path: Path):
+def test_axis_includes_a_noisy_machine_beside_a_quiet_one(page: Page, tmp_path: Path):
     rows = history(60, created="2026-11-01T00:00:00+00:00")
     for number, row in enumerate(rows):
         noise = 0.0 if row.machine == "aaaa" else 0.01 * (number * 7 % 30 - 15)
@@ -217,18 +217,18 @@ def test_a_noisy_machine_is_not_off_the_scale_of_a_quiet_one(page: Page, tmp_pat
     expect(page.locator(".key li")).to_have_text(["CPU A", "CPU B"])
 
 
-def test_large_steps_are_told_in_whole_percents(page: Page, tmp_path: Path):
+def test_change_points_of_ten_percent_are_whole_percents(page: Page, tmp_path: Path):
     page.goto(charts(tmp_path))
-    told = page.evaluate("[-0.5, 9.94, 9.96, 12.4, -100, 250, 1234.5].map(signed)")
-    assert told == ["−0.50", "+9.9", "+10", "+12", "−100", "+250", "+1,235"]
+    written = page.evaluate("[-0.5, 9.94, 9.96, 12.4, -100, 250, 1234.5].map(signed)")
+    assert written == ["−0.50", "+9.9", "+10", "+12", "−100", "+250", "+1,235"]
 
 
-def test_machines_are_never_joined_by_a_line(page: Page, tmp_path: Path):
+def test_lines_never_join_two_machines(page: Page, tmp_path: Path):
     page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod")
     assert lines(page) == [6, 6]
 
 
-def test_what_moved_comes_first_and_can_be_had_alone(page: Page, tmp_path: Path):
+def test_recent_changes_come_first_and_can_be_filtered(page: Page, tmp_path: Path):
     address = charts(tmp_path)
     page.goto(address)
     expect(page.locator("#count")).to_have_text("3 charts")
@@ -240,7 +240,7 @@ def test_what_moved_comes_first_and_can_be_had_alone(page: Page, tmp_path: Path)
     expect(page.get_by_label("Recent change points only")).to_be_checked()
 
 
-def test_a_search_stands_in_the_address_and_is_one_step_back(page: Page, tmp_path: Path):
+def test_search_is_kept_in_the_address_and_is_one_step_back(page: Page, tmp_path: Path):
     page.goto(charts(tmp_path))
     page.get_by_label("MoD", exact=True).check()
     page.get_by_label("Search").press_sequentially("Validation LOSS")
@@ -254,7 +254,7 @@ def test_a_search_stands_in_the_address_and_is_one_step_back(page: Page, tmp_pat
     expect(page.locator("#count")).to_have_text("3 charts")
 
 
-def test_an_interval_wider_than_the_chart_is_drawn_at_the_point_being_read_alone(page: Page, tmp_path: Path):
+def test_interval_wider_than_the_chart_is_no_band(page: Page, tmp_path: Path):
     one = "#figure=quality.val_loss_nats&method=mod&machine=aaaa"
     page.goto(charts(tmp_path) + one)
     expect(page.locator(".whisker")).to_have_count(1)
@@ -286,7 +286,7 @@ def test_a_resize_keeps_the_focus_and_the_point_being_read(page: Page, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["Machine", "Figure"])
-def test_what_an_address_asks_for_in_vain_is_shown(page: Page, tmp_path: Path, name: str):
+def test_unknown_filters_in_the_address_are_shown(page: Page, tmp_path: Path, name: str):
     address = charts(tmp_path)
     page.goto(f"{address}#{name.lower()}=gone&method=nobody")
     expect(page.locator("#count")).to_have_text("No chart matches these filters.")
@@ -306,7 +306,7 @@ def test_studies_have_charts_of_their_own(page: Page, tmp_path: Path):
     expect(page.locator(".readout").first).to_contain_text("c0ffee05")
 
 
-def test_a_long_history_loads_and_filters_at_once_and_shows_its_levels(page: Page, tmp_path: Path):
+def test_a_long_history_loads_and_filters_within_a_second(page: Page, tmp_path: Path):
     address = charts(tmp_path, realistic(5000))
     page.goto(address)
     page.locator(".readout a").first.wait_for()
@@ -328,7 +328,7 @@ def test_a_long_history_loads_and_filters_at_once_and_shows_its_levels(page: Pag
     assert lines(page, "level") == []
 
 
-def test_findings_lead_to_their_charts(page: Page, tmp_path: Path):
+def test_findings_link_to_their_charts(page: Page, tmp_path: Path):
     rows = history(verdict="regressed", findings=["mod quality.val_loss_nats: regressed", "moe everything: vanished"])
     page.goto(build(rows, tmp_path / "dashboard").as_uri())
     expect(page.locator(".card").first).to_contain_text("Compared with its baseline")

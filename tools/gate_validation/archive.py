@@ -42,8 +42,8 @@ def batches(studies: Path) -> list[Path]:
 
 def keep(study: Path | None, place: Path) -> None:
     """Copy a ci study, without weights, to `place` in a batch's folder, atomically; None leaves an empty folder."""
-    with tempfile.TemporaryDirectory(dir=place.parents[1], prefix=".") as beside:
-        new = Path(beside) / place.name
+    with tempfile.TemporaryDirectory(dir=place.parents[1], prefix=".") as scratch:
+        new = Path(scratch) / place.name
         new.mkdir()
         if study is not None:
             copy_study(study, new)

@@ -62,14 +62,16 @@ def run(config: RunConfig, command: str) -> int:
         folder = Path(place)
         rows = list(_rows(side))
         _write(rows, folder)
-        bars = [
-            _bar("bench.gate on two ci studies, whole command", _gate, rounds, _GATE),
-            _bar(f"append to a history of {_ROWS:,} rows", lambda: history.append(rows[-1], folder), rounds, _APPEND),
-            _bar(f"dashboard of {_ROWS:,} rows, whole command", lambda: _dashboard(folder), rounds, _BUILD),
-            *_browser_bars(browser, build(rows, folder / "site"), rounds),
+        targets = [
+            _target("bench.gate on two ci studies, whole command", _gate, rounds, _GATE),
+            _target(
+                f"append to a history of {_ROWS:,} rows", lambda: history.append(rows[-1], folder), rounds, _APPEND
+            ),
+            _target(f"dashboard of {_ROWS:,} rows, whole command", lambda: _dashboard(folder), rounds, _BUILD),
+            *_browser_targets(browser, build(rows, folder / "site"), rounds),
         ]
     shape = {"rows": _ROWS, "figures": len(side.figures), "machines": _MACHINES}
-    return finish("gate_cost", config, command, _CPU, shape, bars)
+    return finish("gate_cost", config, command, _CPU, shape, targets)
 
 
 def _browser() -> str:
@@ -82,7 +84,7 @@ def _browser() -> str:
     return found
 
 
-def _bar(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Bar:
+def _target(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Bar:
     return Bar(figure=figure, value=Timing.of(interleave([action], rounds, _CPU)[0]), unit="s", at_most=limit)
 
 
@@ -123,7 +125,7 @@ def _run(*module: str) -> None:
     subprocess.run([sys.executable, "-m", *module], check=True, capture_output=True)
 
 
-def _browser_bars(browser: str, front: Path, rounds: int) -> list[Bar]:
+def _browser_targets(browser: str, front: Path, rounds: int) -> list[Bar]:
     """From opening the page to the first readable chart, and from choosing a method to its charts, in Chromium."""
     from playwright.sync_api import sync_playwright
 
@@ -145,14 +147,14 @@ def _browser_bars(browser: str, front: Path, rounds: int) -> list[Bar]:
             page.locator(".chart h3", has_text=f"{other}:").first.wait_for()
             page.locator(".readout", has_text="commit").first.wait_for()
 
-        bars = [
-            _bar(f"charts of {_ROWS:,} rows, from opening the page to the first readable chart", load, rounds, _LOAD)
+        targets = [
+            _target(f"charts of {_ROWS:,} rows, from opening the page to the first readable chart", load, rounds, _LOAD)
         ]
         chosen = ["MoE"]
         page.get_by_label("MoE", exact=True).check()
-        bars.append(_bar(f"charts of {_ROWS:,} rows, another method chosen", choose, rounds, _FILTER))
+        targets.append(_target(f"charts of {_ROWS:,} rows, another method chosen", choose, rounds, _FILTER))
         chromium.close()
-    return bars
+    return targets
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def overview(rows: Sequence[Row], series: Sequence[Series], changes: Sequence[Re
         "seen_days": _SEEN_DAYS,
         "changes": [_entry(each, machine_names(rows)) for each in changes[:_MOST]],
         "more_changes": max(0, len(changes) - _MOST),
-        "lately": RECENT_RUNS,
+        "recent_runs": RECENT_RUNS,
         "groups": _groups(rows, series),
         "runs": len(rows),
         "first": rows[0].created,

@@ -76,7 +76,7 @@ def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
     for name in _ASSETS:
         shutil.copyfile(_HERE / "assets" / name, folder / name)
     changes = recent_changes(rows, series)
-    pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, changes))), "lately": RECENT_RUNS}}
+    pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, changes))), "recent_runs": RECENT_RUNS}}
     pages["index.html"] = overview(rows, series, changes)
     for name, values in pages.items():
         (folder / name).write_text(_render(name, **values), encoding="utf-8")
