@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
 Better = Literal["lower", "higher", "same"]
@@ -61,6 +62,8 @@ class Rule:
         return self if timed else replace(self, suspicious=True, tolerance=min(self.tolerance, REPEATED))
 
 
+_delta = partial(Rule, relative=False)
+_timed = partial(Rule, better="lower", tolerance=EFFECT, here=True, sampled=True)
 _SUM = 1e-9  # the same sum in another order
 _EARLY = 2e-5  # training losses before rounding is amplified, as written in steps.csv
 
@@ -106,26 +109,18 @@ _RULES: dict[str, Rule] = {
     "quality.tokens_evaluated": Rule("validation tokens", "same"),
     "quality.documents_evaluated": Rule("validation documents", "same"),
     "causality.tolerance": Rule("tolerance of the causality audit", "same"),
-    "routing.predictor_accuracy": Rule("causal router’s agreement with top-k", "higher", 0.1, relative=False),
-    "routing.fraction_processed": Rule("fraction of tokens processed", "same", 0.15, relative=False),
-    "routing.predictor_accuracy_by_layer.*": Rule(
-        "causal router’s agreement with top-k, layer {}", "higher", 0.15, relative=False
-    ),
-    "routing.fraction_processed_by_layer.*": Rule(
-        "fraction of tokens processed, layer {}", "same", 0.35, relative=False
-    ),
+    "routing.predictor_accuracy": _delta("causal router’s agreement with top-k", "higher", 0.1),
+    "routing.fraction_processed": _delta("fraction of tokens processed", "same", 0.15),
+    "routing.predictor_accuracy_by_layer.*": _delta("causal router’s agreement with top-k, layer {}", "higher", 0.15),
+    "routing.fraction_processed_by_layer.*": _delta("fraction of tokens processed, layer {}", "same", 0.35),
     "routing.expert_load_cv": Rule("expert load imbalance (CV)", "lower", 0.6),
-    "routing.noop_fraction": Rule("fraction of null-expert choices", "same", 0.1, relative=False),
-    "routing.causal_routers.*.accuracy": Rule("{}: agreement with top-k", "higher", 0.1, relative=False),
-    "routing.causal_routers.*.fraction_processed": Rule(
-        "{}: fraction of tokens processed", "same", 0.15, relative=False
-    ),
-    "routing.causal_routers.*.loss_over_topk": Rule(
-        "{}: relative loss increase over top-k", "lower", 0.05, relative=False
-    ),
+    "routing.noop_fraction": _delta("fraction of null-expert choices", "same", 0.1),
+    "routing.causal_routers.*.accuracy": _delta("{}: agreement with top-k", "higher", 0.1),
+    "routing.causal_routers.*.fraction_processed": _delta("{}: fraction of tokens processed", "same", 0.15),
+    "routing.causal_routers.*.loss_over_topk": _delta("{}: relative loss increase over top-k", "lower", 0.05),
     "routing.causal_routers.*.val_loss_nats": Rule("{}: validation loss, nats/token", "lower", 0.03),
-    "lm_eval.*.acc": Rule("{}: accuracy", "higher", 0.25, relative=False),
-    "lm_eval.*.acc_norm": Rule("{}: accuracy, length-normalised", "higher", 0.25, relative=False),
+    "lm_eval.*.acc": _delta("{}: accuracy", "higher", 0.25),
+    "lm_eval.*.acc_norm": _delta("{}: accuracy, length-normalised", "higher", 0.25),
     "lm_eval.*.bits_per_byte": Rule("{}: bits/byte", "lower", 0.03),
     "lm_eval.*.chance": Rule("{}: chance accuracy", "same"),
     "lm_eval.*.word_perplexity": Rule("{}: word perplexity", "lower", math.inf),
@@ -136,20 +131,14 @@ _RULES: dict[str, Rule] = {
     "speed.forward_speedup_ideal": Rule("ideal speed-up of a forward pass", "same", _SUM),
     "speed.decode.*.context": Rule("context at the start of decoding, batch {}", "same"),
     "speed.decode.*.steps": Rule("decoding steps, batch {}", "same"),
-    "speed.decode.*.fraction_processed": Rule(
-        "fraction of decoded tokens processed, batch {}", "same", 0.15, relative=False
-    ),
+    "speed.decode.*.fraction_processed": _delta("fraction of decoded tokens processed, batch {}", "same", 0.15),
     "speed.decode.*.kv_cache_held_bytes": Rule("KV cache in use, batch {}", "lower", 0.3),
     "speed.decode.*.kv_cache_ratio": Rule("KV cache relative to dense, batch {}", "lower", 0.3),
     "speed.decode.*.kv_cache_bytes": Rule("KV cache allocated, batch {}", "lower", 0.3),
     "speed.decode.*.bytes_per_token": Rule("decoding traffic, bytes/token, batch {}", "lower", _SUM),
     "speed.decode.*.flops_per_token": Rule("decoding FLOPs/token, batch {}", "same", _SUM),
-    "speed.train_step_over_dense": Rule(
-        "training step time relative to dense", "lower", EFFECT, here=True, sampled=True
-    ),
-    "speed.train_step_over_torch": Rule(
-        "training step time relative to torch’s encoder", "lower", EFFECT, here=True, sampled=True
-    ),
+    "speed.train_step_over_dense": _timed("training step time relative to dense"),
+    "speed.train_step_over_torch": _timed("training step time relative to torch’s encoder"),
 }  # fmt: skip
 
 # Numbers of a record that are not figures: names and settings; standard errors, which become intervals; the audit's

@@ -45,19 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="folder of records")
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="folder of reports")
     options = parser.parse_args(words)
-    command = shlex.join(["python", "-m", "tools.gate_validation.cost", *words])
     study = StudyConfig(name="gate_cost", rounds=options.rounds)
+    config = RunConfig(results_dir=str(options.results), reports_dir=str(options.reports), study=study)
     try:
-        return run(RunConfig(results_dir=str(options.results), reports_dir=str(options.reports), study=study), command)
+        shape, targets = _measure(options.rounds)
+        command = shlex.join(["python", "-m", "tools.gate_validation.cost", *words])
+        return finish("gate_cost", config, command, _CPU, shape, targets)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def run(config: RunConfig, command: str) -> int:
-    """Time each, write the record and its page, print the targets; status 1 where one is missed."""
-    assert config.study is not None
-    rounds, browser, side = config.study.rounds, _browser(), read_side(_BASELINE)
+def _measure(rounds: int) -> tuple[dict[str, int], list[Bar]]:
+    """The size of the history, and the times."""
+    browser, side = _browser(), read_side(_BASELINE)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         rows = list(_rows(side))
@@ -70,8 +71,7 @@ def run(config: RunConfig, command: str) -> int:
             _target(f"dashboard of {_ROWS:,} rows, whole command", lambda: _dashboard(folder), rounds, _BUILD),
             *_browser_targets(browser, build(rows, folder / "site"), rounds),
         ]
-    shape = {"rows": _ROWS, "figures": len(side.figures), "machines": _MACHINES}
-    return finish("gate_cost", config, command, _CPU, shape, targets)
+    return {"rows": _ROWS, "figures": len(side.figures), "machines": _MACHINES}, targets
 
 
 def _browser() -> str:

@@ -85,16 +85,8 @@ def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
 def _catalogue(series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
     """The charts there are; `changed`: the place among recent change points."""
     places = {id(each.series): place for place, each in reversed(list(enumerate(changes)))}
-    return [
-        {
-            "method": each.key,
-            "title": each.title,
-            "figure": each.figure,
-            "words": each.words,
-            "changed": places.get(id(each)),
-        }
-        for each in series
-    ]
+    names = ("key", "title", "figure", "words")
+    return [{name: getattr(each, name) for name in names} | {"changed": places.get(id(each))} for each in series]
 
 
 def _rows(rows: Sequence[Row]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ function fillFilters() {
   for (const [figure, words] of figures) addOption("figure", figure, words);
   addOption("machine", "", "all machines");
   for (const machine of runs.machines) addOption("machine", machine.id, machine.name);
-  for (const [method, title] of new Map(catalogue.map((each) => [each.method, each.title]))) addMethod(method, title);
+  for (const [method, title] of new Map(catalogue.map((each) => [each.key, each.title]))) addMethod(method, title);
   const form = byId("filters");
   form.addEventListener("change", () => { location.hash = addressOf(readFilters()); });
   byId("search").addEventListener("input", () => location.replace(addressOf(readFilters())));  // one step back, not many
@@ -80,9 +80,9 @@ function fitting(now) {
   if (now.machine && !runs.machines.some((machine) => machine.id === now.machine)) return [];
   const sought = now.search.toLowerCase().split(/\s+/);
   const fits = (each) => (!now.figure || each.figure === now.figure)
-    && (!now.methods.length || now.methods.includes(each.method))
+    && (!now.methods.length || now.methods.includes(each.key))
     && (!now.changed || each.changed !== null)
-    && sought.every((word) => `${each.method} ${each.title} ${each.words} ${each.figure}`.toLowerCase().includes(word));
+    && sought.every((word) => `${each.key} ${each.title} ${each.words} ${each.figure}`.toLowerCase().includes(word));
   const found = [...catalogue.keys()].filter((number) => fits(catalogue[number]));
   return found.sort((one, other) => (catalogue[one].changed ?? Infinity) - (catalogue[other].changed ?? Infinity) || one - other);
 }
