@@ -165,4 +165,4 @@ def _speed_figure(validation: Validation) -> Drawing:
 
 def _label(name: str) -> str:
     method, figure = name.split(" ", 1)
-    return f"{title(method)}: {words(figure)}"
+    return f"{title(method)}, {words(figure).removeprefix('training step time ')}"
