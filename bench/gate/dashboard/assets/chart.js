@@ -125,7 +125,7 @@ function marksOf(points, number, chart) {
 function drawOff(chart, plot) {
   for (const point of chart.points.filter((each) => chart.off(each.value))) {
     const glyph = point.value > plot.scales.y.max ? "△" : "▽";
-    put(plot, "off", plot.valToPos(point.row, "x"), chart.height(point.value), glyph).style.color = colourOf(point.machine);
+    put(plot, "off", plot.valToPos(point.row, "x"), chart.height(point.value), glyph).style.color = themed(point.machine);
   }
 }
 
@@ -136,7 +136,7 @@ function drawSteps(series, points, plot) {
   let last = -Infinity, level = 0, labelled = new Set();
   for (const [row, before, after, worse] of steps) {
     const x = plot.valToPos(row, "x"), near = x - last < 60;
-    put(plot, "step", x, 0).style.borderColor = colourOf(runs.machine[row]);
+    put(plot, "step", x, 0).style.borderColor = themed(runs.machine[row]);
     const size = before ? `${signed(100 * (after - before) / Math.abs(before))} %` : `to ${written(after, after)}`;
     if (!near) labelled = new Set();
     if (labelled.has(size)) continue;
@@ -169,11 +169,14 @@ function keyOf({ points, off }) {
     key.append(item);
   };
   for (const number of machines.length > 1 ? machines : []) {
-    add(GLYPHS[number % GLYPHS.length], `var(--m${number % 6})`, runs.machines[number].name);
+    add(GLYPHS[number % GLYPHS.length], themed(number), runs.machines[number].name);
   }
   if (far) add("△", "var(--muted)", `off the scale: ${far} run${far === 1 ? "" : "s"}`);
   return key;
 }
+
+// The colour of a machine: for elements, which follow the theme, and as it is now, for the canvas.
+function themed(machine) { return `var(--m${machine % 6})`; }
 
 function colourOf(machine) { return css(`--m${machine % 6}`); }
 

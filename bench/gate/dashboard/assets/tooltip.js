@@ -36,7 +36,7 @@ function drawWhisker(chart, point, x) {
   const top = chart.height(point.high), ends = `${chart.off(point.high) ? "" : " top"}${chart.off(point.low) ? "" : " foot"}`;
   const whisker = put(chart.plot, `whisker${ends}`, x, top);
   whisker.style.height = `${chart.height(point.low) - top}px`;
-  whisker.style.borderColor = colourOf(point.machine);
+  whisker.style.borderColor = themed(point.machine);
 }
 
 function write({ readout, off }, point) {
