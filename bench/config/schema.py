@@ -172,7 +172,6 @@ class StudyConfig:
     name: str = MISSING
     rounds: int = 12  # interleaved samples of each
     processes: int = 8  # ci: fresh processes that time steps, a sample each
-    reruns: int = 100  # gate_proof: unchanged studies that the gate must find nothing in
     methods: list[str] = field(default_factory=list)  # decode, ci: NAME or NAME/VARIANT
     points: list[list[int]] = field(default_factory=list)  # decode: [rows decoded together, context]
     grid: GridConfig | None = None  # an isoFLOP study

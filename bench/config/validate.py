@@ -30,7 +30,7 @@ _AT_LEAST_ONE = (
     "data.validation_documents", "data.max_documents",
     "data.tokenizer.vocab_size", "evaluate.validation_tokens", "evaluate.batch_size", "evaluate.limit",
     "method.depth.every", "method.depth.predictor_hidden", "method.experts.n_experts",
-    "method.experts.top_k", "method.experts.hidden", "study.rounds", "study.processes", "study.reruns",
+    "method.experts.top_k", "method.experts.hidden", "study.rounds", "study.processes",
 )  # fmt: skip
 
 # Far beyond any use; what is larger would exhaust the machine, or overflow, before it could be refused.

@@ -1,1 +1,1 @@
-"""The regression gate: did quality, FLOPs, routing, causality or speed get worse? Records in, a verdict out."""
+"""The regression gate: did quality, FLOPs, routing, causality or speed regress? Records in, a verdict out."""

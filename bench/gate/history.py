@@ -1,8 +1,8 @@
-"""The history of a project's figures: one JSON line a run of the gate, only ever appended to.
+"""The history of a project's figures: one JSON line per run of the gate, only ever appended to.
 
-Writers take a lock and write a line in one call, so that they may run side by side; a line that a killed writer left
-half written is ended by the next one and skipped by readers. Lines are independent and carry an id, so two branches'
-files merge by keeping the lines of both (`*.jsonl merge=union` in .gitattributes).
+Writers take a lock and write a line in one call, so they may run concurrently. A line that a killed writer left half
+written is ended by the next writer and skipped by readers. Lines are independent and carry an id, so two branches'
+files merge by keeping the lines of both (`history.jsonl merge=union` in .gitattributes).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
 from bench.gate.compare import Verdict
-from bench.gate.load import Figure
+from bench.stats.interval import Interval
 
 FILE = "history.jsonl"
 SCHEMA_VERSION = 2
-_DIGITS = 9  # significant ones that are kept: more than a chart shows, in about half of the file
+_DIGITS = 9  # significant digits kept: more than a chart shows, and half the file size
 
 _Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
 _WithEnds = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
@@ -38,13 +38,13 @@ class Row(BaseModel):
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])
     created: str = Field(description="of the study, ISO 8601, UTC")
     commit: str | None = None
-    link: str | None = Field(None, description="where the run can be looked at, such as a CI job")
+    link: str | None = Field(None, description="address of the run, such as a CI job")
     study: str
-    machine: str = Field(description="fingerprint: only the speed of equal ones may be compared")
+    machine: str = Field(description="fingerprint; speeds are comparable only on equal machines")
     machine_name: str
     verdict: str = Field(description="fine | regressed | broken")
-    findings: list[str] = Field([], description="`METHOD FIGURE: KIND` of what regressed, changed, vanished, improved")
-    broken: list[str] = Field([], description="`SIDE: FAULT` of the records that a broken verdict could not rely on")
+    findings: list[str] = Field([], description="`METHOD FIGURE: KIND`: regressed, changed, vanished or improved")
+    broken: list[str] = Field([], description="`SIDE: FAULT` of each unreliable record of a broken verdict")
     figures: dict[str, _Value | _WithEnds] = Field(
         description="`METHOD FIGURE` -> [value], or [value, low, high] with a 95 % interval"
     )
@@ -60,19 +60,19 @@ def _row(line: str) -> Row | None:
 
 
 def _fault(line: str) -> str:
-    """Why a line is no row: a newer bench wrote it, or it is not whole."""
+    """Why a line is no row: written by a newer bench, or not complete."""
     try:
         version = json.loads(line).get("schema_version")
     except (ValueError, AttributeError, RecursionError):
         version = None
     newer = isinstance(version, int) and version > SCHEMA_VERSION
-    return f"schema version {version} is newer than this bench" if newer else "not a whole row"
+    return f"schema version {version} is newer than this bench" if newer else "not a valid row"
 
 
 def row_of(verdict: Verdict, link: str | None) -> Row:
-    """The current side of a verdict as a row, but for the figures of broken records, and of speed at another pace.
+    """The current side of a verdict as a row, without figures of broken records or speeds of a busy machine.
 
-    A side that could not be read tells nothing of itself: it is taken to be the baseline's study on its machine, now.
+    A side that could not be read is assumed to be the baseline's study on the baseline's machine, run now.
     """
     current = verdict.current
     known = current if current.environment is not None else verdict.baseline
@@ -100,13 +100,12 @@ def method_and_figure(name: str) -> tuple[str, str]:
     return method, figure
 
 
-def _numbers(figure: Figure) -> list[float]:
-    ends = [] if figure.low is None or figure.high is None else [figure.low, figure.high]
-    return [float(f"{number:.{_DIGITS}g}") for number in (figure.value, *ends)]
+def _numbers(figure: Interval) -> list[float]:
+    return [float(f"{number:.{_DIGITS}g}") for number in (figure.value, *(figure.ends or ()))]
 
 
 def append(row: Row, folder: Path) -> None:
-    """Add a line to `history.jsonl` in `folder`, whole or not at all, beside whoever else is writing.
+    """Add a line to `history.jsonl` in `folder`, whole or not at all, safe for concurrent writers.
 
     Raises UserError where it cannot be written.
     """
@@ -133,7 +132,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def read(folder: Path) -> tuple[list[Row], list[str]]:
-    """The rows of a history, oldest first, each once; and a line for every one that cannot be read.
+    """The rows of a history, oldest first, each once; and a message for every line that cannot be read.
 
     Raises UserError where there is no history.
     """
@@ -153,5 +152,5 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
             continue
         first, kept = rows.setdefault(row.id, (number, row))
         if row != kept:
-            problems.append(f"{path}, line {number}: same id as line {first}, other content; skipped.")
+            problems.append(f"{path}, line {number}: same id as line {first} but other content; skipped.")
     return sorted((row for _, row in rows.values()), key=lambda row: row.created), problems

@@ -1,6 +1,6 @@
 """One side of a comparison: a folder of records as figures, each with its interval or its samples.
 
-Reads records and `ci.json` alone, and imports no torch.
+Reads only records, step logs and `ci.json`; imports no torch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from bench.config.identity import MethodId
 from bench.errors import UserError
-from bench.gate.rules import LOSS_CURVE, LR_CURVE, judged, rule_of
+from bench.gate.rules import LOSS_CURVE, LR_CURVE, is_figure, rule_of
 from bench.records.ci import FILE, CiStudy, load_ci
 from bench.records.files import find_records
-from bench.records.record import Environment, Record, Timing, load_record
+from bench.records.record import Environment, Record, load_record
+from bench.stats.interval import Interval
 
 _NORMAL = 1.959964  # standard errors in half a 95 % interval
 _OF_THE_MODEL = ("quality.", "lm_eval.", "routing.")
@@ -29,23 +31,17 @@ class NoDataError(UserError):
     """There is nothing to compare."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A measured value; its 95 % interval, or the samples it is the median of, where there are any."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    samples: tuple[float, ...] = ()
+Key = tuple[str, str]  # method, as METHOD[/VARIANT][,SEED[,RUN]], and figure, as `quality.val_loss_nats`
 
 
 @dataclass(frozen=True)
 class Side:
-    """The figures of one folder: (method, figure) -> value.
+    """The figures of one folder: (method, figure) -> value with its 95 % interval.
 
-    broken: what cannot be relied on, a line each. whole: all of its figures, or those of time and memory alone.
-    encoder_seconds: of a training step of torch's own encoder, timed in turn with the steps of `speed`: how fast the
-    machine was then. None where that is not known.
+    samples: those of the figures that are medians of samples, one per process. configs: by method.
+    broken: unreliable records, a line each. whole: False where only figures of time and memory are kept.
+    encoder_seconds: median time of a training step of torch's own encoder, timed alternately with the steps of `speed`.
+    It measures how fast the machine was; None where unknown.
     """
 
     folder: Path
@@ -53,15 +49,20 @@ class Side:
     created: str
     commit: str | None
     environment: Environment | None
-    figures: dict[tuple[str, str], Figure]
+    figures: dict[Key, Interval]
     configs: dict[str, dict[str, Any]]
+    samples: dict[Key, tuple[float, ...]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     whole: bool = True
     encoder_seconds: float | None = None
 
+    def sample_count(self, method: str, figure: str) -> int:
+        """How many samples a figure is the median of."""
+        return len(self.samples.get((method, figure), ()))
+
     @property
     def machine(self) -> str:
-        """Equal for studies of the same processor and as many threads: the speed of others is never compared."""
+        """Equal for studies on the same processor with as many threads; only their speeds are comparable."""
         if self.environment is None:
             return "unknown"
         place = self.environment
@@ -77,8 +78,8 @@ class Side:
         return f"{self.environment.device_name}, {threads} thread{'s' * (threads != 1)}"
 
 
-def of_the_machine(baseline: Side, current: Side) -> tuple[Side, Side]:
-    """Both with their figures of time and memory alone, and of the methods of both: not what a change may ask for."""
+def time_and_memory(baseline: Side, current: Side) -> tuple[Side, Side]:
+    """Both sides with only the time and memory of the methods that both have, which no change alters on purpose."""
     methods = {method for method, _ in baseline.figures} & {method for method, _ in current.figures}
 
     def timed(side: Side) -> Side:
@@ -90,7 +91,7 @@ def of_the_machine(baseline: Side, current: Side) -> tuple[Side, Side]:
 
 
 def read_side(folder: Path) -> Side:
-    """Read a study's folder: the runs that `ci.json` names, or every record there is.
+    """Read a study's folder: the runs that `ci.json` names, or every record without one.
 
     Raises UserError where there is no such folder, NoDataError where it holds no record. A record that is broken,
     missing, diverged or failed its audit is named in `broken`.
@@ -100,17 +101,16 @@ def read_side(folder: Path) -> Side:
     broken: list[str] = []
     study = _study(folder, broken)
     records = _records(folder, study, broken)
-    figures: dict[tuple[str, str], Figure] = {}
+    figures: dict[Key, Interval] = {}
     for method, (record, path) in records.items():
         broken += [f"{method}: {fault}" for fault in _faults(record)]
         for figure, value in (*_figures(record), *_curves(record, path.with_name("steps.csv"), broken)):
             figures[method, figure] = value
     if not records and not broken:
         raise NoDataError(f"{folder} holds no record.json.")
-    for method, speeds in (study.speed if study else {}).items():
-        for name, samples in speeds.items():
-            if samples:
-                figures[method, f"speed.{name}"] = _sampled(samples)
+    speeds = (study.speed if study else {}).items()
+    samples = {(method, f"speed.{name}"): tuple(own) for method, each in speeds for name, own in each.items() if own}
+    figures |= {key: Interval.of_median(own) for key, own in samples.items()}
     for method, name in [key for key, figure in figures.items() if not _finite(figure)]:
         broken.append(f"{method}, {name}: not a number.")
         del figures[method, name]
@@ -123,6 +123,7 @@ def read_side(folder: Path) -> Side:
         environment=study.environment if study else first.environment if first else None,
         figures=figures,
         configs={method: record.config for method, (record, _) in records.items()},
+        samples={key: own for key, own in samples.items() if key in figures},
         broken=broken,
         encoder_seconds=statistics.median(study.encoder_seconds) if study and study.encoder_seconds else None,
     )
@@ -139,15 +140,15 @@ def _study(folder: Path, broken: list[str]) -> CiStudy | None:
 
 
 def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str, tuple[Record, Path]]:
-    """Method -> its record and where that stands; without `ci.json`, every record, by what it says of itself.
+    """Method -> its record and that record's path; without `ci.json`, every record, named by its own content.
 
-    Where `ci.json` is broken nothing tells which run stands for what, and none is read.
+    Where `ci.json` is broken, nothing says which run is which method, and none is read.
     """
     if study is not None:
         records = {}
         for method, path in ((method, folder / run_id / "record.json") for method, run_id in study.runs.items()):
             record = _read(path, broken)
-            if record is not None and method in (record.method, _method(record)):
+            if record is not None and method in (record.method, str(_method(record))):
                 records[method] = record, path
             elif record is not None:
                 broken.append(f"{method}: {path} is the record of {_method(record)}.")
@@ -155,10 +156,11 @@ def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str
     if (folder / FILE).exists():
         return {}
     found = [(record, path) for path in find_records(folder) if (record := _read(path, broken)) is not None]
-    count = Counter(_label(record) for record, _ in found)
+    names = [f"{_method(record)},seed{record.run.seed}" for record, _ in found]
+    count = Counter(names)
     return {
-        _label(record) + (f",{record.run.id}" if count[_label(record)] > 1 else ""): (record, path)
-        for record, path in found
+        f"{name},{record.run.id}" if count[name] > 1 else name: (record, path)
+        for name, (record, path) in zip(names, found, strict=True)
     }
 
 
@@ -170,40 +172,41 @@ def _read(path: Path, broken: list[str]) -> Record | None:
         return None
 
 
-def _method(record: Record) -> str:
-    return f"{record.method}/{record.variant}" if record.variant else record.method
+def _method(record: Record) -> MethodId:
+    return MethodId(record.method, record.variant)
 
 
-def _label(record: Record) -> str:
-    return f"{_method(record)},seed{record.run.seed}"
+def title(method: str) -> str:
+    """A method of a side as people write it, with its seed and run where it names them: `MoDE (staged), seed0`."""
+    name, *rest = (part.strip() for part in method.split(","))
+    return ", ".join([MethodId.parse(name).title, *rest])
 
 
 def _faults(record: Record) -> Iterator[str]:
     if record.run.status != "finished":
-        yield f"{record.run.status.replace('_', ' ')}: {record.run.message or 'no more is known'}."
+        yield f"{record.run.status.replace('_', ' ')}: {record.run.message or 'no message was recorded'}."
     elif record.causality is None:
-        yield "its causality was not audited."
+        yield "causality was not audited."
     elif not record.causality.passed:
         change, tolerance = record.causality.max_abs_logit_change, record.causality.tolerance
-        yield f"failed its causality audit: logits change by {change:.2g}, {tolerance:.2g} is allowed."
+        yield f"failed its causality audit: logits change by {change:.2g}, the tolerance is {tolerance:.2g}."
 
 
-def _figures(record: Record) -> Iterator[tuple[str, Figure]]:
+def _figures(record: Record) -> Iterator[tuple[str, Interval]]:
     """Every figure, with its interval where the record has one.
 
-    What was measured of the model is left out where the run went wrong or its causality is not vouched for.
+    Measurements of the trained model are excluded where the run failed or its causality audit did not pass.
     """
     flat = dict(_flat(record.model_dump(exclude_none=True, exclude={"config"})))
     for name, value in flat.items():
-        if not judged(name) or (name.startswith(_OF_THE_MODEL) and not record.comparable):
+        if not is_figure(name) or (name.startswith(_OF_THE_MODEL) and not record.comparable):
             continue
-        stderr = flat.get(f"{name}_stderr")
-        half = _NORMAL * stderr if stderr is not None else None
-        yield name, Figure(value, *((value - half, value + half) if half is not None else (None, None)))
+        half = _NORMAL * flat[f"{name}_stderr"] if f"{name}_stderr" in flat else None
+        yield name, Interval(value) if half is None else Interval(value, value - half, value + half)
 
 
 def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """`a.b.c` -> number, without spaces in its name; points of decoding are named by their batch size."""
+    """`a.b.c` -> number, with no spaces in the name; decoding points are named by their batch size."""
     if isinstance(part, dict):
         for key, value in part.items():
             yield from _flat(value, (f"{prefix}.{key}" if prefix else str(key)).replace(" ", "_"))
@@ -215,8 +218,8 @@ def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
         yield prefix, float(part)
 
 
-def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
-    """The training loss at a few steps, early ones most: there, a change has not yet been amplified; and the rate."""
+def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str, Interval]]:
+    """The training loss and the learning rate at a few steps, mostly early: there, rounding is not yet amplified."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             table = list(csv.DictReader(file))
@@ -224,26 +227,21 @@ def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str
         losses = {step: float(row["loss"]) for step, row in rows.items()}
         rates = {step: float(rows[step]["lr"]) for step in LR_CURVE if "lr" in rows.get(step, ())}
     except OSError:
-        return  # a figure that is missing on one side is a finding of its own
+        return  # a figure missing on one side is a finding of its own
     except (KeyError, TypeError, ValueError, csv.Error):
-        broken.append(f"{path} is not a whole log of steps.")
+        broken.append(f"{path} is not a complete step log.")
         return
     every = record.config.get("train", {}).get("log_every")
     whole = range(every, record.training.steps + 1, every) if isinstance(every, int) and every > 0 else rows
     if record.run.status == "finished" and [int(row["step"]) for row in table] != list(whole):
-        broken.append(f"{path} is not the log of the {record.training.steps:,} steps that its record tells of.")
+        broken.append(f"{path} does not log the {record.training.steps:,} steps of its record.")
         return
     if any(loss <= 0 for loss in losses.values()):
-        broken.append(f"{path} is not a log of steps: a loss must be above 0.")
+        broken.append(f"{path} is not a step log: a loss must be above 0.")
         return
-    yield from ((f"loss_curve.{step}", Figure(losses[step])) for step in LOSS_CURVE if step in losses)
-    yield from ((f"lr_curve.{step}", Figure(rate)) for step, rate in rates.items())
+    yield from ((f"loss_curve.{step}", Interval(losses[step])) for step in LOSS_CURVE if step in losses)
+    yield from ((f"lr_curve.{step}", Interval(rate)) for step, rate in rates.items())
 
 
-def _sampled(samples: list[float]) -> Figure:
-    middle = Timing.of(samples)
-    return Figure(middle.median, middle.low, middle.high, tuple(samples))
-
-
-def _finite(figure: Figure) -> bool:
-    return all(isfinite(number) for number in (figure.value, figure.low, figure.high) if number is not None)
+def _finite(figure: Interval) -> bool:
+    return all(map(isfinite, (figure.value, *(figure.ends or ()))))

@@ -1,16 +1,15 @@
-"""Which figures are compared, which way each is better, and how far it may move.
+"""Which figures are compared, which direction is better, and how far each may move.
 
-On one machine all but speed repeats to the bit. What may move without anything being wrong is rounding: another
-order of a sum, by another kernel or processor. Its reach was measured, by the ci study run again with other vector
-instructions (AVX2 in place of AVX-512): training losses agree to six digits up to step 10, and routed methods then
-drift apart, by step 80 by 3 % in loss and 0.06 in the router's agreement. So the early loss curve is the sharp test of
-whether the same is still computed, and figures of the trained model may move about twice as far as rounding took them.
+On one machine everything except speed repeats bit for bit. Rounding alone may move a figure: another kernel or
+processor sums in another order. Its reach was measured by re-running the ci study with other vector instructions (AVX2
+instead of AVX-512). Training losses agree to six digits up to step 10. Routed methods then drift apart: by step 80, 3 %
+in loss and 0.06 in router accuracy. So the early loss curve is the sharp test that the same is still computed, and
+figures of the trained model may move about twice as far as rounding moved them.
 
-That excuse holds only where training did round otherwise. Where a method's training losses, first to last, are the
-same to the bit, its weights are too, and nothing explains that what is measured of them moved: a router that went dead
-at evaluation, a predictor that training left out, a measure that sees the future. Then every figure of the method but
-those of time and memory is held to REPEATED, whichever way it moves: a better figure of the same weights is a change
-of how they are measured.
+That allowance holds only where training did round differently. Where all training losses of a method are bitwise equal,
+so are its weights, and no figure measured on them may move: a router that went dead at evaluation, a predictor left out
+of training, a metric that sees the future. Then every figure of the method except time and memory gets the tolerance
+REPEATED, in both directions: a better figure of the same weights means that the measurement changed.
 """
 
 from __future__ import annotations
@@ -18,34 +17,35 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
 Better = Literal["lower", "higher", "same"]
 
-# A step is slower where medians differ by more than so much, and a one-sided Mann-Whitney test at that level finds that
-# it is by more than so much: of samples taken in at least so many processes a side, the baseline's made so much longer.
-# (A test of any difference is too easily passed. Where other processes fill the cores, some unchanged routed step reads
-# 5 to 6 % slower beside the dense one, and steadily so.) The least p of six against six, 1 / 924, is below the level.
+# A step is slower where medians differ by more than EFFECT and a one-sided Mann-Whitney test at level P finds a
+# difference larger than EFFECT: the test compares with the baseline's samples times 1 + EFFECT. It needs SAMPLES
+# processes per side; the least p of six against six, 1 / 924, is below P. A test for any difference fails too easily:
+# on busy cores an unchanged routed step reads 5 to 6 % slower relative to dense, and consistently so.
 EFFECT, P, SAMPLES = 0.05, 0.005, 6
 
-# Speed is compared where the machine was as fast as for the baseline, by a step of torch's own encoder, give or take so
-# many times: others may fill it, and not all steps suffer alike. In the trials of `gate_proof` the encoder took (by the
-# recorded step of dense and its ratio) 0.91 to 1.08 times as long as for the baseline on quiet cores, and 1.20 to 1.35
-# times in the twelve reruns in which an unchanged routed step read 5 to 6 % slower beside dense.
+# Speed is judged only where the machine was as fast as for the baseline, within this factor, by a step of torch's own
+# encoder: other load slows some steps more than others. In the trials of tools/gate_validation the encoder took 0.91 to
+# 1.08 times as long as for the baseline on quiet cores, and 1.20 to 1.35 times in the twelve unchanged re-runs in which
+# a routed step read 5 to 6 % slower relative to dense.
 PACE = 1.15
 
-REPEATED = 1e-5  # how far a figure may move, as a share or a difference, where training repeated to the bit
+REPEATED = 1e-5  # tolerance, relative or absolute, where training repeated bit for bit
 
 
 @dataclass(frozen=True)
 class Rule:
     """How far a figure may move: a share of the baseline, or a difference where not `relative`.
 
-    An infinite tolerance asks no more than that the figure be there, and stay where training repeated to the bit.
-    words: as people say it; `{}` stands for what the figure's name has in place of the pattern's `*`.
-    better `same`: any move beyond the tolerance counts against it, whichever way.
-    here: compared on the baseline's machine alone. sampled: by a test and an effect size. suspicious: a move for the
-    better counts against it, too.
+    An infinite tolerance only requires the figure to exist, and to stay where training repeated bit for bit.
+    words: the name for people; `{}` stands for what the figure's name has in place of the pattern's `*`.
+    better `same`: a change beyond the tolerance fails in either direction.
+    here: judged only on the baseline's machine. sampled: judged by a test and an effect size.
+    suspicious: a change for the better fails too.
     """
 
     words: str
@@ -57,33 +57,35 @@ class Rule:
     suspicious: bool = False
 
     def after_same_training(self) -> Rule:
-        """The rule of what is measured after a training that repeated to the bit."""
+        """The rule for figures measured after a training that repeated bit for bit."""
         timed = self.here or self.sampled
         return self if timed else replace(self, suspicious=True, tolerance=min(self.tolerance, REPEATED))
 
 
+_delta = partial(Rule, relative=False)
+_timed = partial(Rule, better="lower", tolerance=EFFECT, here=True, sampled=True)
 _SUM = 1e-9  # the same sum in another order
-_EARLY = 2e-5  # training losses before rounding has been amplified, as written in steps.csv
+_EARLY = 2e-5  # training losses before rounding is amplified, as written in steps.csv
 
-# By `METHOD FIGURE`, or by figure; the first that matches. Expert choice at evaluation follows thresholds that have
-# hardly settled in so short a run: rounding moved its loss by 19 %. Integrated MoDE spends what its routing says, and
-# its schedule runs with that: rounding moved its learning rate by 2 %. One layer moves farther than the mean over
-# layers: rounding moved its share of tokens by 0.18.
+# By `METHOD FIGURE` or by figure; the first match counts. Expert choice evaluates with thresholds that barely settle in
+# so short a run: rounding moved its loss by 19 %. The schedule of integrated MoDE follows the FLOPs that its routing
+# spends: rounding moved its learning rate by 2 %. A single layer moves farther than the mean over layers: rounding
+# moved its fraction of tokens by 0.18.
 _RULES: dict[str, Rule] = {
-    "expert_choice quality.val_loss_nats": Rule("held-out loss, nats a token", "lower", 0.3),
-    "expert_choice quality.val_bpb": Rule("held-out loss, bits a byte", "lower", 0.3),
-    "expert_choice lm_eval.*.bits_per_byte": Rule("{}: bits a byte", "lower", 0.3),
-    "expert_choice routing.expert_load_cv": Rule("unevenness of expert load", "lower", 1.0),
-    "model.params_total": Rule("parameters stored", "same"),
-    "model.params_active": Rule("parameters a token meets", "same"),
+    "expert_choice quality.val_loss_nats": Rule("validation loss, nats/token", "lower", 0.3),
+    "expert_choice quality.val_bpb": Rule("validation loss, bits/byte", "lower", 0.3),
+    "expert_choice lm_eval.*.bits_per_byte": Rule("{}: bits/byte", "lower", 0.3),
+    "expert_choice routing.expert_load_cv": Rule("expert load imbalance (CV)", "lower", 1.0),
+    "model.params_total": Rule("total parameters", "same"),
+    "model.params_active": Rule("active parameters", "same"),
     "model.*": Rule("the model’s {}", "same"),
-    "flops.budget": Rule("budget of training FLOPs", "same", _SUM),
-    "flops.parts.*": Rule("forward FLOPs a token, {}", "same", _SUM),
-    "flops.six_n_per_token": Rule("training FLOPs a token, as 6 N", "same", _SUM),
-    "flops.forward_per_token_causal": Rule("forward FLOPs a token, scores halved", "same", _SUM),
-    "flops.forward_per_token": Rule("forward FLOPs a token", "same", _SUM),
-    "flops.train_per_token": Rule("training FLOPs a token", "same", _SUM),
-    "flops.moved_bytes_per_token": Rule("bytes moved by routing, a token", "same", _SUM),
+    "flops.budget": Rule("training FLOPs budget", "same", _SUM),
+    "flops.parts.*": Rule("forward FLOPs/token, {}", "same", _SUM),
+    "flops.six_n_per_token": Rule("training FLOPs/token, as 6ND", "same", _SUM),
+    "flops.forward_per_token_causal": Rule("forward FLOPs/token, causal-halved attention", "same", _SUM),
+    "flops.forward_per_token": Rule("forward FLOPs/token", "same", _SUM),
+    "flops.train_per_token": Rule("training FLOPs/token", "same", _SUM),
+    "flops.moved_bytes_per_token": Rule("routing traffic, bytes/token", "same", _SUM),
     "flops.forward_analytic": Rule("forward FLOPs, analytic", "same", _SUM),
     "flops.forward_fvcore": Rule("forward FLOPs, by fvcore", "same", _SUM),
     "flops.forward_torch": Rule("forward FLOPs, by torch", "same", _SUM),
@@ -91,7 +93,7 @@ _RULES: dict[str, Rule] = {
     "training.steps": Rule("training steps", "same", 0.01),
     "training.tokens": Rule("training tokens", "same", 0.01),
     "training.lr": Rule("peak learning rate", "same", _SUM),
-    "training.final_loss": Rule("training loss at the end", "lower", 0.05),
+    "training.final_loss": Rule("final training loss", "lower", 0.05),
     "loss_curve.1": Rule("training loss, step 1", "same", _EARLY),
     "loss_curve.2": Rule("training loss, step 2", "same", _EARLY),
     "loss_curve.5": Rule("training loss, step 5", "same", _EARLY),
@@ -100,52 +102,48 @@ _RULES: dict[str, Rule] = {
     "loss_curve.50": Rule("training loss, step 50", "same", 0.02),
     "mode/integrated lr_curve.*": Rule("learning rate, step {}", "same", 0.04),
     "lr_curve.*": Rule("learning rate, step {}", "same", 1e-3),
-    "quality.val_loss_nats": Rule("held-out loss, nats a token", "lower", 0.03),
-    "quality.val_loss_nats_noncausal": Rule("held-out loss by top-k (non-causal)", "lower", 0.05),
-    "quality.val_bpb": Rule("held-out loss, bits a byte", "lower", 0.03),
-    "quality.val_bpb_noncausal": Rule("held-out bits a byte by top-k (non-causal)", "lower", 0.05),
-    "quality.tokens_evaluated": Rule("held-out tokens", "same"),
-    "quality.documents_evaluated": Rule("held-out documents", "same"),
+    "quality.val_loss_nats": Rule("validation loss, nats/token", "lower", 0.03),
+    "quality.val_loss_nats_noncausal": Rule("validation loss with top-k (non-causal)", "lower", 0.05),
+    "quality.val_bpb": Rule("validation loss, bits/byte", "lower", 0.03),
+    "quality.val_bpb_noncausal": Rule("validation bits/byte with top-k (non-causal)", "lower", 0.05),
+    "quality.tokens_evaluated": Rule("validation tokens", "same"),
+    "quality.documents_evaluated": Rule("validation documents", "same"),
     "causality.tolerance": Rule("tolerance of the causality audit", "same"),
-    "routing.predictor_accuracy": Rule("causal router’s agreement with top-k", "higher", 0.1, relative=False),
-    "routing.fraction_processed": Rule("share of tokens processed", "same", 0.15, relative=False),
-    "routing.predictor_accuracy_by_layer.*": Rule(
-        "causal router’s agreement with top-k, layer {}", "higher", 0.15, relative=False
-    ),
-    "routing.fraction_processed_by_layer.*": Rule("share of tokens processed, layer {}", "same", 0.35, relative=False),
-    "routing.expert_load_cv": Rule("unevenness of expert load", "lower", 0.6),
-    "routing.noop_fraction": Rule("share of no-op choices", "same", 0.1, relative=False),
-    "routing.causal_routers.*.accuracy": Rule("{}: agreement with top-k", "higher", 0.1, relative=False),
-    "routing.causal_routers.*.fraction_processed": Rule("{}: share of tokens processed", "same", 0.15, relative=False),
-    "routing.causal_routers.*.loss_over_topk": Rule("{}: loss over top-k’s, less 1", "lower", 0.05, relative=False),
-    "routing.causal_routers.*.val_loss_nats": Rule("{}: held-out loss, nats a token", "lower", 0.03),
-    "lm_eval.*.acc": Rule("{}: accuracy", "higher", 0.25, relative=False),
-    "lm_eval.*.acc_norm": Rule("{}: accuracy, length-normalised", "higher", 0.25, relative=False),
-    "lm_eval.*.bits_per_byte": Rule("{}: bits a byte", "lower", 0.03),
-    "lm_eval.*.chance": Rule("{}: accuracy of a guess", "same"),
-    "lm_eval.*.word_perplexity": Rule("{}: perplexity a word", "lower", math.inf),
-    "lm_eval.*.byte_perplexity": Rule("{}: perplexity a byte", "lower", math.inf),
+    "routing.predictor_accuracy": _delta("causal router’s agreement with top-k", "higher", 0.1),
+    "routing.fraction_processed": _delta("fraction of tokens processed", "same", 0.15),
+    "routing.predictor_accuracy_by_layer.*": _delta("causal router’s agreement with top-k, layer {}", "higher", 0.15),
+    "routing.fraction_processed_by_layer.*": _delta("fraction of tokens processed, layer {}", "same", 0.35),
+    "routing.expert_load_cv": Rule("expert load imbalance (CV)", "lower", 0.6),
+    "routing.noop_fraction": _delta("fraction of null-expert choices", "same", 0.1),
+    "routing.causal_routers.*.accuracy": _delta("{}: agreement with top-k", "higher", 0.1),
+    "routing.causal_routers.*.fraction_processed": _delta("{}: fraction of tokens processed", "same", 0.15),
+    "routing.causal_routers.*.loss_over_topk": _delta("{}: relative loss increase over top-k", "lower", 0.05),
+    "routing.causal_routers.*.val_loss_nats": Rule("{}: validation loss, nats/token", "lower", 0.03),
+    "lm_eval.*.acc": _delta("{}: accuracy", "higher", 0.25),
+    "lm_eval.*.acc_norm": _delta("{}: accuracy, length-normalised", "higher", 0.25),
+    "lm_eval.*.bits_per_byte": Rule("{}: bits/byte", "lower", 0.03),
+    "lm_eval.*.chance": Rule("{}: chance accuracy", "same"),
+    "lm_eval.*.word_perplexity": Rule("{}: word perplexity", "lower", math.inf),
+    "lm_eval.*.byte_perplexity": Rule("{}: byte perplexity", "lower", math.inf),
     "lm_eval.*": Rule("{}", "same", math.inf),
     "memory.peak_bytes": Rule("peak memory of a training step", "lower", 0.05, here=True),
     "speed.train_speedup_ideal": Rule("ideal speed-up of a training step", "same", _SUM),
     "speed.forward_speedup_ideal": Rule("ideal speed-up of a forward pass", "same", _SUM),
-    "speed.decode.*.context": Rule("context that decoding starts from, batch {}", "same"),
-    "speed.decode.*.steps": Rule("steps decoded, batch {}", "same"),
-    "speed.decode.*.fraction_processed": Rule(
-        "share of decoded tokens processed, batch {}", "same", 0.15, relative=False
-    ),
-    "speed.decode.*.kv_cache_held_bytes": Rule("keys and values held, batch {}", "lower", 0.3),
-    "speed.decode.*.kv_cache_ratio": Rule("KV cache over dense’s, batch {}", "lower", 0.3),
+    "speed.decode.*.context": Rule("context at the start of decoding, batch {}", "same"),
+    "speed.decode.*.steps": Rule("decoding steps, batch {}", "same"),
+    "speed.decode.*.fraction_processed": _delta("fraction of decoded tokens processed, batch {}", "same", 0.15),
+    "speed.decode.*.kv_cache_held_bytes": Rule("KV cache in use, batch {}", "lower", 0.3),
+    "speed.decode.*.kv_cache_ratio": Rule("KV cache relative to dense, batch {}", "lower", 0.3),
     "speed.decode.*.kv_cache_bytes": Rule("KV cache allocated, batch {}", "lower", 0.3),
-    "speed.decode.*.bytes_per_token": Rule("bytes read to decode a token, batch {}", "lower", _SUM),
-    "speed.decode.*.flops_per_token": Rule("FLOPs to decode a token, batch {}", "same", _SUM),
-    "speed.train_step_over_dense": Rule("training step over dense’s", "lower", EFFECT, here=True, sampled=True),
-    "speed.train_step_over_torch": Rule("training step over torch’s encoder", "lower", EFFECT, here=True, sampled=True),
+    "speed.decode.*.bytes_per_token": Rule("decoding traffic, bytes/token, batch {}", "lower", _SUM),
+    "speed.decode.*.flops_per_token": Rule("decoding FLOPs/token, batch {}", "same", _SUM),
+    "speed.train_step_over_dense": _timed("training step time relative to dense"),
+    "speed.train_step_over_torch": _timed("training step time relative to torch’s encoder"),
 }  # fmt: skip
 
-# Numbers of a record that no rule is for: names and settings; the uncertainty of a figure, which is its interval; the
-# audit's finding, which its own tolerance judges; and times of which a study holds no samples to test.
-_NOT_JUDGED = (
+# Numbers of a record that are not figures: names and settings; standard errors, which become intervals; the audit's
+# result, which its own tolerance judges; and times without samples to test.
+_NOT_FIGURES = (
     "schema_version",
     "run.seed",
     "environment.threads",
@@ -168,22 +166,22 @@ _NOT_JUDGED = (
     "speed.decode.*.roofline_share",
 )
 LOSS_CURVE = [int(name.split(".")[1]) for name in _RULES if name.startswith("loss_curve.")]
-LR_CURVE = [*LOSS_CURVE, 80]  # past half of the ci study's runs, where the rate has fallen far
+LR_CURVE = [*LOSS_CURVE, 80]  # past the middle of the ci study's runs, where the rate has fallen far
 
 
-def judged(figure: str) -> bool:
-    """Whether a number of a record is a figure at all, to be compared under a rule."""
-    return not any(fnmatchcase(figure, pattern) for pattern in _NOT_JUDGED)
+def is_figure(number: str) -> bool:
+    """Whether a number of a record, by its name, is a figure to be compared under a rule."""
+    return not any(fnmatchcase(number, pattern) for pattern in _NOT_FIGURES)
 
 
 def rule_of(figure: str, method: str = "") -> Rule | None:
-    """The rule of a figure, or of a method's, as METHOD[/VARIANT][,SEED]; None where it is not compared."""
+    """The rule of a figure, for a method as METHOD[/VARIANT][,SEED]; None where there is none."""
     pattern = _pattern(figure, method)
     return _RULES[pattern] if pattern is not None else None
 
 
 def words(figure: str) -> str:
-    """A figure as people say it, with the task, router, layer, step or batch size that its name holds."""
+    """A figure's name for people, with the task, router, layer, step or batch size in its recorded name."""
     pattern = _pattern(figure)
     if pattern is None:
         return figure

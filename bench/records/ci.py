@@ -1,32 +1,34 @@
-"""What the ci study leaves behind beside its runs' records: `results/ci/ci.json`, which the gate reads.
+"""The ci study on disk: `ci.json` beside its runs' records, and replacing one ci study by another.
 
-The records hold what is deterministic; this file says which run stands for which method, and holds the samples of
-speed that a test can be made on.
+The records hold what is deterministic. `ci.json` names the run of each method and holds speed samples for a test.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bench.records.files import load, write_atomically
+from bench.errors import UserError
+from bench.records.files import beside, load, write_atomically
 from bench.records.record import Environment, Ratio
 
 FILE = "ci.json"
 SCHEMA_VERSION = 2
+_KEPT = ("record.json", "steps.csv", "documents.csv", "routing.json")  # without weights
 
 
 def _plain(run_id: str) -> str:
-    """Run ids are folders beside `ci.json`; nothing else is ever followed."""
+    """A run id is the name of a folder beside `ci.json`; no other path is followed."""
     if run_id in ("", ".", "..") or Path(run_id).name != run_id:
         raise ValueError(f"{run_id!r} is not the name of a run's folder")
     return run_id
 
 
 class CiStudy(BaseModel):
-    """A ci study's runs, and its samples of speed."""
+    """A ci study's runs and its speed samples."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,10 +42,10 @@ class CiStudy(BaseModel):
         description="method, as METHOD or METHOD/VARIANT -> run id"
     )
     speed: dict[str, dict[str, list[Ratio]]] = Field(
-        description="method -> figure -> a sample a process: the median over rounds of steps taken in turn"
+        description="method -> figure -> a sample per process: the median over rounds of steps timed alternately"
     )
     encoder_seconds: list[Ratio] = Field(
-        [], description="of a training step of torch's own encoder, in turn with those; a sample a process"
+        [], description="of a training step of torch's own encoder, timed alternately with those; a sample per process"
     )
 
 
@@ -55,3 +57,44 @@ def save_ci(study: CiStudy, folder: Path) -> None:
 def load_ci(path: Path) -> CiStudy:
     """Read `ci.json`; raises UserError where it is missing, truncated, from a newer schema, or not one."""
     return load(path, CiStudy, "a ci study", "Run the study again.", SCHEMA_VERSION)
+
+
+def replace_study(target: Path, new: Path) -> None:
+    """Replace the ci study in `target` by a copy of the one in `new`, without weights; or nothing is changed.
+
+    Raises UserError where that cannot be written, either is no ci study, or `target` holds files of no study.
+    """
+    target, new = target.resolve(), new.resolve()
+    if target in (new, *new.parents) or new in target.parents:
+        raise UserError(f"{target} is not replaced: it and {new} are the same folder, or one is inside the other.")
+    _check_replaceable(target)
+    try:
+        with beside(target) as fresh:
+            copy_study(new, fresh)
+    except OSError as error:
+        raise UserError(f"cannot replace {target}: {error.strerror}.") from error
+
+
+def copy_study(study: Path, folder: Path) -> None:
+    """Copy `ci.json` and the runs that it names into the empty `folder`: what the gate and reports read, no weights.
+
+    Raises UserError where `ci.json` cannot be read or a file to copy is a link.
+    """
+    runs = dict.fromkeys(load_ci(study / FILE).runs.values())
+    shutil.copyfile(study / FILE, folder / FILE)
+    for run_id in runs:
+        (folder / run_id).mkdir()
+        for source in (study / run_id / name for name in _KEPT):
+            if source.is_symlink() or source.parent.is_symlink():
+                raise UserError(f"{source} is a link and is not accepted; copy the file there instead.")
+            if source.is_file():
+                shutil.copyfile(source, folder / run_id / source.name)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises UserError where `folder` is no ci study, or holds anything that no run of it wrote."""
+    runs = {folder / run_id for run_id in load_ci(folder / FILE).runs.values()}
+    for path in sorted(folder.rglob("*")):
+        of_a_run = path.parent in runs and path.is_file() and (path.name in _KEPT or path.suffix == ".safetensors")
+        if not (path in runs or of_a_run or path == folder / FILE):
+            raise UserError(f"{folder} is not replaced: it holds {path.relative_to(folder)}, which no study wrote.")

@@ -76,8 +76,11 @@ def _swap(fresh: Path, place: Path, old: Path) -> None:
     try:
         os.rename(fresh, place)
     except OSError:
-        if there:
-            os.rename(old, place)
+        try:
+            if there:
+                os.rename(old, place)
+        except OSError as error:
+            raise UserError(f"cannot put {place} back: {error.strerror}. It is whole, in {old}.") from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 

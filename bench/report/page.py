@@ -65,10 +65,11 @@ def write_page(
     tables: Iterable[Table],
     values: Mapping[str, Any],
     files: Mapping[str, str] | None = None,
+    templates: Path = _TEMPLATES,
 ) -> Path:
     """Write a report as `folder`, which it replaces as a whole; returns its page.
 
-    It holds index.html and report.md, from `templates/<template>.{html,md}.j2` with `values`; `drawings` in
+    It holds index.html and report.md, from `<template>.{html,md}.j2` of the folder `templates` with `values`; `drawings` in
     figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError where `folder` is there and
     is not a report, or cannot be written; what was there then stays.
     """
@@ -79,7 +80,8 @@ def write_page(
             texts = {f"figures/{drawing.name}.svg": drawing.svg for drawing in drawings}
             texts |= {f"tables/{each.name}.csv": each.data.to_csv(index=False, lineterminator="\n") for each in tables}
             texts |= files or {}
-            texts |= {"report.md": render(f"{template}.md", **values), PAGE: render(f"{template}.html", **values)}
+            texts |= {"report.md": render(templates, f"{template}.md", values)}
+            texts |= {PAGE: render(templates, f"{template}.html", values)}
             for name, text in texts.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_text(text, encoding="utf-8", newline="")
@@ -90,10 +92,13 @@ def write_page(
     return folder / PAGE
 
 
-def render(template: str, **values: Any) -> str:
-    """`templates/<template>.j2` with `values`, each escaped; a page has its style inside it and fetches nothing."""
+def render(templates: Path, template: str, values: Mapping[str, Any]) -> str:
+    """`<template>.j2` with `values`, each escaped; a page has its style inside it and fetches nothing.
+
+    templates: a folder, which may use the macros and the base of this one's.
+    """
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([templates, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy import stats
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIDENCE = 0.95
 
@@ -38,6 +39,8 @@ class Interval:
         """
         if draws is None or not len(draws):
             return cls(float(value))
+        import numpy as np  # the gate, which only compares numbers, starts without it
+
         tail = 100 * (1 - CONFIDENCE) / 2
         low = np.percentile(np.where(np.isnan(draws), -np.inf, draws), tail, method="higher")
         high = np.percentile(np.where(np.isnan(draws), np.inf, draws), 100 - tail, method="lower")
@@ -48,6 +51,8 @@ class Interval:
     @classmethod
     def from_stderr(cls, value: float, stderr: float, degrees: float, confidence: float = CONFIDENCE) -> Interval:
         """Student's t interval of a standard error with `degrees` degrees of freedom."""
+        from scipy import stats  # takes half a second
+
         half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
         return cls(value, value - half, value + half)
 
@@ -65,6 +70,11 @@ class Interval:
                 break
             rank = below
         return cls(statistics.median(ordered), ordered[rank], ordered[n - 1 - rank], n=n)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """`low` and `high`, or None where there is no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def significant(self) -> bool:

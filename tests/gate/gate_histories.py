@@ -1,4 +1,4 @@
-"""Histories of a gate, made up."""
+"""Made-up histories of a gate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.gate.history import Row
-from bench.gate.load import Figure, read_side
+from bench.gate.load import read_side
+from bench.stats.interval import Interval
 
 CI = Path(__file__).parents[2] / "results" / "ci"
 MACHINES = ("AMD EPYC 7763 64-Core Processor", "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz", "Apple M2")
@@ -68,7 +69,7 @@ def realistic(runs: int, seed: int = 0) -> list[Row]:
     return rows
 
 
-def _values(name: str, figure: Figure, through: float, rounding: float, rng: np.random.Generator) -> list[float]:
+def _values(name: str, figure: Interval, through: float, rounding: float, rng: np.random.Generator) -> list[float]:
     """The value, and its interval where it has one, as share `through` of the history."""
     factor = 1.0
     if "loss" in name or "speed.train_step" in name:
@@ -79,4 +80,4 @@ def _values(name: str, figure: Figure, through: float, rounding: float, rng: np.
         factor *= 1.005
     if through >= 0.8 and name == "moe speed.train_step_over_dense":
         factor *= 1.08
-    return [factor * value for value in (figure.value, figure.low, figure.high) if value is not None]
+    return [factor * value for value in (figure.value, *(figure.ends or ()))]

@@ -1,4 +1,4 @@
-"""Ci studies made by hand, so that every verdict can be checked."""
+"""Hand-made ci studies, so that every verdict can be checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROCESSES = 8
 
 
 def machine(name: str = "a CPU") -> Environment:
-    """The place a study ran at."""
+    """The machine a study ran on."""
     return Environment(
         python="3.11", torch="2.13.0", device="cpu", device_name=name, platform="Linux", threads=1, packages={}
     )
@@ -50,7 +50,7 @@ def write_study(folder: Path, record: Record, seed: int = 0, name: str = "ci", p
 
 
 def change(folder: Path, run: str, **parts: Any) -> None:
-    """Set fields of a run's record, by their path with `__` between: quality__val_loss_nats=2.5; None takes away."""
+    """Set fields of a run's record, by path with `__` between: quality__val_loss_nats=2.5; None deletes."""
     path = folder / run / "record.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for name, value in parts.items():

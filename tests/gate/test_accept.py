@@ -1,8 +1,9 @@
-"""Accepting a study as the new baseline: all of it or nothing, and nothing else is ever touched."""
+"""Accepting a study as the new baseline: all of it or nothing, and no other file is touched."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_new_study_is_the_baseline_without_its_weights(studies, capsys):
+def test_accept_copies_the_study_without_weights(studies, capsys):
     base, now = studies
     wanted = files(now)
     (now / "mod-seed0" / "model.safetensors").write_bytes(b"weights")
@@ -42,7 +43,7 @@ def test_the_new_study_is_the_baseline_without_its_weights(studies, capsys):
     assert not [path for path in base.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_a_tree_of_results_is_never_replaced(tmp_path, studies, capsys):
+def test_accept_over_a_results_tree_is_refused(tmp_path, studies, capsys):
     base, now = studies
     results = tmp_path / "results"
     write_study(results / "ci", make_record(name="ci"))
@@ -54,7 +55,7 @@ def test_a_tree_of_results_is_never_replaced(tmp_path, studies, capsys):
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_both_sides_must_be_ci_studies(studies, capsys, side):
+def test_accept_of_a_broken_ci_file_is_refused(studies, capsys, side):
     for folder in studies:
         change(folder, "mod-seed0", quality__val_loss_nats=2.0)
     (studies[side] / "ci.json").write_text("{", encoding="utf-8")
@@ -66,7 +67,7 @@ def test_both_sides_must_be_ci_studies(studies, capsys, side):
 @pytest.mark.parametrize(
     "foreign", ["thesis.tex", "notes.json", "mod-seed0/notes.json", "mod-seed0/inner/record.json", "old/record.json"]
 )
-def test_a_baseline_that_holds_anything_else_is_not_replaced(studies, capsys, foreign):
+def test_accept_over_foreign_files_is_refused(studies, capsys, foreign):
     base, now = studies
     path = base / foreign
     path.parent.mkdir(exist_ok=True)
@@ -77,7 +78,7 @@ def test_a_baseline_that_holds_anything_else_is_not_replaced(studies, capsys, fo
     assert files(base) == before
 
 
-def test_a_broken_study_is_not_accepted(studies, capsys):
+def test_accept_of_a_broken_study_is_refused(studies, capsys):
     base, now = studies
     before = files(base)
     change(now, "mod-seed0", causality__passed=False)
@@ -86,7 +87,7 @@ def test_a_broken_study_is_not_accepted(studies, capsys):
     assert files(base) == before
 
 
-def test_a_part_that_was_judged_is_no_reason_to_accept_the_whole(studies, capsys):
+def test_accept_with_speed_only_is_wrong_use(studies, capsys):
     base, now = studies
     before = files(base)
     with pytest.raises(SystemExit) as stopped:
@@ -95,7 +96,7 @@ def test_a_part_that_was_judged_is_no_reason_to_accept_the_whole(studies, capsys
 
 
 @pytest.mark.parametrize("linked", ["mod-seed0/documents.csv", "mod-seed0"])
-def test_a_link_is_not_followed_into_the_baseline(tmp_path, studies, capsys, linked):
+def test_accept_of_links_is_refused(tmp_path, studies, capsys, linked):
     base, now = studies
     before = files(base)
     secret = tmp_path / "secret"
@@ -109,7 +110,7 @@ def test_a_link_is_not_followed_into_the_baseline(tmp_path, studies, capsys, lin
 
 
 @pytest.mark.parametrize("harm", ["{", None])
-def test_a_broken_baseline_is_replaced(studies, capsys, harm):
+def test_accept_over_a_broken_baseline_replaces_it(studies, capsys, harm):
     base, now = studies
     path = base / "mod-seed0" / "record.json"
     path.unlink() if harm is None else path.write_text(harm, encoding="utf-8")
@@ -118,7 +119,7 @@ def test_a_broken_baseline_is_replaced(studies, capsys, harm):
     assert files(base) == files(now)
 
 
-def test_a_study_inside_the_baseline_or_around_it_is_not_accepted(tmp_path, studies, capsys):
+def test_accept_of_nested_studies_is_refused(tmp_path, studies, capsys):
     base, now = studies
     inner = now / "inner"
     base.rename(inner)
@@ -128,7 +129,7 @@ def test_a_study_inside_the_baseline_or_around_it_is_not_accepted(tmp_path, stud
     assert files(now) == before
 
 
-def test_a_link_to_the_baseline_stays_one(tmp_path, studies, capsys):
+def test_accept_through_a_link_keeps_the_link(tmp_path, studies, capsys):
     base, now = studies
     link = tmp_path / "link"
     link.symlink_to(base, target_is_directory=True)
@@ -137,39 +138,39 @@ def test_a_link_to_the_baseline_stays_one(tmp_path, studies, capsys):
     assert accepted(link, base) == 2
 
 
-@pytest.mark.parametrize("failing", ["base", "new"])
-def test_a_rename_that_fails_leaves_the_baseline(studies, monkeypatch, capsys, failing):
+@pytest.mark.parametrize("failing", ["base", ".new"])
+def test_accept_with_a_failing_rename_keeps_the_baseline(studies, monkeypatch, capsys, failing):
     base, now = studies
-    before, rename = files(base), Path.rename
+    before, rename = files(base), os.rename
 
     def fail(path: Path, target):
-        if path.name == failing:
+        if failing in (path.name, path.suffix):
             raise OSError(28, "No space left on device")
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(os, "rename", fail)
     assert accepted(base, now) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert files(base) == before
     assert not [path for path in base.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_a_baseline_that_cannot_be_put_back_is_kept_beside(studies, monkeypatch, capsys):
+def test_accept_that_cannot_restore_names_the_kept_baseline(studies, monkeypatch, capsys):
     base, now = studies
-    before, rename = files(base), Path.rename
+    before, rename = files(base), os.rename
 
     def fail(path: Path, target):
-        if path.name in ("new", "old"):
+        if path.suffix in (".new", ".old"):
             raise OSError(5, "Input/output error")
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(os, "rename", fail)
     assert accepted(base, now) == 2
-    (kept,) = base.parent.glob(".base.*/old")
+    (kept,) = base.parent.glob(".base.*.old")
     assert files(kept) == before and str(kept) in capsys.readouterr().err
 
 
-def test_run_ids_of_the_current_side_are_not_followed(studies, capsys):
+def test_accept_of_run_ids_outside_the_study_is_refused(studies, capsys):
     base, now = studies
     before = files(base)
     runs = json.loads((now / "ci.json").read_text(encoding="utf-8"))["runs"]

@@ -1,4 +1,4 @@
-"""Files that were edited by hand, cut short or made up: a clear line and the right exit status, never a crash."""
+"""Files edited by hand, truncated or made up: one clear line and the right exit status, never a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.records.ci import load_ci
 from bench.records.isoflop import load_study
 from bench.records.record import load_record
 from bench.records.targets import load_bars
-from tools.gate_validation.proof import load_proof
+from tools.gate_validation.record import load_validation
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ DIGITS = "9" * 400
 
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "message"),
     [
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": NaN'), "not a whole JSON"),
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": Infinity'), "not a whole JSON"),
@@ -64,7 +64,7 @@ DIGITS = "9" * 400
         (lambda f: change_ci(f, speed=speeds(f) | {"mod": {"train_step_over_dense": [1.7e308] * 8}}), "not a number"),
         (lambda f: written(f, '"bench_copy"', '"\\ud800"'), "not a whole JSON"),
         (lambda f: written(f, '"mod"', '"m\\udfffd"', "ci.json"), "not a whole JSON"),
-        (lambda f: change_steps(f, "mod-seed0", "\n5,", f"\n5,{'1' * 200_000}"), "not a whole log of steps"),
+        (lambda f: change_steps(f, "mod-seed0", "\n5,", f"\n5,{'1' * 200_000}"), "not a complete step log"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", f"\n5,{DIGITS}"), "not a number"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", "\n5,-1.2"), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats="2.9"), "valid number"),
@@ -73,8 +73,8 @@ DIGITS = "9" * 400
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats=0.0), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", quality__val_loss_nats=-2.0), "a loss must be above 0"),
         (lambda f: change(f, "mod-seed0", training__final_loss=-2.0), "a loss must be above 0"),
-        (lambda f: change_steps(f, "mod-seed0", "\n6,", "\n5,"), "not the log of the 99 steps"),
-        (lambda f: written(f, "\n99,0.060606,2.0000e-05", "", "mod-seed0/steps.csv"), "not the log of the 99 steps"),
+        (lambda f: change_steps(f, "mod-seed0", "\n6,", "\n5,"), "does not log the 99 steps"),
+        (lambda f: written(f, "\n99,0.060606,2.0000e-05", "", "mod-seed0/steps.csv"), "does not log the 99 steps"),
         (lambda f: change(f, "mod-seed0", routing__predictor_accuracy=7.0), "a share must be from 0 to 1"),
         (lambda f: change(f, "mod-seed0", routing__fraction_processed_by_layer={"1": -0.1}), "a share must be"),
         (lambda f: change(f, "mod-seed0", lm_eval={"copy": {"acc": 42.0}}), "an accuracy must be from 0 to 1"),
@@ -93,21 +93,21 @@ DIGITS = "9" * 400
         (lambda f: change_ci(f, runs={"mod": "a" * 300}), "File name too long"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_relied_on_is_status_4(studies, tmp_path, capsys, harm, told, side):
+def test_gate_on_an_unreliable_file_is_status_4(studies, tmp_path, capsys, harm, message, side):
     harm(studies[side])
     assert judged(studies, tmp_path / "out") == 4
     out, err = capsys.readouterr()
-    assert told.replace("\\x00", "�") in out and not err
+    assert message.replace("\\x00", "�") in out and not err
 
 
-def test_extreme_but_finite_figures_are_judged(studies, tmp_path, capsys):
+def test_gate_judges_extreme_but_finite_figures(studies, tmp_path, capsys):
     change(studies[0], "mod-seed0", routing__expert_load_cv=5e-324, lm_eval={"copy": {"bits_per_byte": -1.7e308}})
     change(studies[1], "mod-seed0", routing__expert_load_cv=2.0, lm_eval={"copy": {"bits_per_byte": 1.7e308}})
     assert judged(studies, tmp_path / "out") == 1
     json.loads((tmp_path / "out" / "json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
-def test_variants_go_by_either_name(tmp_path, capsys):
+def test_gate_takes_a_variant_by_either_name(tmp_path, capsys):
     record = make_record("mode", name="ci", variant="staged")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record)
     for folder, name in ((base, "mode"), (now, "mode/staged")):
@@ -119,22 +119,22 @@ def test_variants_go_by_either_name(tmp_path, capsys):
 
 @pytest.mark.parametrize("option", ["--json", "--markdown", "--history", "--github-action-benchmark"])
 @pytest.mark.parametrize("side", [0, 1])
-def test_nothing_is_written_over_what_is_compared(studies, capsys, option, side):
+def test_gate_output_inside_a_compared_folder_is_wrong_use(studies, capsys, option, side):
     words = [str(folder) for folder in studies]
     with pytest.raises(SystemExit) as stopped:
         main([*words, option, str(studies[side] / "ci.json")])
-    assert stopped.value.code == 2 and "write it elsewhere" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "choose a path outside it" in capsys.readouterr().err
     assert main(words) == 0
 
 
-def test_two_outputs_do_not_share_a_file(studies, tmp_path, capsys):
+def test_gate_outputs_to_one_file_are_wrong_use(studies, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*(str(folder) for folder in studies), "--json", str(tmp_path / "out"), "--junit", str(tmp_path / "out")])
     assert stopped.value.code == 2 and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("place", "status"), [("pipe", 1), ("/dev/full", 2)])
-def test_a_closed_pipe_changes_nothing_and_a_full_disk_is_told(studies, tmp_path, place, status):
+def test_gate_keeps_its_status_on_a_closed_pipe_not_a_full_disk(studies, tmp_path, place, status):
     change(studies[1], "mod-seed0", quality__val_loss_nats=2.5)
     words = [sys.executable, "-m", "bench.gate", *(str(folder) for folder in studies), "--json", str(tmp_path / "out")]
     if place == "pipe":
@@ -148,19 +148,19 @@ def test_a_closed_pipe_changes_nothing_and_a_full_disk_is_told(studies, tmp_path
     assert json.loads((tmp_path / "out").read_text(encoding="utf-8"))["status"] == 1
 
 
-def test_a_terminal_that_knows_few_characters_gets_the_others_as_marks(studies):
+def test_gate_on_an_ascii_terminal_prints_question_marks(studies):
     change(studies[1], "mod-seed0", routing__predictor_accuracy=0.5)
     words = [sys.executable, "-m", "bench.gate", *(str(folder) for folder in studies)]
     done = subprocess.run(words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (1, b"") and b"causal router?s agreement" in done.stdout
 
 
-def test_a_folder_that_cannot_be_read_is_wrong_use(studies, capsys):
+def test_gate_on_an_unreadable_folder_is_wrong_use(studies, capsys):
     assert main([str(studies[0]), "a" * 300]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_what_nobody_foresaw_is_status_4_with_its_traceback(studies, monkeypatch, capsys):
+def test_gate_on_an_unexpected_error_is_status_4_with_traceback(studies, monkeypatch, capsys):
     def fail(*_):
         raise ZeroDivisionError("nobody foresaw this")
 
@@ -169,15 +169,15 @@ def test_what_nobody_foresaw_is_status_4_with_its_traceback(studies, monkeypatch
     assert "ZeroDivisionError: nobody foresaw this" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("load", [load_record, load_ci, load_bars, load_study, load_proof])
+@pytest.mark.parametrize("load", [load_record, load_ci, load_bars, load_study, load_validation])
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("{", "not a whole JSON file"), ("[]", "is not a"), ('{"schema_version": 99}', "schema version 99"),
      (f'{{"a": {DIGITS}}}', "too large"), ("[" * 100_000, "not a whole JSON file")],
 )  # fmt: skip
-def test_every_file_is_read_by_the_same_rules(tmp_path, load, text, told):
+def test_every_kind_of_file_is_read_by_the_same_rules(tmp_path, load, text, message):
     path = tmp_path / "file.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)

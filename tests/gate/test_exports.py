@@ -15,8 +15,9 @@ from report_records import make_record
 
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
-from bench.gate.export import bencher, github_action_benchmark, json_text, junit, markdown
-from bench.gate.load import of_the_machine, read_side
+from bench.gate.export import bencher, github_action_benchmark, json_text, junit
+from bench.gate.load import read_side, time_and_memory
+from bench.gate.text import markdown
 
 HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone www.evil.example \x1b[31m\x00 **b** </table>"
 
@@ -47,7 +48,7 @@ def named(folder: Path, name: str) -> None:
     (folder / "ci.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_json_says_all(verdict):
+def test_json_holds_every_finding(verdict):
     content = json.loads(json_text(verdict))
     assert (content["verdict"], content["status"]) == ("regressed", 1)
     assert [(f["kind"], f["method"], f["figure"]) for f in content["findings"]] == [
@@ -89,7 +90,7 @@ JUNIT_10 = {
 }  # fmt: skip
 
 
-def test_junit_keeps_to_the_schema_of_jenkins(studies, verdict):
+def test_junit_follows_the_schema_of_jenkins(studies, verdict):
     change(studies[1], "mod-seed0", causality__passed=False)
     broken = compare(*(read_side(folder) for folder in studies))
     seen = set()
@@ -102,16 +103,16 @@ def test_junit_keeps_to_the_schema_of_jenkins(studies, verdict):
     assert seen == set(JUNIT_10)
 
 
-def test_what_was_not_compared_is_skipped_in_junit_with_the_reason(tmp_path):
+def test_junit_skips_figures_not_judged_with_the_reason(tmp_path):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, place="another CPU")
     suites = JUnitXml.fromstring(junit(compare(read_side(base), read_side(now))).encode())
     skipped = {case.name: case.result[0].message for suite in suites for case in suite if case.result}
-    assert {"peak memory of a training step", "training step over dense’s"} <= set(skipped)
+    assert {"peak memory of a training step", "training step time relative to dense"} <= set(skipped)
     assert all("another machine" in reason for reason in skipped.values())
 
 
-def test_broken_records_are_junit_errors(studies):
+def test_junit_of_broken_records_has_errors(studies):
     change(studies[1], "mod-seed0", causality__passed=False)
     broken = compare(*(read_side(folder) for folder in studies))
     suites = JUnitXml.fromstring(junit(broken).encode())
@@ -129,7 +130,7 @@ BMF = {"type": "object", "patternProperties": {".+": {"type": "object", "pattern
 BMF_BENCHMARK_NAME, BMF_MEASURE_NAME = 1024, 64
 
 
-def test_bencher_s_own_schema_holds(verdict):
+def test_bencher_follows_its_own_schema(verdict):
     content = json.loads(bencher(verdict))
     jsonschema.validate(content, BMF, cls=jsonschema.Draft7Validator)
     for benchmark, measures in content.items():
@@ -139,12 +140,12 @@ def test_bencher_s_own_schema_holds(verdict):
         jsonschema.validate({"mod": {"loss": {"lower_value": 1.0}}}, BMF, cls=jsonschema.Draft7Validator)
 
 
-def test_every_figure_of_the_committed_baseline_has_a_name_that_bencher_takes():
+def test_bencher_accepts_every_name_of_the_committed_baseline():
     side = read_side(Path(__file__).parents[2] / "results" / "ci")
     assert all(len(name) <= BMF_MEASURE_NAME for _, name in side.figures)
 
 
-def test_bencher_has_a_benchmark_a_method_and_bounds_around_values(verdict):
+def test_bencher_has_a_benchmark_per_method_with_bounds(verdict):
     content = json.loads(bencher(verdict))
     assert set(content) == {"dense", "mod"}
     for measures in content.values():
@@ -155,7 +156,7 @@ def test_bencher_has_a_benchmark_a_method_and_bounds_around_values(verdict):
     assert "upper_value" in content["mod"]["speed.train_step_over_dense"]
 
 
-def test_github_action_benchmark_gets_a_file_a_direction(verdict):
+def test_github_action_benchmark_has_a_file_per_direction(verdict):
     files = {name: json.loads(text) for name, text in github_action_benchmark(verdict).items()}
     assert set(files) == {"customSmallerIsBetter.json", "customBiggerIsBetter.json"}
     for entries in files.values():  # what the tool itself checks of such a file, and that names are its keys
@@ -165,11 +166,11 @@ def test_github_action_benchmark_gets_a_file_a_direction(verdict):
             assert isinstance(entry["value"], int | float) and not isinstance(entry["value"], bool)
             assert set(entry) <= {"name", "unit", "value", "range", "extra"}
     units = {entry["extra"]: entry["unit"] for entries in files.values() for entry in entries}
-    assert units["flops.forward_per_token"] == "FLOPs a token" and units["flops.forward_torch"] == "FLOPs"
-    assert units["flops.moved_bytes_per_token"] == "bytes a token" and units["memory.peak_bytes"] == "bytes"
+    assert units["flops.forward_per_token"] == "FLOPs/token" and units["flops.forward_torch"] == "FLOPs"
+    assert units["flops.moved_bytes_per_token"] == "bytes/token" and units["memory.peak_bytes"] == "bytes"
 
 
-def test_a_figure_that_should_stay_alerts_in_either_file(verdict):
+def test_github_action_benchmark_has_stable_figures_in_both_files(verdict):
     smaller, bigger = (
         {entry["extra"] for entry in json.loads(github_action_benchmark(verdict)[f"custom{way}IsBetter.json"])}
         for way in ("Smaller", "Bigger")
@@ -178,12 +179,12 @@ def test_a_figure_that_should_stay_alerts_in_either_file(verdict):
     assert "quality.val_loss_nats" in smaller - bigger and "lm_eval.bench_copy.acc" in bigger - smaller
 
 
-def test_markdown_shows_what_fails_and_folds_the_rest(verdict):
+def test_markdown_shows_failures_and_folds_the_rest(verdict):
     text = markdown(verdict)
     assert text.startswith("<!-- bench-gate -->\n## bench: ❌ regressed\n")
     above, folded = text.split("<details>")
-    assert "| regressed | mod | held-out loss, nats a token | 2 | 2.5 | +25 % |" in above
-    assert "| improved | dense | held-out loss" in folded and "| new | dense |" in folded
+    assert "| regressed | MoD | validation loss, nats/token | 2 | 2.5 | +25 % |" in above
+    assert "| improved | Dense | validation loss" in folded and "| new | Dense |" in folded
     assert "--accept" in above
 
 
@@ -192,7 +193,7 @@ def test_markdown_without_findings_is_short(studies):
     assert "fine" in text and "|" not in text and "--accept" not in text
 
 
-def test_what_it_says_of_a_machine_is_shown_as_it_is(studies):
+def test_markdown_shows_a_machine_name_as_it_is(studies):
     for folder in studies:
         place = json.loads((folder / "ci.json").read_text(encoding="utf-8"))["environment"]
         change_ci(folder, environment=place | {"device_name": "Intel(R) Xeon(R) CPU @ 2.20GHz #1"})
@@ -200,13 +201,13 @@ def test_what_it_says_of_a_machine_is_shown_as_it_is(studies):
     assert "CPU @ 2.20GHz #1" in html.replace("\u200b", "")
 
 
-def test_markdown_of_speed_alone_says_so_and_offers_nothing_to_accept(studies):
+def test_markdown_of_speed_only_offers_nothing_to_accept(studies):
     change_speed(studies[1], "mod", 1.2)
-    text = markdown(compare(*of_the_machine(*map(read_side, studies))))
+    text = markdown(compare(*time_and_memory(*map(read_side, studies))))
     assert "## bench, time and memory: ❌ regressed" in text and "--accept" not in text
 
 
-def test_hostile_names_stay_plain_text(studies):
+def test_exports_of_hostile_names_stay_plain_text(studies):
     for folder in studies:
         named(folder, HOSTILE)
     change(studies[1], "mod-seed0", quality__val_loss_nats=2.5)
@@ -221,7 +222,7 @@ def test_hostile_names_stay_plain_text(studies):
         assert json.dumps(HOSTILE, ensure_ascii=False)[1:-1] in text
 
 
-def test_two_markdowns_fit_into_a_comment_and_each_says_what_it_left_out(studies):
+def test_markdown_of_many_findings_fits_and_counts_the_others(studies):
     for folder, value in zip(studies, (1.0, 2.0), strict=True):
         tasks = {f"task_{n}_{'x' * 60}": {"bits_per_byte": value} for n in range(900)}
         change(folder, "mod-seed0", lm_eval=tasks)
@@ -238,7 +239,7 @@ def test_markdown_of_many_broken_records_fits_too(studies):
     assert len(text) < 30_000 and "… and 290 more." in text
 
 
-def test_the_command_writes_every_file(studies, tmp_path, capsys):
+def test_command_writes_every_file(studies, tmp_path, capsys):
     out = tmp_path / "out"
     words = [str(folder) for folder in studies]
     for name in ("json", "markdown", "junit", "bencher"):

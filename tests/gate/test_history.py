@@ -27,7 +27,7 @@ def row(number: int = 0, **changes) -> Row:
     return Row(**(parts | changes))
 
 
-def test_what_is_appended_is_read_back_oldest_first(tmp_path: Path):
+def test_read_returns_appended_rows_oldest_first(tmp_path: Path):
     rows = [row(number) for number in (2, 0, 1)]
     for each in rows:
         append(each, tmp_path)
@@ -48,7 +48,7 @@ for number in range(lines):
 """
 
 
-def test_writers_side_by_side_lose_nothing(tmp_path: Path):
+def test_append_by_concurrent_writers_loses_nothing(tmp_path: Path):
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(n), "25"],
                                 stdout=subprocess.DEVNULL) for n in range(4)]  # fmt: skip
     assert [writer.wait() for writer in writers] == [0] * 4
@@ -57,7 +57,7 @@ def test_writers_side_by_side_lose_nothing(tmp_path: Path):
     assert {each.commit for each in found} == {f"{writer}-{number}" for writer in range(4) for number in range(25)}
 
 
-def test_a_killed_writer_costs_at_most_its_own_line(tmp_path: Path):
+def test_append_after_a_killed_writer_loses_at_most_its_line(tmp_path: Path):
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), "killed", "100000"],
                               stdout=subprocess.PIPE, text=True)  # fmt: skip
     assert writer.stdout is not None
@@ -72,7 +72,7 @@ def test_a_killed_writer_costs_at_most_its_own_line(tmp_path: Path):
     assert len(read(tmp_path)[0]) == written + 1
 
 
-def test_a_torn_line_is_ended_by_the_next_and_named(tmp_path: Path):
+def test_append_after_a_torn_line_ends_it(tmp_path: Path):
     append(row(1), tmp_path)
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(whole + whole[: len(whole) // 2])
@@ -82,7 +82,7 @@ def test_a_torn_line_is_ended_by_the_next_and_named(tmp_path: Path):
     assert len(problems) == 1 and "line 2" in problems[0]
 
 
-def test_merged_branches_keep_every_row_once(tmp_path: Path):
+def test_read_of_merged_branches_keeps_every_row_once(tmp_path: Path):
     append(row(1), tmp_path)
     common = (tmp_path / FILE).read_text(encoding="utf-8")
     ours, theirs = (json.dumps(row(n).model_dump(exclude_none=True)) + "\n" for n in (3, 2))
@@ -90,7 +90,7 @@ def test_merged_branches_keep_every_row_once(tmp_path: Path):
     assert [each.created[-8:-6] for each in read(tmp_path)[0]] == ["01", "02", "03"]
 
 
-def test_rows_of_a_newer_schema_and_nonsense_are_named_and_skipped(tmp_path: Path):
+def test_read_skips_newer_and_invalid_rows_by_name(tmp_path: Path):
     append(row(1), tmp_path)
     with open(tmp_path / FILE, "a", encoding="utf-8") as file:
         file.write('{"schema_version": 3}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
@@ -100,23 +100,23 @@ def test_rows_of_a_newer_schema_and_nonsense_are_named_and_skipped(tmp_path: Pat
     assert "schema version 3 is newer" in problems[0]
 
 
-def test_rows_of_the_first_schema_are_still_read(tmp_path: Path):
+def test_read_accepts_rows_of_the_first_schema(tmp_path: Path):
     old = row(1, schema_version=1).model_dump(exclude_none=True, exclude={"broken"})
     (tmp_path / FILE).write_text(json.dumps(old) + "\n", encoding="utf-8")
     found, problems = read(tmp_path)
     assert (found[0].schema_version, found[0].broken, problems) == (1, [], [])
 
 
-def test_a_second_row_of_an_id_is_named_unless_it_is_the_same(tmp_path: Path):
+def test_read_names_a_second_row_of_an_id_unless_equal(tmp_path: Path):
     for each in (row(1, id="one"), row(1, id="one"), row(2, id="one"), row(3, id="two")):
         append(each, tmp_path)
     found, problems = read(tmp_path)
     assert [each.figures["mod quality.val_loss_nats"] for each in found] == [[2.5], [4.5]]
-    assert problems == [f"{tmp_path / FILE}, line 3: same id as line 1, other content; skipped."]
+    assert problems == [f"{tmp_path / FILE}, line 3: same id as line 1 but other content; skipped."]
 
 
 @pytest.mark.parametrize("numbers", ["[]", "[1.0, 2.0]", "[1, 2, 3, 4]", '["1.5"]', "[NaN]", "[1e999]", "null", "1.5"])
-def test_a_row_with_impossible_figures_is_named_and_skipped(tmp_path: Path, numbers: str):
+def test_read_skips_rows_with_impossible_figures(tmp_path: Path, numbers: str):
     append(row(1), tmp_path)
     bad = json.dumps(row(2).model_dump(exclude_none=True)).replace("[3.5]", numbers)
     with open(tmp_path / FILE, "a", encoding="utf-8") as file:
@@ -125,7 +125,7 @@ def test_a_row_with_impossible_figures_is_named_and_skipped(tmp_path: Path, numb
     assert len(found) == 1 and len(problems) == 1 and "line 2" in problems[0]
 
 
-def test_figures_are_kept_to_nine_digits(tmp_path: Path, capsys):
+def test_history_keeps_figures_to_nine_digits(tmp_path: Path, capsys):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record)
     for folder in (base, now):
@@ -134,12 +134,12 @@ def test_figures_are_kept_to_nine_digits(tmp_path: Path, capsys):
     assert read(tmp_path / "history")[0][0].figures["mod quality.val_loss_nats"] == [2.52232768]
 
 
-def test_no_history_is_said(tmp_path: Path):
+def test_read_without_a_history_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match="cannot read"):
         read(tmp_path)
 
 
-def test_the_gate_appends_what_it_judged(tmp_path: Path, capsys):
+def test_gate_appends_its_verdict(tmp_path: Path, capsys):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, seed=3)
     change(now, "mod-seed0", quality__val_loss_nats=2.5)
@@ -155,7 +155,7 @@ def test_the_gate_appends_what_it_judged(tmp_path: Path, capsys):
     assert len(found[0].figures["mod speed.train_step_over_dense"]) == 3
 
 
-def test_a_side_that_could_not_be_read_stands_at_the_baselines_study_and_machine_now(tmp_path: Path, capsys):
+def test_row_of_an_unreadable_side_takes_the_baselines_machine(tmp_path: Path, capsys):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "out", record)
     (now / "ci.json").write_text((now / "ci.json").read_text(encoding="utf-8")[:200], encoding="utf-8")
@@ -171,7 +171,7 @@ def test_a_side_that_could_not_be_read_stands_at_the_baselines_study_and_machine
     assert len(cut.broken) == 1 and cut.broken[0].startswith("current: ") and "not a whole JSON" in cut.broken[0]
 
 
-def test_a_broken_side_that_could_be_read_stands_as_itself(tmp_path: Path, capsys):
+def test_row_of_a_broken_but_readable_side_names_itself(tmp_path: Path, capsys):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "out", record, place="another CPU")
     change(now, "mod-seed0", causality__passed=False)
@@ -181,7 +181,7 @@ def test_a_broken_side_that_could_be_read_stands_as_itself(tmp_path: Path, capsy
     assert [line.split(":")[:2] for line in found.broken] == [["current", " mod"]]
 
 
-def test_a_history_that_cannot_be_written_is_wrong_use(tmp_path: Path, capsys):
+def test_gate_with_an_unwritable_history_is_wrong_use(tmp_path: Path, capsys):
     record = make_record(name="ci")
     base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record)
     (tmp_path / "history").write_text("a file", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The experiment on the gate: its committed studies under the rules of today, and how studies are kept."""
+"""The validation of the gate: the committed studies under the current rules, and how studies are kept."""
 
 from __future__ import annotations
 
@@ -10,53 +10,54 @@ import pytest
 
 from bench.errors import UserError
 from bench.gate.load import read_side
-from tools.gate_validation.archive import keep, opened, pack, pieces
-from tools.gate_validation.page import missed
-from tools.gate_validation.proof import FILE, load_proof
-from tools.gate_validation.run import all_trials, judge, judge_all
+from tools.gate_validation.__main__ import main
+from tools.gate_validation.archive import batches, keep, pack, unpacked
+from tools.gate_validation.page import all_met
+from tools.gate_validation.record import FILE, load_validation
+from tools.gate_validation.trials import all_trials, judge, judge_all
 
-COMMITTED = Path(__file__).resolve().parents[2] / "results" / "gate_proof"
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "gate_validation"
 
 
-def test_the_rules_of_today_judge_the_committed_studies_as_the_record_says(tmp_path: Path):
-    """Of 20 planted regressions, 10 slow-downs and 100 unchanged reruns: every bar is met."""
+def test_judge_all_on_committed_studies_gives_the_recorded_verdicts(tmp_path: Path):
+    """20 injected regressions, 10 slow-downs and 100 unchanged re-runs: every target is met."""
     (tmp_path / "studies.tar.xz").write_bytes((COMMITTED / "studies.tar.xz").read_bytes())
-    proof = load_proof(COMMITTED / FILE)
-    found = judge_all(dict(all_trials(100)), opened(tmp_path))
+    validation = load_validation(COMMITTED / FILE)
+    found = judge_all(dict(all_trials(100)), unpacked(tmp_path))
     assert [(trial.name, trial.status, trial.slower) for trial in found] == [
-        (trial.name, trial.status, trial.slower) for trial in proof.trials
+        (trial.name, trial.status, trial.slower) for trial in validation.trials
     ]
-    assert len(found) == 130 and not missed(proof)
+    assert len(found) == 130 and all_met(validation)
 
 
 def study_files(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-def test_packed_studies_come_back_as_they_were_and_pack_to_the_same_bytes(tmp_path: Path):
+def test_pack_of_studies_round_trips_to_the_same_bytes(tmp_path: Path):
     first, second = tmp_path / "first", tmp_path / "second"
-    studies = opened(first)
+    studies = unpacked(first)
     keep(COMMITTED.parent / "ci", studies / "1" / "baseline")
     keep(None, studies / "1" / "rerun_007")
-    assert [path.name for path in pieces(studies)] == ["1"]
+    assert [path.name for path in batches(studies)] == ["1"]
     pack(first)
     second.mkdir()
     (second / "studies.tar.xz").write_bytes((first / "studies.tar.xz").read_bytes())
-    assert study_files(opened(second)) == study_files(studies)
+    assert study_files(unpacked(second)) == study_files(studies)
     pack(second)
     assert (second / "studies.tar.xz").read_bytes() == (first / "studies.tar.xz").read_bytes()
 
 
-def test_an_archive_that_is_cut_short_is_told(tmp_path: Path):
+def test_unpacked_truncated_archive_is_an_error(tmp_path: Path):
     whole = (COMMITTED / "studies.tar.xz").read_bytes()
     (tmp_path / "studies.tar.xz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="studies.tar.xz"):
-        opened(tmp_path)
+        unpacked(tmp_path)
     assert not (tmp_path / "studies").exists()
 
 
-def test_the_speed_of_a_rerun_is_judged_at_any_pace_and_that_of_a_plant_as_the_gate_would(tmp_path: Path):
-    """So that no bar on false alarms is met by looking away."""
+def test_judge_on_a_busy_machine_judges_speed_of_reruns_only(tmp_path: Path):
+    """So that no false positive goes uncounted; a slow-down is judged as the gate would."""
     sides = {}
     for name, seconds, slower in (("baseline", 0.02, 1.0), ("study", 0.04, 1.5)):
         sides[name] = tmp_path / name
@@ -69,3 +70,23 @@ def test_the_speed_of_a_rerun_is_judged_at_any_pace_and_that_of_a_plant_as_the_g
     side, study = read_side(sides["baseline"]), sides["study"]
     assert judge("rerun_000", 1, None, side, study).slower
     assert not judge("slower_all_1", 1, dict(all_trials(1))["slower_all_1"], side, study).slower
+
+
+def test_command_pages_only_writes_the_page_from_the_record(tmp_path: Path, capsys):
+    folder = tmp_path / "results" / "gate_validation"
+    folder.mkdir(parents=True)
+    shutil.copyfile(COMMITTED / FILE, folder / FILE)
+    words = ["--pages-only", "--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
+    assert main(words) == 0
+    assert "| injected regressions caught | 20 of 20 | at least 20 of 20 | met |" in (
+        tmp_path / "reports" / "gate_validation" / "report.md"
+    ).read_text(encoding="utf-8")
+    (folder / FILE).write_text("{", encoding="utf-8")
+    assert main(words) == 2
+    assert "not a whole JSON file" in capsys.readouterr().err
+
+
+def test_command_with_no_reruns_is_wrong_use(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--reruns", "0"])
+    assert stopped.value.code == 2 and "at least 1" in capsys.readouterr().err

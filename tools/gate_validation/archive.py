@@ -1,7 +1,7 @@
-"""The ci studies of the experiment's trials, kept, so that rules which change are tried on them again in a minute.
+"""The ci studies of the trials, kept so that changed rules can judge them again within a minute.
 
-`studies/` holds a folder a piece, 1 and so on, and in it a folder a trial, an empty one where the study broke down, and
-`baseline/`; `studies.tar.xz` is the same packed, a hundredth of it, for nearly all of a rerun is what others hold.
+`studies/` holds a folder per batch, named 1, 2, ..., with a folder per trial and `baseline/` in it. A trial's folder is
+empty where its study failed. `studies.tar.xz` is the same, a hundredth of the size because re-runs share most bytes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.gate.accept import copy_study
+from bench.records.ci import copy_study
 
 BASELINE = "baseline"
 _FOLDER, _ARCHIVE = "studies", "studies.tar.xz"
 
 
-def opened(folder: Path) -> Path:
-    """The folder of studies in that of the experiment, unpacked where only the archive is there.
+def unpacked(folder: Path) -> Path:
+    """The folder of studies in `folder`, unpacked where only the archive is there.
 
     Raises UserError where the archive cannot be read.
     """
@@ -35,22 +35,24 @@ def opened(folder: Path) -> Path:
     return studies
 
 
-def pieces(studies: Path) -> list[Path]:
-    """The folders of pieces, first to last."""
+def batches(studies: Path) -> list[Path]:
+    """The folders of batches, first to last."""
     return sorted(studies.glob("[!.]*"), key=lambda path: int(path.name))
 
 
 def keep(study: Path | None, place: Path) -> None:
-    """Copy a ci study, without weights, to `place` in the folder of a piece, whole; None leaves an empty folder."""
-    with tempfile.TemporaryDirectory(dir=place.parents[1], prefix=".") as beside:
-        new = Path(beside) / place.name
-        new.mkdir() if study is None else copy_study(study, new)
+    """Copy a ci study, without weights, to `place` in a batch's folder, atomically; None leaves an empty folder."""
+    with tempfile.TemporaryDirectory(dir=place.parents[1], prefix=".") as scratch:
+        new = Path(scratch) / place.name
+        new.mkdir()
+        if study is not None:
+            copy_study(study, new)
         place.parent.mkdir(exist_ok=True)
         new.rename(place)
 
 
 def pack(folder: Path) -> None:
-    """Write the archive: the same bytes for the same studies."""
+    """Write the archive: equal studies give equal bytes."""
     archive = folder / _ARCHIVE
     temporary = archive.with_name(f".{archive.name}")
     with tarfile.open(temporary, "w:xz") as packed:

@@ -1,4 +1,4 @@
-"""Regressions to plant: one small change each to a copy of the source, as a slip of the hand would make it."""
+"""Regressions to inject into copies of the source: one small change each, as a slip of the hand would make it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Plant:
-    """`old`, which stands once in `file`, becomes `new`. slows: only speed can show it."""
+class Mutant:
+    """`old`, which occurs once in `file`, becomes `new`. slows: only speed can show it."""
 
     name: str
     words: str
@@ -22,74 +22,76 @@ class Plant:
 
 
 def copy_source(folder: Path, source: Path = _ROOT) -> None:
-    """Copy the package and its values to `folder`."""
+    """Copy the package and its configuration to `folder`."""
     for name in ("bench", "conf"):
         shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def plant_into(folder: Path, plant: Plant | None, source: Path = _ROOT) -> None:
-    """Copy the source to `folder`, with `plant` in it.
+def inject(mutant: Mutant | None, folder: Path, source: Path = _ROOT) -> None:
+    """Copy the source to `folder`, with `mutant` injected.
 
-    Raises ValueError where the source has changed and the plant no longer fits.
+    Raises ValueError where the source has changed and the mutant no longer applies.
     """
     copy_source(folder, source)
-    if plant is None:
+    if mutant is None:
         return
-    path = folder / plant.file
+    path = folder / mutant.file
     text = path.read_text(encoding="utf-8")
-    if text.count(plant.old) != 1:
-        raise ValueError(f"{plant.name}: {plant.file} holds {plant.old!r} {text.count(plant.old)} times, not once")
-    path.write_text(text.replace(plant.old, plant.new), encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(
+            f"{mutant.name}: {mutant.old!r} occurs {text.count(mutant.old)} times in {mutant.file}, not once"
+        )
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
 _DEPTH, _EXPERTS = "bench/methods/depth.py", "bench/methods/experts.py"
 
 DETERMINISTIC = [
-    Plant("residual_098", "the residual stream scaled by 0.98", "bench/model/block.py",
+    Mutant("residual_098", "the residual stream scaled by 0.98", "bench/model/block.py",
           "return x + self.branch(x, stream)", "return 0.98 * x + self.branch(x, stream)"),
-    Plant("expert_dropped", "one expert of eight never chosen", _EXPERTS,
+    Mutant("expert_dropped", "one expert of eight never chosen", _EXPERTS,
           'self.register_buffer("bias", torch.zeros(self.n_choices))',
           'self.register_buffer("bias", -9.0 * (torch.arange(self.n_choices) == 0))'),
-    Plant("one_token_fewer", "k - 1 tokens kept instead of k", _DEPTH,
+    Mutant("one_token_fewer", "k - 1 tokens kept instead of k", _DEPTH,
           "return max(1, round(capacity * int(tokens)))", "return max(1, round(capacity * int(tokens)) - 1)"),
-    Plant("predictor_untrained", "the causal predictor left out of training", _DEPTH,
+    Mutant("predictor_untrained", "the causal predictor left out of training", _DEPTH,
           'loss if self.judge == "predictor" else', 'loss.detach() if self.judge == "predictor" else'),
-    Plant("future_leak", "attention that sees later tokens", "bench/model/causal_attention.py",
+    Mutant("future_leak", "attention that sees later tokens", "bench/model/causal_attention.py",
           "attention(*heads, is_causal=True", "attention(*heads, is_causal=False"),
-    Plant("more_flops", "a feed-forward 3 % wider", "bench/model/feed_forward.py",
+    Mutant("more_flops", "a feed-forward 3 % wider", "bench/model/feed_forward.py",
           "return -(-8 * config.d_model // (3 * 32)) * 32", "return -(-8 * config.d_model // (3 * 32)) * 32 + 8"),
-    Plant("lr_slip", "a learning rate 10 % too high", "bench/train/optimiser.py",
+    Mutant("lr_slip", "a learning rate 10 % too high", "bench/train/optimiser.py",
           "lr = config.lr_at_128 * math.sqrt(128 / d_model)", "lr = 1.1 * config.lr_at_128 * math.sqrt(128 / d_model)"),
-    Plant("metric_vanished", "the predictor's accuracy no longer recorded", "bench/measure/routing.py",
+    Mutant("metric_vanished", "the predictor's accuracy no longer recorded", "bench/measure/routing.py",
           "predictor_accuracy=_mean(list(accuracy.values())),", "predictor_accuracy=None,"),
-    Plant("router_not_multiplied", "the branch not multiplied by the router's r", _DEPTH,
+    Mutant("router_not_multiplied", "the branch not multiplied by the router's r", _DEPTH,
           "gates = self.router.gate(taken)\n        if chosen is not None:",
           "gates = torch.ones_like(self.router.gate(taken))\n        if chosen is not None:"),
-    Plant("no_balance", "the load-balancing loss dropped", _EXPERTS,
+    Mutant("no_balance", "the load-balancing loss dropped", _EXPERTS,
           'routing.losses["balance"] = self.config.balance_loss * balance',
           'routing.losses["balance"] = 0.0 * balance'),
-    Plant("residual_twice", "the residual added inside a routed branch too", _DEPTH,
+    Mutant("residual_twice", "the residual added inside a routed branch too", _DEPTH,
           "added = self.branch(taken, stream.select(index, chosen)) * gates",
           "added = (taken + self.branch(taken, stream.select(index, chosen))) * gates"),
-    Plant("positions_compacted", "routed tokens renumbered from 0", "bench/model/context.py",
+    Mutant("positions_compacted", "routed tokens renumbered from 0", "bench/model/context.py",
           "positions=self.positions[rows, index], rotary=self.rotary[rows, index], valid=valid)",
           "positions=self.positions[:, : index.shape[1]], rotary=self.rotary[:, : index.shape[1]], valid=valid)"),
-    Plant("no_weight_decay", "weight decay lost", "bench/train/optimiser.py",
+    Mutant("no_weight_decay", "weight decay lost", "bench/train/optimiser.py",
           '"weight_decay": config.weight_decay}', '"weight_decay": 0.0}'),
-    Plant("other_data_order", "another seed for the order of the data", "bench/data/batches.py",
+    Mutant("other_data_order", "another seed for the order of the data", "bench/data/batches.py",
           "random = np.random.default_rng([seed, epoch])", "random = np.random.default_rng([seed + 1, epoch])"),
-    Plant("no_clipping", "gradients no longer clipped", "bench/train/optimiser.py",
+    Mutant("no_clipping", "gradients no longer clipped", "bench/train/optimiser.py",
           "    if norm > limit:\n", "    if norm > 1e9 * limit:\n"),
-    Plant("gates_not_normalised", "expert gates not renormalised over the chosen", _EXPERTS,
+    Mutant("gates_not_normalised", "expert gates not renormalised over the chosen", _EXPERTS,
           "        if self.config.top_k > 1:\n            gates =",
           "        if self.config.top_k > 99:\n            gates ="),
-    Plant("top_k_at_evaluation", "evaluation by top-k, which sees the future", _DEPTH,
+    Mutant("top_k_at_evaluation", "evaluation by top-k, which sees the future", _DEPTH,
           "        if stream.causal:\n            index, chosen =", "        if False:\n            index, chosen ="),
-    Plant("less_held_out_text", "half of the held-out text evaluated", "bench/measure/quality.py",
+    Mutant("less_held_out_text", "half of the validation text evaluated", "bench/measure/quality.py",
           "        if held >= tokens:", "        if held >= tokens // 2:"),
-    Plant("decoding_skips_nothing", "every token through every block when decoding", _DEPTH,
+    Mutant("decoding_skips_nothing", "every token through every block when decoding", _DEPTH,
           "chosen = router(x, scores)[0] > 0", "chosen = router(x, scores)[0] > -1e9"),
-    Plant("no_warm_up", "the learning rate's warm-up lost", "bench/train/optimiser.py",
+    Mutant("no_warm_up", "the learning rate's warm-up lost", "bench/train/optimiser.py",
           "    if progress < config.warmup:\n", "    if progress < 0:\n"),
 ]  # fmt: skip
 
@@ -110,7 +112,7 @@ _WHOSE = {
 }
 
 SLOWER = [
-    Plant(f"slower_{whose}_{number}", f"a training step {words} 10 % slower", "bench/train/step.py", _STEP,
+    Mutant(f"slower_{whose}_{number}", f"a training step {words} 10 % slower", "bench/train/step.py", _STEP,
           _SLOWER.format(met=met), slows=True)
     for whose, (words, met), times in ((key, _WHOSE[key], n) for key, n in (("all", 4), ("depth", 3), ("experts", 3)))
     for number in range(1, times + 1)

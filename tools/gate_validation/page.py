@@ -1,4 +1,4 @@
-"""The page of the experiment on the gate: what it caught, what it missed, and how often it cried wolf."""
+"""The page of the validation: what the gate caught, what it missed, and its false positives."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import numpy as np
 import pandas as pd
 
 from bench.formats import percent
+from bench.gate.load import title
 from bench.gate.rules import EFFECT, words
 from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.page import write_page
 from bench.report.tables import Table
-from tools.gate_validation.proof import Proof, Trial
+from tools.gate_validation.record import Trial, Validation
+
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class ProofBar:
-    """A bar of the experiment: of `wanted` trials, at least (or at most) `limit` have to be `counted`."""
+class Goal:
+    """A target of the validation: of `wanted` trials, at least (or at most) `limit` are counted."""
 
     figure: str
     trials: list[Trial]
@@ -28,12 +31,12 @@ class ProofBar:
 
     @property
     def counted(self) -> int:
-        """Unchanged reruns that raised an alarm; planted regressions that the gate caught."""
-        return sum(trial.alarm if self.at_most else trial.caught for trial in self.trials)
+        """False positives of unchanged re-runs, or caught regressions."""
+        return sum(trial.flagged if self.at_most else trial.caught for trial in self.trials)
 
     @property
     def outcome(self) -> str:
-        """met | missed | not yet, where too few trials were made to tell."""
+        """met | missed | not yet, where too few trials were run to decide."""
         slack = self.limit if self.at_most else self.wanted - self.limit
         against = self.counted if self.at_most else len(self.trials) - self.counted
         if against > slack:
@@ -41,115 +44,116 @@ class ProofBar:
         return "met" if len(self.trials) >= self.wanted else "not yet"
 
 
-def bars(proof: Proof) -> list[ProofBar]:
-    """All of 20 planted deterministic regressions, 9 of 10 slow-downs, and at most one false alarm in 100 reruns."""
+def goals(validation: Validation) -> list[Goal]:
+    """All of 20 deterministic regressions, 9 of 10 slow-downs, and at most one false positive in 100 re-runs."""
     return [
-        ProofBar("planted regressions caught", proof.of(True), 20, 20),
-        ProofBar("steps 10 % slower, caught", proof.of(True, slows=True), 10, 9),
-        ProofBar("false alarms in unchanged reruns", proof.of(False), 100, 1, at_most=True),
+        Goal("injected regressions caught", validation.of(True), 20, 20),
+        Goal("steps 10 % slower, caught", validation.of(True, slows=True), 10, 9),
+        Goal("false positives in unchanged re-runs", validation.of(False), 100, 1, at_most=True),
     ]
 
 
-def missed(proof: Proof) -> bool:
-    """Whether a bar is, or cannot be told yet."""
-    return any(bar.outcome != "met" for bar in bars(proof))
+def all_met(validation: Validation) -> bool:
+    """Whether every target is met, by enough trials."""
+    return all(goal.outcome == "met" for goal in goals(validation))
 
 
-def write_proof(proof: Proof, reports: Path) -> Path:
-    """Write `index.html`, `report.md`, the figure and the tables below `reports`; returns the page."""
-    drawing = _spread_figure(proof)
-    tables = [_bars_table(proof), _pieces_table(proof), _planted_table(proof), _alarms_table(proof)]
-    values = {"proof": proof, "tables": tables, "drawing": drawing}
-    return write_page(reports / proof.study, "proof", [drawing], tables, values)
+def write_validation(validation: Validation, reports: Path) -> Path:
+    """Write index.html, report.md, the figure and the tables in `reports`/gate_validation; returns the page."""
+    drawing = _speed_figure(validation)
+    tables = [table(validation) for table in (_targets_table, _batches_table, _mutants_table, _false_positives_table)]
+    values = {"validation": validation, "tables": tables, "drawing": drawing}
+    return write_page(reports / "gate_validation", "validation", [drawing], tables, values, templates=_TEMPLATES)
 
 
-def _bars_table(proof: Proof) -> Table:
+def _targets_table(validation: Validation) -> Table:
     rows = [
-        [bar.figure, f"{bar.counted} of {len(bar.trials)}",
-         f"{'at most' if bar.at_most else 'at least'} {bar.limit} of {bar.wanted}", bar.outcome]
-        for bar in bars(proof)
+        [goal.figure, f"{goal.counted} of {len(goal.trials)}",
+         f"{'at most' if goal.at_most else 'at least'} {goal.limit} of {goal.wanted}", goal.outcome]
+        for goal in goals(validation)
     ]  # fmt: skip
-    data = pd.DataFrame(rows, columns=["figure", "measured", "bar", "outcome"])
+    columns = ["figure", "measured", "target", "outcome"]
     caption = (
-        "A plant is caught where the gate's exit status is 1, regressed, or 4, a record that failed its audit; a "
-        "slower step, only where a figure of speed is among the findings. An alarm is any status but 0, or a study "
-        "that broke down. The speed of reruns is judged however busy the machine was; the gate would not compare it."
+        "A regression is caught where the gate's exit status is 1 (regressed) or 4 (a record failed its audit). A "
+        "slower step is caught only where a figure of speed is among the findings. A false positive is an unchanged "
+        "re-run with any status but 0, or whose study failed. The speed of re-runs is judged however busy the machine "
+        "was, although the gate itself would skip it then."
     )
-    return Table("bars", caption, ["figure", "measured", "bar", ""], rows, data)
+    return Table("targets", caption, columns, rows, pd.DataFrame(rows, columns=columns))
 
 
-def _pieces_table(proof: Proof) -> Table:
+def _batches_table(validation: Validation) -> Table:
     rows = []
-    for number, piece in enumerate(proof.pieces, 1):
-        own = [trial for trial in proof.trials if trial.piece == number]
-        planted, place = sum(trial.planted is not None for trial in own), piece.environment
-        begun = f"{piece.created[:16].replace('T', ' ')} UTC"
+    for number, batch in enumerate(validation.batches, 1):
+        own = [trial for trial in validation.trials if trial.batch == number]
+        mutated, place = sum(trial.mutant is not None for trial in own), batch.environment
+        started = f"{batch.created[:16].replace('T', ' ')} UTC"
         machine = f"{place.processor or place.device_name}, {place.threads} thread{'s' * (place.threads != 1)}"
-        rows.append([begun, f"{planted}", f"{len(own) - planted}", piece.git_commit or "unknown", machine, place.torch])
-    columns = ["begun", "planted", "unchanged", "commit", "machine", "torch"]
+        row = [started, f"{mutated}", f"{len(own) - mutated}", batch.git_commit or "unknown", machine, place.torch]
+        rows.append(row)
+    columns = ["started", "mutants", "unchanged", "commit", "machine", "torch"]
     caption = (
-        "Pieces of the experiment, each held to a baseline of its own commit and machine, which ran alone. Where the "
-        "gate that judged is of a later commit than a piece, its rules may have been settled in sight of that piece."
+        "Batches of trials. Each batch is compared with a baseline of its own commit and machine, which ran alone. "
+        "Rules of a gate that is newer than a batch may have been chosen after seeing that batch."
     )
-    return Table("pieces", caption, columns, rows, pd.DataFrame(rows, columns=columns))
+    return Table("batches", caption, columns, rows, pd.DataFrame(rows, columns=columns))
 
 
-def _planted_table(proof: Proof) -> Table:
-    planted = [*proof.of(True), *proof.of(True, slows=True)]
+def _mutants_table(validation: Validation) -> Table:
+    mutated = [*validation.of(True), *validation.of(True, slows=True)]
     rows = [
-        [trial.name, trial.planted or "", _outcome(trial), f"{trial.findings_total:,}",
+        [trial.name, trial.mutant or "", _outcome(trial), f"{trial.findings_total:,}",
          trial.findings[0] if trial.findings else ""]
-        for trial in planted
+        for trial in mutated
     ]  # fmt: skip
-    caption = "What was planted, one at a time, into a copy of the source, and the worst that the gate found."
-    return Table("planted", caption, ["", "planted", "", "findings", "the worst"], rows, _frame(planted))
+    caption = "The injected regressions, one per copy of the source, and the worst finding of the gate."
+    columns = ["name", "regression", "outcome", "findings", "worst finding"]
+    return Table("mutants", caption, columns, rows, _frame(mutated))
 
 
 def _outcome(trial: Trial) -> str:
-    return "broke down" if trial.status is None else "caught" if trial.caught else "missed"
+    return "study failed" if trial.status is None else "caught" if trial.caught else "missed"
 
 
-def _alarms_table(proof: Proof) -> Table:
-    reruns = proof.of(False)
-    rows = [[trial.name, "; ".join(trial.findings)] for trial in reruns if trial.alarm]
-    caption = (
-        "Unchanged reruns that raised an alarm, with the worst few findings; nothing here is what one wants to see."
-    )
-    return Table("false_alarms", caption, ["", "findings"], rows, _frame(reruns))
+def _false_positives_table(validation: Validation) -> Table:
+    reruns = validation.of(False)
+    rows = [[trial.name, "; ".join(trial.findings)] for trial in reruns if trial.flagged]
+    caption = "Unchanged re-runs that the gate flagged, with the worst few findings."
+    return Table("false_positives", caption, ["name", "findings"], rows, _frame(reruns))
 
 
 def _frame(trials: list[Trial]) -> pd.DataFrame:
     return pd.DataFrame(
-        [{"trial": t.name, "planted": t.planted, "status": t.status, "findings": t.findings_total,
+        [{"trial": t.name, "mutant": t.mutant, "status": t.status, "findings": t.findings_total,
           "worst": t.findings[0] if t.findings else None} | t.speed for t in trials]
     )  # fmt: skip
 
 
 @styled
-def _spread_figure(proof: Proof) -> Drawing:
-    """Where each speed ratio came to lie over the baseline's: unchanged reruns, and slowed ones."""
-    names = list(dict.fromkeys(name for trial in proof.trials for name in trial.speed))
+def _speed_figure(validation: Validation) -> Drawing:
+    """Each speed ratio relative to the baseline's: unchanged re-runs, and slowed ones."""
+    names = list(dict.fromkeys(name for trial in validation.trials for name in trial.speed))
     figure, axes = canvas(height=0.9 + 0.34 * max(1, len(names)))
-    slower = method_colours(["mod"])["mod"]
-    groups = ((proof.of(False), MUTED, "unchanged", -0.16), (proof.of(True, slows=True), slower, "10 % slower", 0.16))
+    slowed = method_colours(["mod"])["mod"]
+    groups = ((validation.of(False), MUTED, "unchanged", -0.16), (validation.of(True, True), slowed, "slowed", 0.16))
     for trials, colour, label, shift in groups:
         for row, name in enumerate(names):
             values = np.array([trial.speed[name] - 1 for trial in trials if name in trial.speed])
             axes.scatter(values, np.full(len(values), row + shift), s=9, color=colour, alpha=0.6, linewidths=0)
         axes.scatter([], [], s=9, color=colour, label=label)
     axes.axvline(EFFECT, color=MUTED, linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(names)), [_told(name) for name in names])
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
-    axes.set_xlabel("median over the baseline’s", loc="right")
+    axes.set_xlabel("change of the median, relative to the baseline", loc="right")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return finish(
-        figure, "speed", "Speed, trial by trial", "Median speed ratio of each trial over the baseline's.",
-        "A dot: a trial. Right of the dashed line a slow-down is told, if the test finds it to be more than that. A "
-        "plant slows the methods of one kind, or all, which only the step over torch’s own encoder can show.",
+        figure, "speed", "Step time of each trial", "Change of the median step time ratio of each trial.",
+        "A dot is a trial. Right of the dashed line the gate reports a slow-down if its test confirms it. Slowed "
+        "trials slow one kind of method, or all methods; only the ratio to torch’s own encoder shows the latter.",
     )  # fmt: skip
 
 
-def _told(name: str) -> str:
+def _label(name: str) -> str:
     method, figure = name.split(" ", 1)
-    return f"{method}: {words('speed.' + figure.removeprefix('speed.'))}"
+    return f"{title(method)}, {words(figure).removeprefix('training step time ')}"

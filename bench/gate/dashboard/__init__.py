@@ -1,4 +1,4 @@
-"""The history as a static site: pages, one script, one style sheet, and a small file a series."""
+"""The history as a static site: pages, scripts, a style sheet, and a small file per series."""
 
 from bench.gate.dashboard.site import build
 

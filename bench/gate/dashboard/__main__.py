@@ -1,6 +1,6 @@
 """`python -m bench.gate.dashboard HISTORY [--reports DIR]` builds the site in DIR/dashboard.
 
-Exit status: 0 built, 2 a mistake or nothing to read, 3 a history without a row.
+Exit status: 0 built, 2 wrong use or nothing to read, 3 a history without a row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from bench.gate.dashboard import build
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site, print where it is, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gate.dashboard", description="The history as a static site.")
-    parser.add_argument("history", type=Path, metavar="HISTORY", help="folder that bench.gate --history wrote to")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gate.dashboard", description="Builds a static site from the history."
+    )
+    parser.add_argument("history", type=Path, metavar="HISTORY", help="folder given to python -m bench.gate --history")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
     options = parser.parse_args(arguments)
     try:
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in problems:
             print(f"warning: {problem}", file=sys.stderr)
         if not rows:
-            print(f"no data: {options.history / history.FILE} holds no row.", file=sys.stderr)
+            print(f"no data: {options.history / history.FILE} holds no run.", file=sys.stderr)
             return 3
         print(build(rows, options.reports / "dashboard"))
     except UserError as error:

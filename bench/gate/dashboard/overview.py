@@ -1,8 +1,8 @@
-"""What the front page shows: the latest verdict of each machine, what moved lately, and every figure's last value."""
+"""The overview: the latest verdict of each machine, recent change points, and the last value of every figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -10,26 +10,27 @@ from urllib.parse import quote, urlsplit
 
 from markupsafe import Markup
 
-from bench.gate.dashboard.recent_changes import LATELY, Moved
-from bench.gate.dashboard.series import Series, machine_names, shown_methods
+from bench.gate.dashboard.recent_changes import RECENT_RUNS, RecentChange
+from bench.gate.dashboard.series import Series, machine_names
 from bench.gate.history import Row, method_and_figure
+from bench.gate.load import title
 from bench.gate.rules import words
 
-_MOST = 40  # entries of what moved
-_SEEN_DAYS = 30  # before the newest run: a machine without a run since says nothing of today
+_MOST = 40  # recent change points shown
+_SEEN_DAYS = 30  # before the newest run; a machine without a later run is inactive
 _SPARK = (96, 22, 60)  # width, height, most points
 
 
-def front_page(rows: Sequence[Row], series: Sequence[Series], moved: Sequence[Moved]) -> dict[str, Any]:
+def overview(rows: Sequence[Row], series: Sequence[Series], changes: Sequence[RecentChange]) -> dict[str, Any]:
     """The values of the template `index.html`."""
     cards, since = _latest(rows, series), _days_before(rows[-1].created)
     return {
         "latest": [card for card in cards if card["row"].created >= since],
         "unseen": [card for card in cards if card["row"].created < since],
         "seen_days": _SEEN_DAYS,
-        "moved": [_entry(each, machine_names(rows)) for each in moved[:_MOST]],
-        "more_moved": max(0, len(moved) - _MOST),
-        "lately": LATELY,
+        "changes": [_entry(each, machine_names(rows)) for each in changes[:_MOST]],
+        "more_changes": max(0, len(changes) - _MOST),
+        "recent_runs": RECENT_RUNS,
         "groups": _groups(rows, series),
         "runs": len(rows),
         "first": rows[0].created,
@@ -40,59 +41,53 @@ def front_page(rows: Sequence[Row], series: Sequence[Series], moved: Sequence[Mo
 
 
 def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any]]:
-    """The last row of each machine, the latest first, with its findings in words and where they are drawn."""
+    """The last row of each machine, the latest first, with its findings in words and links to their charts."""
     last = {(row.study, row.machine): row for row in rows}.values()
-    names, shown = machine_names(rows), shown_methods(rows)
-    drawn = {(each.shown, each.figure) for each in series}
+    names, several = machine_names(rows), any(each.study for each in series)
+    drawn = {(each.study, each.method, each.figure): each for each in series}
     cards = []
     for row in sorted(last, key=lambda row: row.created, reverse=True):
-        study = f"study {row.study}, " if shown(row.study, "") else ""
-        findings = [_finding(finding, row, shown, drawn) for finding in row.findings]
+        study = f"study {row.study}, " if several else ""
+        findings = [_finding(finding, row, row.study if several else "", drawn) for finding in row.findings]
         cards.append({"row": row, "machine": f"{study}{names[row.machine]}", "findings": findings})
     return cards
 
 
 def _days_before(newest: str) -> str:
-    """From when on a run is a late one; where the newest row's time is none, all are."""
+    """The time since which a run counts as recent; empty, so all are, where the newest time cannot be read."""
     try:
         return (datetime.fromisoformat(newest) - timedelta(days=_SEEN_DAYS)).isoformat()
     except (ValueError, OverflowError):
         return ""
 
 
-def _finding(
-    finding: str, row: Row, shown: Callable[[str, str], str], drawn: Container[tuple[str, str]]
-) -> dict[str, str | None]:
-    """A finding in words, and the address of its chart, where it has one."""
-    method, figure, kind = _parts(finding)
-    if not method:
-        return {"told": finding, "link": None}
-    method = shown(row.study, method)
-    link = charts_link(figure=figure, method=method, machine=row.machine) if (method, figure) in drawn else None
-    return {"told": f"{method}, {words(figure)}: {kind}", "link": link}
-
-
-def _parts(finding: str) -> tuple[str, str, str]:
-    """Method, figure and kind of `METHOD FIGURE: KIND`, as a history has it."""
+def _finding(finding: str, row: Row, study: str, drawn: Mapping[tuple[str, str, str], Series]) -> dict[str, str | None]:
+    """A finding, `METHOD FIGURE: KIND` in the history, in words, with the address of its chart where there is one."""
     name, _, kind = finding.rpartition(": ")
-    return *method_and_figure(name), kind
+    method, figure = method_and_figure(name)
+    if not method:
+        return {"text": finding, "link": None}
+    series = drawn.get((study, method, figure))
+    link = charts_link(figure=figure, method=series.key, machine=row.machine) if series else None
+    return {"text": f"{f'{study} {title(method)}'.strip()}, {words(figure)}: {kind}", "link": link}
 
 
-def _entry(moved: Moved, names: Mapping[str, str]) -> dict[str, Any]:
-    first = moved.rows[0]
+def _entry(change: RecentChange, names: Mapping[str, str]) -> dict[str, Any]:
+    first = change.rows[0]
     return {
-        "method": moved.series.shown,
-        "figure": moved.series.figure,
-        "words": moved.series.words,
-        "size": moved.size,
-        "kind": moved.kind,
-        "machines": list(dict.fromkeys(names[row.machine] for row in moved.rows)),
+        "method": change.series.key,
+        "title": change.series.title,
+        "figure": change.series.figure,
+        "words": change.series.words,
+        "size": change.size,
+        "kind": change.kind,
+        "machines": list(dict.fromkeys(names[row.machine] for row in change.rows)),
         "since": f"{first.created[:10]}, {(first.commit or 'unknown')[:12]}",
     }
 
 
 def safe_link(link: str | None) -> str | None:
-    """A link that may be followed: http and https alone."""
+    """The link if it is safe to follow: http or https."""
     try:
         return link if link and urlsplit(link).scheme in ("http", "https") else None
     except ValueError:
@@ -100,19 +95,19 @@ def safe_link(link: str | None) -> str | None:
 
 
 def charts_link(**chosen: str) -> str:
-    """The page of charts, with these chosen."""
+    """The address of the charts with these filters."""
     return "charts.html#" + "&".join(f"{key}={quote(value, safe='')}" for key, value in chosen.items())
 
 
 def _groups(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any]]:
-    """Groups of figures, each a table: a row a figure, a column a method."""
+    """Groups of figures, each a table with a row per figure and a column per method."""
     found = []
-    for title, group in groupby(series, key=lambda each: each.group):
+    for name, group in groupby(series, key=lambda each: each.group):
         own = list(group)
-        methods = list(dict.fromkeys(each.shown for each in own))
+        methods = {each.key: each.title for each in own}
         figures = {each.figure: each.words for each in own}
-        cells = {(each.figure, each.shown): _cell(each, rows) for each in own}
-        found.append({"title": title, "methods": methods, "figures": figures, "cells": cells})
+        cells = {(each.figure, each.key): _cell(each, rows) for each in own}
+        found.append({"title": name, "methods": methods, "figures": figures, "cells": cells})
     return found
 
 
@@ -130,7 +125,7 @@ def _written(value: float) -> str:
 
 
 def _sparkline(series: Series, rows: Sequence[Row]) -> Markup:
-    """The last points on the latest machine, as a line between their least and most; level where they do not differ."""
+    """The last points on the latest machine as a line, level where they do not differ."""
     width, height, most = _SPARK
     machine = rows[series.rows[-1]].machine
     points = [v for row, v in zip(series.rows, series.values, strict=True) if rows[row].machine == machine][-most:]

@@ -1,16 +1,17 @@
-"""The history turned on its side: a series for each method and figure, with its steps, machine by machine."""
+"""The history as series: one per method and figure, with its change points on each machine."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.gate.history import Row, method_and_figure
+from bench.gate.load import title
 from bench.gate.rules import Better, rule_of, words
 from bench.stats.change_points import find_steps
 
-# Figures by the first part of their names, in the order in which one asks.
+# Groups of figures, by the first part of their names, the most asked for first.
 _GROUPS = {
     "quality": "Quality", "lm_eval": "Tasks", "speed": "Speed and decoding", "routing": "Routing",
     "flops": "FLOPs", "model": "Parameters", "training": "Training", "memory": "Memory",
@@ -20,7 +21,7 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class SeriesStep:
-    """A step at the row numbered `row`, of the series' points on one machine."""
+    """A change point at the row numbered `row`, among the series' points on one machine."""
 
     row: int
     before: float
@@ -28,7 +29,7 @@ class SeriesStep:
 
     @property
     def share(self) -> float | None:
-        """The change over the level before."""
+        """The change relative to the level before."""
         return (self.after - self.before) / abs(self.before) if self.before else None
 
 
@@ -36,12 +37,12 @@ class SeriesStep:
 class Series:
     """Points in time order: row numbers, values, and ends of their intervals where they have any.
 
-    shown: the method as pages name it.
+    study: its name where the history holds several, otherwise empty.
     """
 
     method: str
     figure: str
-    shown: str
+    study: str = ""
     rows: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     lows: list[float | None] = field(default_factory=list)
@@ -49,38 +50,48 @@ class Series:
     steps: list[SeriesStep] = field(default_factory=list)
 
     @property
+    def key(self) -> str:
+        """The method in addresses, after its study where there are several: studies are not comparable."""
+        return f"{self.study} {self.method}".strip()
+
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        return f"{self.study} {title(self.method)}".strip()
+
+    @property
     def words(self) -> str:
         return words(self.figure)
 
     @property
     def group(self) -> str:
-        """The title of the figures that it stands among."""
+        """The title of its group of figures."""
         part = self.figure.split(".")[0]
         return _GROUPS.get(part, part)
 
     @property
     def better(self) -> Better:
-        """Which way is better; `same`: neither."""
+        """Which direction is better; `same`: neither."""
         rule = rule_of(self.figure, self.method)
         return rule.better if rule else "same"
 
     def worse(self, step: SeriesStep) -> bool | None:
-        """Whether a step was for the worse; None where the figure is only meant to stay."""
+        """Whether a step made the figure worse; None where it should only stay the same."""
         if self.better == "same":
             return None
         return (step.after > step.before) == (self.better == "lower")
 
 
 def all_series(rows: Sequence[Row]) -> list[Series]:
-    """Every method's every figure, study by study: by group, then in the order in which they first appear."""
+    """Every figure of every method and study: by group, then in order of first appearance."""
     found: dict[tuple[str, str], Series] = {}
-    shown = shown_methods(rows)
+    several = len({row.study for row in rows if row.figures}) > 1
     for number, row in enumerate(rows):
         for name, numbers in row.figures.items():
             series = found.get((row.study, name))
             if series is None:
                 method, figure = method_and_figure(name)
-                series = found[row.study, name] = Series(method, figure, shown(row.study, method))
+                series = found[row.study, name] = Series(method, figure, row.study if several else "")
             series.rows.append(number)
             series.values.append(numbers[0])
             low, high = numbers[1:] if len(numbers) == 3 else (None, None)
@@ -93,14 +104,8 @@ def all_series(rows: Sequence[Row]) -> list[Series]:
     return sorted(found.values(), key=lambda series: titles.index(series.group))
 
 
-def shown_methods(rows: Sequence[Row]) -> Callable[[str, str], str]:
-    """How (study, method) is named: with its study where more than one has figures, for they do not compare."""
-    several = len({row.study for row in rows if row.figures}) > 1
-    return lambda study, method: f"{study} {method}" if several else method
-
-
 def machine_names(rows: Sequence[Row]) -> dict[str, str]:
-    """Each machine's name, with the beginning of its fingerprint where others have the same name."""
+    """Fingerprint -> name of each machine, with the start of the fingerprint where names repeat."""
     names = {row.machine: row.machine_name for row in rows}
     count = Counter(names.values())
     return {key: name if count[name] == 1 else f"{name} ({key[:8]})" for key, name in names.items()}

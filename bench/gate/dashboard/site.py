@@ -1,10 +1,11 @@
-"""Writes the site: the front page as it stands, and a page of charts that reads the series it needs.
+"""Writes the site: a static overview, and a page of charts that loads the series it shows.
 
-| file | holds |
+| file | content |
 | --- | --- |
-| `index.html` | the latest verdicts, what moved, every figure with its last value |
-| `charts.html` | charts, by `#method=...&figure=...&machine=...&search=...&moved=1&last=...` |
-| `data/rows.js`, `data/<n>.js` | the runs; a series each, read by script tags, which work from a file too |
+| `index.html` | the latest verdicts, recent change points, the last value of every figure |
+| `charts.html` | charts, by `#method=...&figure=...&machine=...&search=...&changed=1&last=...` |
+| `data/rows.js`, `data/<n>.js` | the runs; one series each, read by script tags, which also work from a file |
+| `vendor/` | uPlot (MIT), which draws the charts |
 """
 
 from __future__ import annotations
@@ -20,24 +21,32 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.errors import UserError
-from bench.gate.dashboard.overview import front_page
-from bench.gate.dashboard.recent_changes import LATELY, Moved, moved_lately
+from bench.gate.dashboard.overview import overview
+from bench.gate.dashboard.recent_changes import RECENT_RUNS, RecentChange, recent_changes
 from bench.gate.dashboard.series import Series, all_series, machine_names
 from bench.gate.history import Row
 from bench.records.files import beside
 
 _HERE = Path(__file__).parent
-_ASSETS = ("dashboard.css", "theme.js", "numbers.js", "data.js", "filters.js", "chart.js", "reading.js", "dashboard.js")
-_DATA = re.compile(r"(rows|\d+)\.js")  # what is written into data/
+_SCRIPTS = ("theme.js", "numbers.js", "data.js", "filters.js", "chart.js", "tooltip.js", "dashboard.js")
+_VENDOR = ("uPlot.iife.min.js", "uPlot.min.css", "LICENSE")
+_ASSETS = ("dashboard.css", *_SCRIPTS, *(f"vendor/{name}" for name in _VENDOR))
+_OLDER = "reading.js"  # of a site that an older bench wrote
+# Folder of the site -> the names in it, as a pattern.
+_OURS = {
+    "": "|".join(map(re.escape, ("index.html", "charts.html", "data", "vendor", "dashboard.css", *_SCRIPTS, _OLDER))),
+    "data": r"(rows|\d+)\.js",
+    "vendor": "|".join(map(re.escape, _VENDOR)),
+}
 
 
 def build(rows: Sequence[Row], folder: Path) -> Path:
-    """Write the site into `folder`, in the place of the one before; returns its front page.
+    """Write the site into `folder`, replacing an earlier one; returns its overview page.
 
-    Raises UserError where it cannot be written, or `folder` holds what is not this site's; what was there then stays.
+    Raises UserError where it cannot be written, or `folder` holds anything else; what was there then stays.
     """
     series = all_series(rows)
-    place = folder.resolve()  # a link to a folder stays one
+    place = folder.resolve()  # a link to a folder stays a link
     try:
         _check_ours(place)
         with beside(place) as fresh:
@@ -48,13 +57,13 @@ def build(rows: Sequence[Row], folder: Path) -> Path:
 
 
 def _check_ours(folder: Path) -> None:
-    """An earlier site may be taken away, and nothing else."""
-    ours, data = {"index.html", "charts.html", "data", *_ASSETS}, folder / "data"
-    foreign = [path for path in folder.iterdir() if path.name not in ours] if folder.exists() else []
-    foreign += [path for path in data.iterdir() if not _DATA.fullmatch(path.name)] if data.exists() else []
-    if foreign:
-        name = foreign[0].relative_to(folder)
-        raise UserError(f"{folder} is not replaced: it holds {name}, which is not of a dashboard.")
+    """Raises UserError where `folder` holds anything but an earlier site."""
+    for part, ours in _OURS.items():
+        place = folder / part
+        for path in place.iterdir() if place.exists() else ():
+            if not re.fullmatch(ours, path.name):
+                name = path.relative_to(folder)
+                raise UserError(f"{folder} is not replaced: it holds {name}, which is not part of a dashboard.")
 
 
 def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
@@ -63,26 +72,25 @@ def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
     for number, each in enumerate(series):
         text = f"benchSeries({number}, {_script(_packed(each))});\n"
         (folder / "data" / f"{number}.js").write_text(text, encoding="utf-8")
+    (folder / "vendor").mkdir()
     for name in _ASSETS:
         shutil.copyfile(_HERE / "assets" / name, folder / name)
-    moved = moved_lately(rows, series)
-    pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, moved))), "lately": LATELY}}
-    pages["index.html"] = front_page(rows, series, moved)
+    changes = recent_changes(rows, series)
+    pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, changes))), "recent_runs": RECENT_RUNS}}
+    pages["index.html"] = overview(rows, series, changes)
     for name, values in pages.items():
         (folder / name).write_text(_render(name, **values), encoding="utf-8")
 
 
-def _catalogue(series: Sequence[Series], moved: Sequence[Moved]) -> list[dict[str, Any]]:
-    """What there is to draw; `moved`: the place among what moved lately."""
-    places = {id(each.series): place for place, each in reversed(list(enumerate(moved)))}
-    return [
-        {"method": each.shown, "figure": each.figure, "words": each.words, "moved": places.get(id(each))}
-        for each in series
-    ]
+def _catalogue(series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
+    """The charts there are; `changed`: the place among recent change points."""
+    places = {id(each.series): place for place, each in reversed(list(enumerate(changes)))}
+    names = ("key", "title", "figure", "words")
+    return [{name: getattr(each, name) for name in names} | {"changed": places.get(id(each))} for each in series]
 
 
 def _rows(rows: Sequence[Row]) -> dict[str, Any]:
-    """Column by column; machines, which repeat, by number."""
+    """The runs by column; machines, which repeat, by number."""
     machines = machine_names(rows)
     order = list(machines)
     return {
@@ -107,13 +115,13 @@ def _packed(series: Series) -> dict[str, Any]:
 
 
 def _short(values: Sequence[float | None]) -> list[float | None]:
-    """To seven digits, which is more than a chart shows; most series repeat a few values."""
+    """To seven digits, more than a chart shows; most series repeat a few values."""
     short = {value: None if value is None else float(f"{value:.7g}") for value in set(values)}
     return [short[value] for value in values]
 
 
 def _script(value: Any) -> str:
-    """JSON that may stand in a script: no tag can end or begin in it."""
+    """JSON that is safe inside a script element: no tag can start or end in it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,36 +1,68 @@
-// One chart: axes, a line a machine with its band or its running median, and steps.
+// One chart, drawn by uPlot: a line per machine with its band or running median, and the change points.
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
-const LEFT = 62, RIGHT = 10, TOP = 18, BOTTOM = 24;
+const HEIGHT = 200, AXIS = 62, TOP = 18;
 const LEAST_SPAN = 0.01;  // of the value: a change of half a percent fills half the height
 const AROUND = 2;         // runs on either side, with whose median a run is compared
 const FAR = 3, NEAR = 0.02;  // interquartile ranges of the noise, share of the level: beyond both is off the scale
-const MARKS = ["circle", "square", "triangle", "diamond"];
-const MARKED = 150;       // points of one machine, beyond which single ones are not marked
+const MARKS = 40;         // at most, on the line of a machine
+const CROWDED = 150;      // points of one machine, beyond which noisy ones are drawn faint
+const SHAPES = [
+  (path, x, y, r) => { path.moveTo(x + r, y); path.arc(x, y, r, 0, 2 * Math.PI); },
+  ...[[[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, -1.2], [1.1, 1], [-1.1, 1]], [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]]]
+    .map((corners) => (path, x, y, r) => {
+      corners.forEach(([dx, dy], place) => path[place ? "lineTo" : "moveTo"](x + r * dx, y + r * dy));
+      path.closePath();
+    }),
+];
+const GLYPHS = ["●", "■", "▲", "◆"];  // the same shapes, for the key
 
-// Draws into `svg`, in the place of what it held; returns where things are.
-function draw(svg, series, points) {
-  const { width, height } = svg.getBoundingClientRect();
-  const first = points[0].row, last = points[points.length - 1].row;
+// Draws `chart.points` into `chart.place`. `ready(plot)` is called once positions are known.
+function draw(chart, series, ready) {
+  chart.plot?.destroy();
+  const { points } = chart, rows = points.map((point) => point.row);
   const machines = unique(points.map((point) => point.machine));
   const own = new Map(machines.map((number) => [number, points.filter((point) => point.machine === number)]));
   const [low, high] = rangeOf([...own.values()].map(valuesOf));
-  const scale = {
-    width, height, low, high, bottom: height - BOTTOM,
-    off: (value) => value < low || value > high,
-    x: (row) => LEFT + (last === first ? 0.5 : (row - first) / (last - first)) * (width - LEFT - RIGHT - 6) + 3,
-    y: (value) => TOP + (high - Math.max(low, Math.min(high, value))) / (high - low) * (height - TOP - BOTTOM),
+  chart.off = (value) => value < low || value > high;
+  chart.height = (value) => chart.plot.valToPos(Math.max(low, Math.min(high, value)), "y");
+
+  const columns = [rows], lines = [{}], bands = [];
+  const add = (number, value, line) => {
+    const inside = (point) => Math.max(low, Math.min(high, value(point)));
+    columns.push(points.map((point) => (point.machine === number && value(point) !== null ? inside(point) : null)));
+    lines.push({ machine: number, stroke: () => colourOf(number), spanGaps: true, points: { show: false }, ...line });
+    return lines.length - 1;
   };
-  svg.replaceChildren();
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  drawAxes(svg, scale, runs.created[first], runs.created[last]);
   const crowded = machines.filter((number) => isCrowded(own.get(number)));
-  for (const number of machines) drawPoints(svg, own.get(number), number, crowded.includes(number), scale);
-  for (const number of crowded) drawLevel(svg, own.get(number), number, scale);  // above every machine's noise
-  drawOff(svg, points, scale);
-  drawSteps(svg, series, points, scale);
-  return scale;
+  for (const number of machines) {
+    if (!crowded.includes(number) && isBanded(own.get(number), high - low)) {
+      const ends = [(point) => point.high, (point) => point.low].map((end) => add(number, end, { width: 0 }));
+      bands.push({ series: ends, fill: () => `${colourOf(number)}20` });
+    }
+    const marks = { show: true, size: 5, width: 0, fill: () => colourOf(number), paths: marksOf(own.get(number), number, chart) };
+    add(number, (point) => point.value, crowded.includes(number) ? { class: "faint", width: 1, alpha: 0.25 } : { width: 1.4, points: marks });
+  }
+  for (const number of crowded) {  // above every machine's noise
+    const levels = levelOf(own.get(number));
+    add(number, (point) => levels.get(point.row), { class: "level", width: 2 });
+  }
+  chart.plot = new uPlot({
+    width: chart.place.clientWidth, height: HEIGHT, padding: [TOP, 10, 0, 0], series: lines, bands,
+    legend: { show: false }, axes: axesOf(high - low),
+    scales: { x: { time: false, range: [rows[0] - 0.5, rows[rows.length - 1] + 0.5] }, y: { range: [low, high] } },
+    cursor: {
+      x: false, y: false, points: { show: false }, drag: { x: false, y: false },
+      bind: { mouseleave: () => null, dblclick: () => null },  // what was read last stays
+    },
+    hooks: {
+      ready: [(plot) => { drawOff(chart, plot); drawSteps(series, points, plot); ready(plot); }],
+      setCursor: [({ cursor }) => { if (cursor.idx !== null) read(chart, points[cursor.idx]); }],
+    },
+  }, columns, chart.place);
+  chart.plot.over.addEventListener("pointermove", (event) => {  // uPlot follows the mouse alone
+    if (event.pointerType !== "mouse") chart.plot.setCursor({ left: event.offsetX, top: event.offsetY });
+  });
 }
 
 function valuesOf(points) { return points.map((point) => point.value); }
@@ -42,8 +74,8 @@ function rangeOf(machines) {
   return [middle - span / 2, middle + span / 2];
 }
 
-// The least and the greatest of a machine's values, but for single runs far from those around them: they would press
-// flat what is looked for. So would intervals, which do not count.
+// The least and the greatest of a machine's values, except single runs far from those around them, which would flatten
+// everything else. Intervals do not count either.
 function endsOf(values) {
   const levels = runningMedian(values, AROUND), [least, most] = extent(levels);
   const apart = values.map((value, place) => value - levels[place]);
@@ -52,143 +84,100 @@ function endsOf(values) {
   return extent([...levels, ...values.filter((value) => value >= least - reach && value <= most + reach)]);
 }
 
-function drawAxes(svg, { x, y, low, high, width, height }, from, to) {
-  for (const tick of ticksOf(low, high)) {
-    svg.append(make("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
-    svg.append(text(written(tick, high - low), { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }));
-  }
-  svg.append(text(from.slice(0, 10), { x: LEFT, y: height - 6 }));
-  svg.append(text(to.slice(0, 10), { x: width - RIGHT, y: height - 6, "text-anchor": "end" }));
+function axesOf(span) {
+  const axis = { stroke: () => css("--muted"), font: "11px system-ui, sans-serif", ticks: { show: false } };
+  const grid = { stroke: () => css("--line"), width: 1 };
+  const date = ({ scales: { x } }, row) => (row < x.max - 0.08 * (x.max - x.min) ? (runs.created[row] ?? "").slice(0, 10) : "");
+  return [
+    { ...axis, grid: { show: false }, size: 24, gap: 4, space: 90, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 1e4, 1e5],
+      values: (plot, splits) => splits.map((row) => date(plot, row)) },
+    { ...axis, grid, size: AXIS, gap: 6, space: 34, values: (_, splits) => splits.map((tick) => written(tick, span)) },
+  ];
 }
 
-// Noisy points too many to tell apart: their level is what can be seen. What repeats to the bit shows it as it is.
-function isCrowded(points) { return points.length > MARKED && isNoisy(valuesOf(points)); }
-
-function drawPoints(svg, points, number, crowded, scale) {
-  const { x, y } = scale;
-  const colour = colourOf(number);
-  if (!crowded) drawBand(svg, points, colour, scale);
-  svg.append(lineOf(points, colour, scale, crowded ? { class: "faint" } : { "stroke-width": 1.4 }));
-  if (points.length <= MARKED) {
-    const marked = points.filter((point) => !scale.off(point.value));
-    for (const point of marked) svg.append(mark(markOf(number), x(point.row), y(point.value), colour));
-  }
-}
-
-function drawOff(svg, points, { x, y, high, off }) {
-  for (const point of points.filter((point) => off(point.value))) {
-    svg.append(arrow(point.value > high, x(point.row), y(point.value), colourOf(point.machine)));
-  }
-}
-
-function drawLevel(svg, points, number, scale) {
-  const levels = runningMedian(valuesOf(points), Math.max(5, Math.round(points.length / 60)));
-  const level = points.map((point, place) => ({ row: point.row, value: levels[place] }));
-  svg.append(lineOf(level, colourOf(number), scale, { class: "level" }));
-}
-
-function lineOf(points, stroke, { x, y }, more) {
-  const drawn = decimated(points, x).map((point) => `${x(point.row)},${y(point.value)}`);
-  return make("polyline", { points: drawn.join(" "), fill: "none", stroke, ...more });
-}
+// Too many noisy points to distinguish: their level is what can be seen. Points that repeat exactly need no median.
+function isCrowded(points) { return points.length > CROWDED && isNoisy(valuesOf(points)); }
 
 // A band wider than the chart would say nothing, and three of them hide the lines.
-function drawBand(svg, points, colour, { x, y, low, high }) {
-  const banded = points.filter((point) => point.low !== null);
-  if (banded.length < 2 || median(banded.map((point) => point.high - point.low)) > high - low) return;
-  const drawn = decimated(banded, x);
-  const there = drawn.map((point) => `${x(point.row)},${y(point.high)}`);
-  const back = drawn.map((point) => `${x(point.row)},${y(point.low)}`).reverse();
-  svg.append(make("polygon", { class: "band", points: [...there, ...back].join(" "), fill: colour, opacity: 0.12 }));
+function isBanded(points, span) {
+  const widths = points.filter((point) => point.low !== null).map((point) => point.high - point.low);
+  return widths.length > 1 && quantile(widths, 0.5) <= span;
 }
 
-// The lowest and the highest point of each pixel column: as many as the eye can tell apart.
-function decimated(points, x) {
-  const columns = new Map();
-  for (const point of points) {
-    const column = Math.round(x(point.row));
-    const own = columns.get(column);
-    if (!own) columns.set(column, [point, point]);
-    else if (point.value < own[0].value) own[0] = point;
-    else if (point.value > own[1].value) own[1] = point;
+function levelOf(points) {
+  const levels = runningMedian(valuesOf(points), Math.max(5, Math.round(points.length / 60)));
+  return new Map(points.map((point, place) => [point.row, levels[place]]));
+}
+
+// A path for uPlot with the machine's shape at the points on the scale, or at some of many.
+function marksOf(points, number, chart) {
+  const every = Math.ceil(points.length / MARKS), shape = SHAPES[number % SHAPES.length];
+  const marked = points.filter((point, place) => place % every === 0 && !chart.off(point.value));
+  return (plot) => {
+    const fill = new Path2D();
+    for (const { row, value } of marked) {
+      shape(fill, plot.valToPos(row, "x", true), plot.valToPos(value, "y", true), 2.4 * devicePixelRatio);
+    }
+    return { fill, stroke: null, flags: 0 };
+  };
+}
+
+function drawOff(chart, plot) {
+  for (const point of chart.points.filter((each) => chart.off(each.value))) {
+    const glyph = point.value > plot.scales.y.max ? "△" : "▽";
+    put(plot, "off", plot.valToPos(point.row, "x"), chart.height(point.value), glyph).style.color = themed(point.machine);
   }
-  return [...columns.values()].flatMap(([least, most]) =>
-    least === most ? [least] : least.row < most.row ? [least, most] : [most, least]);
 }
 
-// A step that several machines took close together is told once; other labels of near steps stand one below the other.
-function drawSteps(svg, series, points, { x, width, bottom }) {
-  const shown = new Set(points.map((point) => point.row));
+// A step that several machines took close together is labelled once; other labels of near steps are stacked.
+function drawSteps(series, points, plot) {
+  const shown = new Set(points.map((point) => point.row)), width = plot.over.clientWidth;
   const steps = series.steps.filter(([row]) => shown.has(row)).sort(([one], [other]) => one - other);
-  let last = -Infinity, level = 0, told = new Set();
+  let last = -Infinity, level = 0, labelled = new Set();
   for (const [row, before, after, worse] of steps) {
-    const colour = colourOf(runs.machine[row]);
-    svg.append(make("line", { class: "step", style: `stroke:${colour}`, x1: x(row), x2: x(row), y1: TOP, y2: bottom }));
+    const x = plot.valToPos(row, "x"), near = x - last < 60;
+    put(plot, "step", x, 0).style.borderColor = themed(runs.machine[row]);
     const size = before ? `${signed(100 * (after - before) / Math.abs(before))} %` : `to ${written(after, after)}`;
-    const near = x(row) - last < 60;
-    if (!near) told = new Set();
-    if (told.has(size)) continue;
-    told.add(size);
+    if (!near) labelled = new Set();
+    if (labelled.has(size)) continue;
+    labelled.add(size);
     level = near ? (level + 1) % 3 : 0;
-    last = x(row);
-    const late = x(row) > width - 70;
+    last = x;
     const kind = worse === null ? "" : worse ? " worse" : " better";
-    svg.append(text(size, {
-      class: `step-label${kind}`, x: x(row) + (late ? -3 : 3), y: TOP - 6 + 12 * level, "text-anchor": late ? "end" : "start",
-    }));
+    put(plot, `step-label${kind}${x > width - 60 ? " late" : ""}`, x, 12 * level - TOP, size);
   }
+}
+
+// An element over the plot, at pixels from its top left corner.
+function put(plot, name, x, y, words = "") {
+  const element = Object.assign(document.createElement("span"), { className: name, textContent: words });
+  Object.assign(element.style, { left: `${x}px`, top: `${y}px` });
+  plot.over.append(element);
+  return element;
 }
 
 // Which machine is which, where there are several; and how many runs are off the scale, where any is.
-function keyOf(points, scale) {
+function keyOf({ points, off }) {
   const machines = unique(points.map((point) => point.machine));
-  const off = points.filter((point) => scale.off(point.value)).length;
+  const far = points.filter((point) => off(point.value)).length;
   const key = document.createElement("ul");
   key.className = "key";
+  const add = (glyph, colour, textContent) => {
+    const item = Object.assign(document.createElement("li"), { textContent });
+    item.dataset.glyph = glyph;
+    item.style.setProperty("--colour", colour);
+    key.append(item);
+  };
   for (const number of machines.length > 1 ? machines : []) {
-    key.append(keyItem(mark(markOf(number), 6, 6, colourOf(number), 4), runs.machines[number].name));
+    add(GLYPHS[number % GLYPHS.length], themed(number), runs.machines[number].name);
   }
-  if (off) key.append(keyItem(arrow(true, 6, 6, "var(--muted)"), `off the scale: ${off} run${off === 1 ? "" : "s"}`));
+  if (far) add("△", "var(--muted)", `off the scale: ${far} run${far === 1 ? "" : "s"}`);
   return key;
 }
 
-function keyItem(sample, words) {
-  const item = document.createElement("li");
-  const holder = make("svg", { viewBox: "0 0 12 12", style: "display:inline;width:12px;height:12px;vertical-align:-1px" });
-  holder.append(sample);
-  item.append(holder, ` ${words}`);
-  return item;
-}
+// The colour of a machine: for elements, which follow the theme, and as it is now, for the canvas.
+function themed(machine) { return `var(--m${machine % 6})`; }
 
-// ---- pieces ----
+function colourOf(machine) { return css(`--m${machine % 6}`); }
 
-function colourOf(machine) { return `var(--m${machine % 6})`; }
-
-function markOf(machine) { return MARKS[machine % MARKS.length]; }
-
-function make(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
-function text(content, attributes) {
-  const element = make("text", attributes);
-  element.textContent = content;
-  return element;
-}
-
-function mark(shape, x, y, fill, r = 2.4) {
-  if (shape === "circle") return make("circle", { cx: x, cy: y, r, fill });
-  const corners = {
-    square: [[-r, -r], [r, -r], [r, r], [-r, r]], triangle: [[0, -r * 1.2], [r * 1.1, r], [-r * 1.1, r]],
-    diamond: [[0, -r * 1.3], [r * 1.3, 0], [0, r * 1.3], [-r * 1.3, 0]],
-  }[shape];
-  return make("polygon", { points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" "), fill });
-}
-
-// At the edge, pointing to where the value is.
-function arrow(up, x, y, stroke) {
-  const tip = up ? -4 : 4;
-  return make("polygon", { class: "off", points: `${x},${y + tip} ${x + 5},${y - tip} ${x - 5},${y - tip}`, stroke });
-}
+function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }

@@ -1,7 +1,7 @@
-// The page of charts: which are shown, and drawing each as it comes into view.
+// The page of charts: which are shown, each drawn when it comes into view.
 "use strict";
 
-const charts = new Map();  // number -> chart, made once: what is read in it and its focus stay
+const charts = new Map();  // number -> chart, made once, so that its focus and the run being read stay
 let shown = state();
 
 const viewed = new IntersectionObserver((entries) => {
@@ -23,12 +23,12 @@ function showCharts() {
 }
 
 function counted(number) {
-  if (!number) return "Nothing fits these filters.";
+  if (!number) return "No chart matches these filters.";
   const of = number === catalogue.length ? "" : `of ${catalogue.length} `;
   return `${number} ${of}chart${catalogue.length === 1 ? "" : "s"}`;
 }
 
-// Those in view at once, the others when they come into view.
+// Charts in view are drawn at once, the others when they come into view.
 function drawShown() {
   viewed.disconnect();
   for (const figure of byId("charts").children) viewed.observe(figure);
@@ -42,13 +42,14 @@ function chartOf(number) {
   figure.dataset.number = number;
   const heading = document.createElement("h3");
   const method = document.createElement("span");
-  method.textContent = `${entry.method}: `;
+  method.textContent = `${entry.title}: `;
   heading.append(method, entry.words);
-  const svg = make("svg", {});
+  const place = document.createElement("div");
+  place.className = "plot";
   const readout = document.createElement("p");
   readout.className = "readout";
-  figure.append(heading, svg, readout);
-  const chart = { number, figure, svg, readout, name: `${entry.method}, ${entry.words}`, points: [], drawn: null };
+  figure.append(heading, place, readout);
+  const chart = { number, figure, place, readout, name: `${entry.title}, ${entry.words}`, points: [], drawn: null };
   makeReadable(chart);
   charts.set(number, chart);
   return chart;
@@ -62,7 +63,7 @@ async function drawNow(chart) {
     chart.readout.textContent = "Its data could not be read.";
     return;
   }
-  const wanted = `${shown.machine} ${shown.last} ${chart.figure.clientWidth}`;
+  const wanted = `${shown.machine} ${shown.last} ${chart.figure.clientWidth} ${css("--ink")}`;
   if (chart.drawn === wanted) return;
   chart.drawn = wanted;
   chart.points = pointsOf(series, shown.machine, shown.last);
@@ -72,14 +73,17 @@ async function drawNow(chart) {
     chart.readout.textContent = "No run on this machine.";
     return;
   }
-  chart.scale = draw(chart.svg, series, chart.points);
-  const key = keyOf(chart.points, chart.scale);
+  draw(chart, series, () => readAgain(chart));
+  const key = keyOf(chart);
   if (key.hasChildNodes()) chart.figure.append(key);
-  readAgain(chart);
 }
 
+function drawAgain() { if (runs) drawShown(); }
+
 addEventListener("hashchange", showCharts);
-addEventListener("resize", () => { if (runs) drawShown(); });
+addEventListener("resize", drawAgain);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAgain);
+new MutationObserver(drawAgain).observe(document.documentElement, { attributeFilter: ["data-theme"] });  // the button
 addScript("data/rows.js", () => { fillFilters(); showCharts(); }, () => {
   byId("count").textContent = "The data could not be read.";
 });

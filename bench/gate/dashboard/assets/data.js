@@ -1,18 +1,18 @@
-// What there is to draw, and reading it: by script tags, which work from a file too.
+// The data, read by script tags, which also work on pages opened from a file.
 "use strict";
 
 const catalogue = JSON.parse(document.getElementById("catalogue").textContent);
 const loaded = new Map();   // number -> promise of a series
-const arrivals = new Map(); // number -> who waits for it
+const arrivals = new Map(); // number -> who waits for the series
 let runs = null;
 
-// ---- what data files call ----
+// ---- called by the data files ----
 
 function benchRows(rows) { runs = rows; }
 
 function benchSeries(number, series) { arrivals.get(number)(series); }
 
-// ---- reading them ----
+// ---- reading ----
 
 function load(number) {
   if (!loaded.has(number)) {
@@ -32,7 +32,7 @@ function addScript(source, done, failed) {
   document.head.append(script);
 }
 
-// The points of a series on a machine, or on all; the last so many.
+// The last points of a series, on one machine or on all.
 function pointsOf(series, machine, last) {
   const points = series.rows.map((row, place) => ({
     row, value: series.values[place], machine: runs.machine[row],

@@ -1,4 +1,4 @@
-// The filters, as they stand in the address and on the page, and what fits them.
+// The filters, in the address and on the page, and the charts that match them.
 "use strict";
 
 const RANGES = ["100", "500", "all"], USUAL_RANGE = "500";
@@ -9,7 +9,7 @@ function state() {
   const given = new URLSearchParams(location.hash.slice(1));
   return {
     search: given.get("search") || "", figure: given.get("figure") || "", machine: given.get("machine") || "",
-    methods: given.getAll("method"), moved: given.get("moved") === "1",
+    methods: given.getAll("method"), changed: (given.get("changed") ?? given.get("moved")) === "1",  // its name in older links
     last: RANGES.includes(given.get("last")) ? given.get("last") : USUAL_RANGE,
   };
 }
@@ -18,7 +18,7 @@ function addressOf(now) {
   const given = new URLSearchParams();
   for (const key of ["search", "figure", "machine"]) if (now[key]) given.set(key, now[key]);
   for (const method of now.methods) given.append("method", method);
-  if (now.moved) given.set("moved", "1");
+  if (now.changed) given.set("changed", "1");
   if (now.last !== USUAL_RANGE) given.set("last", now.last);
   return `#${given}`;
 }
@@ -27,17 +27,17 @@ function readFilters() {
   return {
     search: byId("search").value.trim(), figure: byId("figure").value, machine: byId("machine").value,
     methods: [...document.querySelectorAll("#methods input:checked")].map((box) => box.value),
-    moved: byId("moved").checked, last: byId("last").value,
+    changed: byId("changed").checked, last: byId("last").value,
   };
 }
 
 function fillFilters() {
   const figures = new Map(catalogue.map((each) => [each.figure, each.words]));
-  addOption("figure", "", "every figure");
+  addOption("figure", "", "all figures");
   for (const [figure, words] of figures) addOption("figure", figure, words);
-  addOption("machine", "", "every machine");
+  addOption("machine", "", "all machines");
   for (const machine of runs.machines) addOption("machine", machine.id, machine.name);
-  for (const method of unique(catalogue.map((each) => each.method))) addMethod(method, method);
+  for (const [method, title] of new Map(catalogue.map((each) => [each.key, each.title]))) addMethod(method, title);
   const form = byId("filters");
   form.addEventListener("change", () => { location.hash = addressOf(readFilters()); });
   byId("search").addEventListener("input", () => location.replace(addressOf(readFilters())));  // one step back, not many
@@ -57,7 +57,7 @@ function addMethod(value, words) {
   return label;
 }
 
-// What an address asks for that is not here stands among the choices for as long as it is asked for.
+// An unknown value in the address is listed among the choices for as long as the address holds it.
 function showFilters(now) {
   for (const stale of document.querySelectorAll("#filters .unknown")) stale.remove();
   for (const id of ["figure", "machine"]) {
@@ -71,18 +71,18 @@ function showFilters(now) {
   }
   for (const box of document.querySelectorAll("#methods input")) box.checked = now.methods.includes(box.value);
   if (byId("search").value.trim() !== now.search) byId("search").value = now.search;
-  byId("moved").checked = now.moved;
+  byId("changed").checked = now.changed;
   byId("last").value = now.last;
 }
 
-// What fits, by number: what moved lately first, in its order on the front page.
+// Numbers of the charts that match: recent change points first, in the order of the overview.
 function fitting(now) {
   if (now.machine && !runs.machines.some((machine) => machine.id === now.machine)) return [];
   const sought = now.search.toLowerCase().split(/\s+/);
   const fits = (each) => (!now.figure || each.figure === now.figure)
-    && (!now.methods.length || now.methods.includes(each.method))
-    && (!now.moved || each.moved !== null)
-    && sought.every((word) => `${each.method} ${each.words} ${each.figure}`.toLowerCase().includes(word));
+    && (!now.methods.length || now.methods.includes(each.key))
+    && (!now.changed || each.changed !== null)
+    && sought.every((word) => `${each.key} ${each.title} ${each.words} ${each.figure}`.toLowerCase().includes(word));
   const found = [...catalogue.keys()].filter((number) => fits(catalogue[number]));
-  return found.sort((one, other) => (catalogue[one].moved ?? Infinity) - (catalogue[other].moved ?? Infinity) || one - other);
+  return found.sort((one, other) => (catalogue[one].changed ?? Infinity) - (catalogue[other].changed ?? Infinity) || one - other);
 }

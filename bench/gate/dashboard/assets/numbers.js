@@ -1,7 +1,7 @@
-// Numbers as they are written, and the levels that they stand at.
+// Numbers in words, and robust statistics of a series.
 "use strict";
 
-// As many digits as tell apart what `span` holds.
+// With as many digits as a span of this size needs.
 function written(value, span) {
   const size = Math.abs(value);
   for (const [factor, prefix] of [[1e12, " T"], [1e9, " G"], [1e6, " M"]]) {
@@ -22,18 +22,7 @@ function signed(value) {
   return (value > 0 ? "+" : "−") + (size < 10 ? size.toPrecision(2) : Math.round(size).toLocaleString("en"));
 }
 
-function ticksOf(low, high) {
-  const rough = (high - low) / 4;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const size = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough);
-  const ticks = [];
-  for (let tick = Math.ceil(low / size) * size; tick <= high; tick += size) ticks.push(tick);
-  return ticks;
-}
-
-function median(values) { return quantile(values, 0.5); }
-
-// The value below which that share of them lies; between two of them in proportion.
+// The value below which this share of the values lies, interpolated.
 function quantile(values, share) {
   const sorted = Float64Array.from(values).sort();
   const place = share * (sorted.length - 1), below = Math.floor(place), above = Math.ceil(place);
@@ -49,12 +38,12 @@ function extent(values) {
   return [low, high];
 }
 
-// The median of the points around each: noise goes, a step stays where it is.
+// The median around each point: noise goes, a step stays where it is.
 function runningMedian(values, reach) {
-  return values.map((_, place) => median(values.slice(Math.max(0, place - reach), place + reach + 1)));
+  return values.map((_, place) => quantile(values.slice(Math.max(0, place - reach), place + reach + 1), 0.5));
 }
 
-// Whether most neighbours differ: what repeats to the bit needs no median.
+// Whether most neighbours differ: a series that repeats exactly needs no median.
 function isNoisy(values) {
   let moves = 0;
   for (let place = 1; place < values.length; place++) moves += values[place] !== values[place - 1];

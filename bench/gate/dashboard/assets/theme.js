@@ -1,4 +1,4 @@
-// Dark or light: as the system has it, or as the reader last chose. The button says what it will do.
+// Dark or light: the system's choice, or the reader's last one. The button names the theme it changes to.
 "use strict";
 
 (function () {
@@ -15,7 +15,7 @@
     };
     button.addEventListener("click", () => {
       root.dataset.theme = other();
-      try { localStorage.setItem("bench-theme", root.dataset.theme); } catch { /* not kept, then */ }
+      try { localStorage.setItem("bench-theme", root.dataset.theme); } catch { /* then it is not kept */ }
       name();
     });
     system.addEventListener("change", name);
