@@ -8,13 +8,16 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.records.ci import FILE, load_ci
+from bench.records.convert import is_packed, pack
+from bench.records.packed import PACKS, is_file, read_bytes, texts_of
 
-_KEPT = ("record.json", "steps.csv", "documents.csv", "routing.json")  # weights are not
+_KEPT = tuple(PACKS)  # weights are not
 
 
 def accept(current: Path, baseline: Path) -> None:
     """Put a copy of the ci study `current`, without weights, in the place of `baseline`: or nothing is changed.
 
+    Where the baseline is packed, so is the new one.
     Raises UserError where that cannot be written, either is no ci study, or `baseline` holds what is not a study's.
     """
     current, baseline = current.resolve(), baseline.resolve()
@@ -25,6 +28,8 @@ def accept(current: Path, baseline: Path) -> None:
         place = Path(tempfile.mkdtemp(dir=baseline.parent, prefix=f".{baseline.name}."))
         try:
             copy_study(current, place / "new")
+            if is_packed(baseline):
+                pack(place / "new")
             _swap(place / "new", baseline, place / "old")
         finally:
             if baseline.exists():  # or `place` holds the only copy there is
@@ -46,14 +51,19 @@ def copy_study(current: Path, new: Path) -> None:
         for source in (current / run_id / name for name in _KEPT):
             if source.is_symlink() or source.parent.is_symlink():
                 raise UserError(f"{source} is a link to elsewhere: it is not accepted.")
-            if source.is_file():
-                shutil.copyfile(source, new / run_id / source.name)
+            if is_file(source):
+                (new / run_id / source.name).write_bytes(read_bytes(source))
 
 
 def _check_replaceable(baseline: Path) -> None:
     """Raises UserError where `baseline` is no ci study, or holds anything that no run of it wrote."""
     runs = {baseline / run_id for run_id in load_ci(baseline / FILE).runs.values()}
     for path in sorted(baseline.rglob("*")):
+        if path.parent == baseline and path.name in PACKS.values():
+            foreign = [run for run in texts_of(path) if baseline / run not in runs]
+            if not foreign:
+                continue
+            raise UserError(f"{baseline} is not replaced: {path.name} holds {foreign[0]}, which no study wrote.")
         of_a_run = path.parent in runs and path.is_file() and (path.name in _KEPT or path.suffix == ".safetensors")
         if not (path in runs or of_a_run or path == baseline / FILE):
             raise UserError(f"{baseline} is not replaced: it holds {path.relative_to(baseline)}, which no study wrote.")

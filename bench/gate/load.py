@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.gate.rules import LOSS_CURVE, LR_CURVE, judged, rule_of
 from bench.records.ci import FILE, CiStudy, load_ci
-from bench.records.files import find_records
+from bench.records.packed import find_records, read_bytes
 from bench.records.record import Environment, Record, Timing, load_record
 
 _NORMAL = 1.959964  # standard errors in half a 95 % interval
@@ -218,13 +219,15 @@ def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
 def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str, Figure]]:
     """The training loss at a few steps, early ones most: there, a change has not yet been amplified; and the rate."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            table = list(csv.DictReader(file))
+        table = list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline="")))
         rows = {int(row["step"]): row for row in table}
         losses = {step: float(row["loss"]) for step, row in rows.items()}
         rates = {step: float(rows[step]["lr"]) for step in LR_CURVE if "lr" in rows.get(step, ())}
     except OSError:
         return  # a figure that is missing on one side is a finding of its own
+    except UserError as error:
+        broken.append(str(error))
+        return
     except (KeyError, TypeError, ValueError, csv.Error):
         broken.append(f"{path} is not a whole log of steps.")
         return

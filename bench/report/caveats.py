@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bench.formats import decimal, percent
 from bench.report.differences import exclusion
-from bench.report.load import Group
-from bench.report.settings import contract_words
+from bench.report.load import Group, contract_words
 
 
 def caveats(group: Group) -> list[str]:

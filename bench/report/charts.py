@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from bench.formats import scaled, signed
 from bench.report.differences import Difference, differences
 from bench.report.figures import DENSE, INK, MUTED, SURFACE, Drawing, canvas, finish, method_colours, styled, wrapped
-from bench.report.load import Group, Method
-from bench.report.settings import contract_words
+from bench.report.load import Group, Method, contract_words
 
 SMOOTHING = 0.02  # the moving mean covers this share of a run's steps
 _SHOWN = 0.2  # curves are framed from this share of training on: before it the loss only falls off a cliff

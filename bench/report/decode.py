@@ -6,13 +6,13 @@ import pandas as pd
 
 from bench.formats import times
 from bench.records.record import DecodePoint
-from bench.records.targets import Bars
+from bench.records.targets import Targets
 from bench.report.decoding import DECODE_COLUMNS, decode_cells
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, slug, styled
 from bench.report.tables import Table
 
 
-def decode_table(bars: Bars) -> Table:
+def decode_table(bars: Targets) -> Table:
     """Every point of every method."""
     points = [(method, point) for method, own in (bars.decode or {}).items() for point in own]
     points.sort(key=lambda each: (each[1].batch_size, each[1].context))
@@ -33,7 +33,7 @@ def decode_table(bars: Bars) -> Table:
 
 
 @styled
-def decode_figures(bars: Bars) -> list[Drawing]:
+def decode_figures(bars: Targets) -> list[Drawing]:
     """For each method: speed-up over the rows decoded together at each context, and over context."""
     drawings = []
     for method, points in (bars.decode or {}).items():

@@ -9,8 +9,7 @@ from typing import Any
 
 from bench.formats import NBSP, decimal, percent, signed, times
 from bench.records.record import Record
-from bench.report.load import Group, Method, RunFiles
-from bench.report.settings import contract_words
+from bench.report.load import Group, Method, RunFiles, contract_words
 from bench.stats.paired import Estimate, paired_documents, paired_seeds
 
 

@@ -54,14 +54,14 @@ styled = rc_context(
 # Okabe and Ito's colours, which colour-blind readers can tell apart; a method keeps its own in every figure.
 DENSE = "#7f8896"
 _METHOD_COLOURS = {
-    "dense": DENSE,
-    "mod": "#d55e00",
-    "moe": "#0072b2",
-    "mode (staged)": "#009e73",
-    "mode (integrated)": "#cc79a7",
-    "expert_choice": "#56b4e9",
-    "mod_random": "#e69f00",
-    "shallow": "#8c6bb1",
+    "Dense": DENSE,
+    "MoD": "#d55e00",
+    "MoE": "#0072b2",
+    "MoDE (staged)": "#009e73",
+    "MoDE (integrated)": "#cc79a7",
+    "Expert choice": "#56b4e9",
+    "MoD random": "#e69f00",
+    "Shallow": "#8c6bb1",
 }
 _SPARE_COLOURS = ("#009e73", "#cc79a7", "#0072b2", "#d55e00", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#4d9221")
 

@@ -12,7 +12,7 @@ from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, lear
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
 from bench.report.differences import differences, verdict
 from bench.report.figures import Drawing, method_colours
-from bench.report.load import Comparison, Group
+from bench.report.load import Comparison, Group, contract_words, shared_settings
 from bench.report.render import render
 from bench.report.routing import (
     HeatMap,
@@ -22,7 +22,6 @@ from bench.report.routing import (
     heat_maps,
     weight_figures,
 )
-from bench.report.settings import contract_words, shared_settings
 from bench.report.tables import (
     Table,
     comparison_table,

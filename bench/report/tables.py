@@ -10,8 +10,7 @@ import pandas as pd
 
 from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, times
 from bench.report.differences import Difference, differences, exclusion, figure, middle
-from bench.report.load import Group, Method
-from bench.report.settings import contract_words, flatten, varying_keys, written
+from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
 
 
 @dataclass(frozen=True)

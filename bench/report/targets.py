@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.formats import DASH, decimal, duration
 from bench.records.files import write_atomically
-from bench.records.targets import Bar, Bars, load_bars
+from bench.records.targets import Target, Targets, load_targets
 from bench.report.decode import decode_figures, decode_table
 from bench.report.render import render
 from bench.report.tables import Table
@@ -16,10 +16,10 @@ from bench.report.tables import Table
 
 def write_page(path: Path, reports: Path) -> Path:
     """Write the page of the targets file at `path`; returns the page."""
-    return write_bars(load_bars(path), reports)
+    return write_bars(load_targets(path), reports)
 
 
-def write_bars(bars: Bars, reports: Path) -> Path:
+def write_bars(bars: Targets, reports: Path) -> Path:
     """Write `index.html`, `report.md`, figures and tables below `reports`; returns the page."""
 
     folder = reports / bars.study
@@ -37,7 +37,7 @@ def write_bars(bars: Bars, reports: Path) -> Path:
     return folder / "index.html"
 
 
-def _bars_table(bars: Bars) -> Table:
+def _bars_table(bars: Targets) -> Table:
 
     rows = [
         [
@@ -48,13 +48,13 @@ def _bars_table(bars: Bars) -> Table:
             duration(bar.step_seconds.median if bar.step_seconds else None),
             decimal(bar.flop_ratio, 4) if bar.flop_ratio else DASH,
         ]
-        for bar in bars.bars
+        for bar in bars.targets
     ]
     columns = ["figure", "measured", "bar", "", "step", "FLOPs of a step, over dense"]
     caption = "Medians over rounds, with the 95 % interval of the median; ratios are of what was timed in turn."
-    return Table("bars", caption, columns, rows, pd.json_normalize([bar.model_dump() for bar in bars.bars]))
+    return Table("bars", caption, columns, rows, pd.json_normalize([bar.model_dump() for bar in bars.targets]))
 
 
-def _measured(bar: Bar) -> str:
+def _measured(bar: Target) -> str:
     told = f"{decimal(bar.value.median)} ({decimal(bar.value.low)} to {decimal(bar.value.high)})"
     return f"{told} {bar.unit}" if bar.unit else told

@@ -9,8 +9,7 @@ from statistics import fmean
 from bench.formats import decimal, times
 from bench.records.record import Record
 from bench.report.differences import differences, verdict
-from bench.report.load import Group, RunFiles, group_runs, read_files
-from bench.report.settings import contract_words
+from bench.report.load import Group, RunFiles, contract_words, group_runs, read_files
 from bench.report.tables import loss_cell, told_cell
 
 

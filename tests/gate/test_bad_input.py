@@ -18,7 +18,7 @@ from bench.gate.__main__ import main
 from bench.records.ci import load_ci
 from bench.records.isoflop import load_study
 from bench.records.record import load_record
-from bench.records.targets import load_bars
+from bench.records.targets import load_targets
 from tools.gate_validation.proof import load_proof
 
 
@@ -169,7 +169,7 @@ def test_what_nobody_foresaw_is_status_4_with_its_traceback(studies, monkeypatch
     assert "ZeroDivisionError: nobody foresaw this" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("load", [load_record, load_ci, load_bars, load_study, load_proof])
+@pytest.mark.parametrize("load", [load_record, load_ci, load_targets, load_study, load_proof])
 @pytest.mark.parametrize(
     ("text", "told"),
     [("{", "not a whole JSON file"), ("[]", "is not a"), ('{"schema_version": 99}', "schema version 99"),

@@ -72,10 +72,10 @@ def test_report_is_whole_self_contained_and_deterministic(results, tmp_path):
 def test_csv_figures_are_unrounded_and_absent_ones_empty(results, tmp_path):
     build(results, tmp_path)
     table = pd.read_csv(tmp_path / "tiny" / "tables" / "comparison.csv").set_index("method")
-    assert table.loc["mod", "loss_minus_dense"] == pytest.approx(-0.04)
-    assert table.loc["mod", "quality.val_loss_nats"] == pytest.approx((1.95 + 2.07 + 1.91) / 3)
-    assert pd.isna(table.loc["dense", "loss_minus_dense"])
-    assert pd.isna(table.loc["dense", "speed.train_speedup_realised.median"])
+    assert table.loc["MoD", "loss_minus_dense"] == pytest.approx(-0.04)
+    assert table.loc["MoD", "quality.val_loss_nats"] == pytest.approx((1.95 + 2.07 + 1.91) / 3)
+    assert pd.isna(table.loc["Dense", "loss_minus_dense"])
+    assert pd.isna(table.loc["Dense", "speed.train_speedup_realised.median"])
 
 
 def test_absent_figures_are_a_dash_never_zero(tmp_path):
@@ -147,7 +147,7 @@ def test_different_texts_never_share_a_table(tmp_path):
     assert [group.comparison_hash for group in comparison.groups] == ["c0ffee-aaaa", "c0ffee-bbbb"]
     for group, text in zip(comparison.groups, ("aaaa", "bbbb"), strict=True):
         assert [run.record.run.id for run in group.runs] == [f"dense-{text}", f"mod-{text}"]
-        assert f"Only runs on the text {text} stand here" in group.notes[0]
+        assert f"Only runs on the text {text} are shown" in group.notes[0]
     pages = build(tmp_path / "results", tmp_path / "reports")
     assert "c0ffee-bbbb" in pages[0].read_text()
 
@@ -170,7 +170,7 @@ def test_router_numbers_are_called_what_they_are(tmp_path):
     save(tmp_path / "results", noisy)
     (comparison,), _ = read_results(tmp_path / "results")
     learned, random = weight_figures(comparison.groups[0])
-    assert (learned.title, random.title) == ("Router weights, mod", "Noise ranks, mod_random")
+    assert (learned.title, random.title) == ("Router weights, MoD", "Noise ranks, MoD random")
     for drawing in (learned, random):
         assert "by top-k as in training" in drawing.caption and "causal router" not in drawing.caption
     assert [found.ranks for found in heat_maps(comparison.groups[0])] == ["router weight", "noise rank"]
@@ -192,7 +192,7 @@ def test_a_router_over_noise_is_explained_where_there_is_one(tmp_path, router):
     )
     save(tmp_path, make_record("mod_random", routing=RoutingStatistics(causal_routers={router: seen})))
     table = causal_routers_table(_only_group(tmp_path))
-    assert [row[0] for row in table.rows] == [f"mod_random, {router.replace('_', ' ')}"]
+    assert [row[0] for row in table.rows] == [f"MoD random, {router.replace('_', ' ')}"]
     assert ("Noise threshold: " in table.caption) == (router == "noise_threshold")
 
 
@@ -201,7 +201,7 @@ def test_agreement_over_training_is_drawn_of_a_running_threshold_alone(tmp_path)
     steps = pd.read_csv(folder / "steps.csv").rename(columns={"predictor_accuracy": "expert_threshold_accuracy"})
     steps.to_csv(folder / "steps.csv", index=False)
     drawing = accuracy_figure(_only_group(tmp_path))
-    assert drawing is not None and "for mod." in drawing.alt
+    assert drawing is not None and "for MoD." in drawing.alt
 
 
 def test_one_method_with_two_settings_is_two_methods(tmp_path):
@@ -211,13 +211,13 @@ def test_one_method_with_two_settings_is_two_methods(tmp_path):
     save(tmp_path / "r", make_record("dense"))
     (page,) = build(tmp_path / "r", tmp_path / "p")
     table = pd.read_csv(page.parent / "tables" / "comparison.csv")
-    assert list(table["method"]) == ["dense", "mod (depth.capacity=0.125)", "mod (depth.capacity=0.5)"]
+    assert list(table["method"]) == ["Dense", "MoD (depth.capacity=0.125)", "MoD (depth.capacity=0.5)"]
 
 
 def test_a_newer_run_of_the_same_seed_replaces_the_older_and_says_so(results, tmp_path):
     save(results, make_record("mod", 0, 1.9, run_id="again", created="2026-12-01T00:00:00Z"))
     (page,) = build(results, tmp_path)
-    assert "mod--s0 is left out: again is a newer run" in page.read_text(encoding="utf-8")
+    assert "mod--s0 is excluded: again is a newer run" in page.read_text(encoding="utf-8")
 
 
 def test_broken_files_are_named_and_the_rest_is_built(results, tmp_path, caplog):
@@ -261,11 +261,11 @@ def test_terminal_table_and_sentences_agree_with_the_report(tmp_path):
         save(tmp_path / "results", record, nats[record.method])
     (page,) = build(tmp_path / "results", tmp_path / "reports")
     (sentence,) = verdicts(records, tmp_path / "results")
-    assert sentence.removeprefix("mod") in page.read_text(encoding="utf-8")
+    assert sentence.removeprefix("MoD") in page.read_text(encoding="utf-8")
     head, _, dense, mod = summary_table(records, tmp_path / "results").splitlines()
     assert "contract train_flops" in head
-    assert mod.split()[:3] == ["mod", "0", "1.951"] and "−0.058" in mod and "1.50×" in mod
-    assert dense.split() == ["dense", "0", "2.008", "–", "–", "–", "–", "–"]
+    assert mod.split()[:3] == ["MoD", "0", "1.951"] and "−0.058" in mod and "1.50×" in mod
+    assert dense.split() == ["Dense", "0", "2.008", "–", "–", "–", "–", "–"]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_three_seeds_are_paired_by_seed_and_told_apart():
     assert difference.loss.told_apart
     assert difference.share == pytest.approx(difference.loss.value / np.mean([2.0, 2.1, 1.95]))
     sentence = verdict(difference)
-    assert "mod: at equal training FLOPs its held-out loss is 0.047 nats a token, 2.3\u00a0% lower (better)" in sentence
+    assert "MoD: at equal training FLOPs its held-out loss is 0.047 nats a token, 2.3\u00a0% lower (better)" in sentence
     assert "3 paired seeds; detectable from" in sentence
     assert "realised 1.50× the dense speed (95\u00a0% interval 1.40 to 1.60) of an ideal 1.78×" in sentence
     assert "peak memory was 0.80×" in sentence

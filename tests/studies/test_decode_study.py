@@ -11,7 +11,7 @@ from bench.measure.decode import Roofline, decode_point
 from bench.measure.machine import Machine
 from bench.methods import build_model
 from bench.records.record import Environment
-from bench.records.targets import Bars
+from bench.records.targets import Targets
 from bench.report.decode import decode_table
 from bench.studies.decode import _let_capacity_through, _method_bars, _points, _predictor_bars
 
@@ -78,8 +78,8 @@ def test_the_table_holds_what_is_held_beside_what_is_allocated():
     environment = Environment(
         python="3.11", torch="2.13", device="cpu", device_name="a cpu", platform="linux", threads=2, packages={}
     )
-    bars = Bars(
-        study="decode", created="", command="", environment=environment, shape={}, rounds=40, bars=[],
+    bars = Targets(
+        study="decode", created="", command="", environment=environment, shape={}, rounds=40, targets=[],
         decode={"dense": [points[0]], "mod": [points[1]]},
     )  # fmt: skip
     table = decode_table(bars)

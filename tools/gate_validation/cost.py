@@ -24,7 +24,7 @@ from bench.gate.dashboard import build
 from bench.gate.load import Side, read_side
 from bench.measure.speed import interleave
 from bench.records.record import Timing
-from bench.records.targets import Bar
+from bench.records.targets import Target
 from bench.studies.targets import finish
 
 _BASELINE = Path(__file__).resolve().parents[2] / "results" / "ci"
@@ -34,7 +34,7 @@ _CPU = torch.device("cpu")
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Time each, write `bars.json` and its page, print the bars; status 1 where one is missed."""
+    """Time each, write `targets.json` and its page, print the bars; status 1 where one is missed."""
     assert config.study is not None
     rounds, browser, side = config.study.rounds, _browser(), read_side(_BASELINE)
     with tempfile.TemporaryDirectory() as place:
@@ -61,8 +61,8 @@ def _browser() -> str:
     return found
 
 
-def _bar(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Bar:
-    return Bar(figure=figure, value=Timing.of(interleave([action], rounds, _CPU)[0]), unit="s", at_most=limit)
+def _bar(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Target:
+    return Target(figure=figure, value=Timing.of(interleave([action], rounds, _CPU)[0]), unit="s", at_most=limit)
 
 
 def _rows(side: Side) -> Iterator[history.Row]:
@@ -103,7 +103,7 @@ def _run(*module: str) -> None:
     subprocess.run([sys.executable, "-m", *module], check=True, capture_output=True)
 
 
-def _browser_bars(browser: str, front: Path, rounds: int) -> list[Bar]:
+def _browser_bars(browser: str, front: Path, rounds: int) -> list[Target]:
     """From the address to the first chart that can be read, and from a choice to its charts, in Chromium."""
     from playwright.sync_api import sync_playwright
 
