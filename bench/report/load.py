@@ -184,9 +184,7 @@ def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:
         own = [run for run in runs if run.record.run.corpus_fingerprint == text]
         group = _group(f"{comparison_hash}-{text or 'unknown'}", own)
         words = f"on the text {text}" if text else "that do not name their text"
-        note = (
-            f"Only runs {words} are shown: the others with these settings had other text and are not comparable."
-        )
+        note = f"Only runs {words} are shown: the others with these settings had other text and are not comparable."
         groups.append(replace(group, notes=[*group.notes, note]))
     return groups
 
