@@ -120,7 +120,7 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
         runs[record.run.name].append(files)
         folders[record.run.name].add(study_of(path))
         problems.extend(unread)
-    lines = [(study_of(path), _below(results, path, line)) for path, line in problems]
+    lines = list(dict.fromkeys((study_of(path), _below(results, path, line)) for path, line in problems))
     for _, line in lines:
         log.warning("warning: %s", line)
     comparisons = [
