@@ -1,4 +1,4 @@
-"""In which order an isoFLOP study trains its runs, and that the order decides nothing."""
+"""The order in which an isoFLOP study trains its runs, which does not change what is run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from test_isoflop_grid import grid
 from bench.config.identity import run_folder
 from bench.errors import UserError
 from bench.isoflop.run.grid import Grid, best_of
-from bench.isoflop.run.learning_rates import settle
-from bench.isoflop.run.scheduler import Ended, standing
+from bench.isoflop.run.learning_rates import choose_learning_rate
+from bench.isoflop.run.scheduler import Ended, schedule
 
 MORE = ("study.grid.rates=[0.5,1,2]", "study.grid.seeds=2", "train.lr_at_128=1e-3")
 
@@ -42,8 +42,10 @@ def names(jobs) -> list[str]:
 
 def stage_by_stage(made: Grid, ended: Made) -> dict[str, list[str]]:
     """The runs of a study whose stages wait for one another, each decided by the whole stage before."""
-    sweeps = made.rates()
-    sizes = made.sizes({name: settle(jobs, ended.loss_of, 1e-3).lr_at_128 for name, jobs in sweeps.items()})
+    sweeps = made.learning_rates()
+    sizes = made.sizes(
+        {name: choose_learning_rate(jobs, ended.loss_of, 1e-3).lr_at_128 for name, jobs in sweeps.items()}
+    )
     for key, jobs in sizes.items():
         while (longer := made.extended(jobs, ended.loss_of)) != jobs:
             jobs = sizes[key] = longer
@@ -54,25 +56,25 @@ def stage_by_stage(made: Grid, ended: Made) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_ends_first_the_runs_are_those_of_stages_that_wait_for_one_another(seed):
+def test_schedule_any_order_of_ending_gives_the_runs_of_sequential_stages(seed):
     made, ended, rng, trained = grid(*MORE), Made(), random.Random(seed), []
-    while missing := standing(made, ended).missing:
+    while missing := schedule(made, ended).missing:
         under_way = missing[:3]
         trained.append(rng.choice(under_way))
         ended.end(trained[-1])
-    now = standing(made, ended)
+    now = schedule(made, ended)
     assert {stage: names(jobs) for stage, jobs in now.stages.items()} == stage_by_stage(made, Made())
     assert len(names(trained)) == len(set(names(trained)))
     assert now.ended_flops == pytest.approx(sum(job.flops for job in trained))
 
 
-def test_the_sweep_comes_first_and_a_methods_sizes_do_not_wait_for_another_methods():
+def test_schedule_starts_sizes_of_a_method_before_other_sweeps_end():
     made, ended = grid(*MORE), Made()
-    sweeps = made.rates()
-    assert names(standing(made, ended).missing) == names(sweeps["dense"] + sweeps["mod"])
+    sweeps = made.learning_rates()
+    assert names(schedule(made, ended).missing) == names(sweeps["dense"] + sweeps["mod"])
     for job in sweeps["dense"]:
         ended.end(job)
-    now = standing(made, ended)
+    now = schedule(made, ended)
     assert list(now.learning_rates) == ["dense"] and {name for name, _ in now.sizes} == {"dense"}
     first = len(sweeps["mod"])
     assert names(now.missing[:first]) == names(sweeps["mod"])
@@ -82,22 +84,22 @@ def test_the_sweep_comes_first_and_a_methods_sizes_do_not_wait_for_another_metho
     assert [job.flops for job in after] == sorted((job.flops for job in after), reverse=True)
 
 
-def test_seeds_of_a_budget_do_not_wait_for_the_sizes_of_another():
+def test_schedule_starts_seeds_of_a_budget_before_other_budgets_end():
     made, ended = grid("study.grid.seeds=2", "study.grid.rates=[]"), Made()
-    rung = {run_folder(job.config): made.rung(job) for jobs in standing(made, ended).sizes.values() for job in jobs}
+    rung = {run_folder(job.config): made.rung(job) for jobs in schedule(made, ended).sizes.values() for job in jobs}
     ended.loss_of = lambda config: abs(made.ladder.index(config.model) - min(rung.values()) - 1) + 1.0  # not at an end
     (small, large) = made.budgets
-    for job in standing(made, ended).sizes["dense", small]:
+    for job in schedule(made, ended).sizes["dense", small]:
         ended.end(job)
-    missing = standing(made, ended).missing
+    missing = schedule(made, ended).missing
     seeds = [job for job in missing if job.config.seed == 1]
     assert [(job.config.method.name, job.flops) for job in seeds] == [("dense", small)]
-    assert {job.flops for job in missing} == {small, large} and standing(made, ended).stages["seeds"] == []
+    assert {job.flops for job in missing} == {small, large} and schedule(made, ended).stages["seeds"] == []
 
 
-def test_sizes_that_all_diverged_are_told_by_name():
+def test_schedule_names_the_method_whose_sizes_all_diverged():
     made = grid(*MORE)
     ended = Made(diverged=lambda config: config.method.name == "mod" and config.train.budget_flops == 8e10)
     with pytest.raises(UserError, match="every run of mod at 8e\\+10 FLOPs diverged"):
-        while missing := standing(made, ended).missing:
+        while missing := schedule(made, ended).missing:
             ended.end(missing[0])
