@@ -147,7 +147,7 @@ class Pool:
                 code = self.workers[gone[0]].exitcode
                 raise UserError(
                     f"the process that trained {label(self.running[gone[0]].job.config)} died (exit code {code}); "
-                    "out of memory? Run the same command again to resume, with study.grid.workers=1 if it happens again."
+                    "out of memory? Run the same command again to resume, with study.grid.workers=1 if that fails."
                 ) from None
             return None
 
