@@ -292,7 +292,9 @@ def test_session_save_adds_up_the_time_of_all_sessions(tmp_path):
     words = own.shares(recorded=150.5)
     assert "94% of the training pool" in words and "75% of the whole study" in words
     own.packings[0].workers = 1
-    assert "94% of the training pool" in own.shares(150.0) and "the number of runs at once changed" in own.shares(150.0)
+    assert "94% of the training pool" in own.shares(150.0) and "the number of concurrent runs changed" in own.shares(
+        150.0
+    )
 
 
 def test_shares_are_absent_where_sessions_were_not_recorded():
