@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from gate_studies import change, write_study
 from report_records import make_record, save
 
 from bench.errors import UserError
+from bench.gate.__main__ import main as gate
 from bench.gate.load import read_side
 from bench.records.convert import pack, unpack
 from bench.records.packed import PACKS, encoded, find_records, is_file, read_bytes, texts_of
@@ -223,6 +225,22 @@ def test_the_command_packs_and_unpacks(study: Path, capsys):
     assert main(["--pack", str(study / "nowhere")]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert ["no packed runs" in errors[0], "no run" in errors[1], "not a folder" in errors[2]] == [True] * 3
+
+
+def test_accept_keeps_a_packed_baseline_packed(tmp_path: Path, capsys):
+    base, now = (write_study(tmp_path / name, make_record(name="ci"), seed=1) for name in ("base", "now"))
+    pack(base)
+    before = files(base)
+    assert gate([str(base), str(now)]) == 0
+    change(now, "mod-seed0", quality__val_loss_nats=2.5)
+    assert gate([str(base), str(now)]) == 1
+    assert gate([str(base), str(now), "--accept"]) == 0
+    assert files(base).keys() == before.keys() and files(base) != before
+    assert gate([str(base), str(now)]) == 0
+    (base / "records.jsonl.zst").write_bytes(encoded({"thesis": "years of work"}))
+    before = files(base)
+    assert gate([str(base), str(now), "--accept"]) == 2
+    assert "thesis" in capsys.readouterr().err and files(base) == before
 
 
 @pytest.mark.parametrize("name", ["ci", "default", "isoflop_cpu"])
