@@ -1,7 +1,18 @@
-"""Compares conditional-computation transformers at matched FLOPs."""
+"""Compares conditional-computation transformers at matched FLOPs.
+
+    import bench
+
+    runs = bench.load("results/isoflop_cpu")  # finished runs as objects; runs.frame() has a row per run
+    runs = bench.compare("mod", "moe", seeds=(0, 1))  # trains, or reuses what is finished
+    bench.fit  # isoFLOP fits on anyone's points
+
+Each is imported when it is first used.
+"""
 
 import ctypes
 import os
+from importlib import import_module
+from typing import Any
 
 # Large CPU tensors on huge pages: fresh ones cost a page fault per 2 MiB in place of one per 4 KiB, which is
 # several percent of a training step. torch reads this once, at its first allocation.
@@ -22,3 +33,20 @@ def _keep_freed_memory() -> None:
 
 
 _keep_freed_memory()
+
+
+__all__ = ["UserError", "compare", "fit", "load"]
+
+_WHERE = {"load": "bench.api", "compare": "bench.api", "UserError": "bench.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "fit":
+        return import_module("bench.fit")
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

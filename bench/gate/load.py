@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from bench.config.identity import MethodId
 from bench.errors import UserError
 from bench.gate.rules import LOSS_CURVE, LR_CURVE, is_figure, rule_of
 from bench.records.ci import FILE, CiStudy, load_ci
-from bench.records.files import find_records
+from bench.records.packed import find_records, read_bytes
 from bench.records.record import Environment, Record, load_record
 from bench.stats.interval import Interval
 
@@ -221,13 +222,15 @@ def _flat(part: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
 def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str, Interval]]:
     """The training loss and the learning rate at a few steps, mostly early: there, rounding is not yet amplified."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            table = list(csv.DictReader(file))
+        table = list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline="")))
         rows = {int(row["step"]): row for row in table}
         losses = {step: float(row["loss"]) for step, row in rows.items()}
         rates = {step: float(rows[step]["lr"]) for step in LR_CURVE if "lr" in rows.get(step, ())}
     except OSError:
         return  # a figure missing on one side is a finding of its own
+    except UserError as error:
+        broken.append(str(error))
+        return
     except (KeyError, TypeError, ValueError, csv.Error):
         broken.append(f"{path} is not a complete step log.")
         return

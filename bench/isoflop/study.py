@@ -1,14 +1,14 @@
-"""An isoFLOP study, top to bottom: plan, learning rates, sizes, seeds and controls, step times, tokens, report.
+"""An isoFLOP study, top to bottom: plan, learning rates, sizes, seeds and ablations, step times, tokens, report.
 
-Every run is one of `bench.runs.run`, under the study's name; what has finished is not run again, and what was stopped
-goes on from its checkpoint.
+Every run is one of `bench.runs.run`, under the study's name. Finished runs, loose or packed, are not run again, and
+stopped ones resume from their checkpoints.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,30 +16,29 @@ from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
 from bench.errors import UserError
-from bench.isoflop.run.clock import Clock
 from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of, plain
-from bench.isoflop.run.memory import planned_memory
 from bench.isoflop.run.packing import measure_packing
-from bench.isoflop.run.plan import describe
+from bench.isoflop.run.plan import describe, planned_memory
 from bench.isoflop.run.pool import Pool
-from bench.isoflop.run.scheduler import Ended, standing
+from bench.isoflop.run.scheduler import Ended, schedule
+from bench.isoflop.run.session import Session
 from bench.isoflop.run.step_times import time_steps
 from bench.isoflop.run.token_study import study_tokens
 from bench.measure.machine import Machine, environment, git_commit, make_machine
-from bench.records.isoflop import FILE, Packing, Stages, Study, load_study, save_study
+from bench.records.isoflop import FILE, Packing, Stages, Study, load_study
 from bench.records.record import load_record
 from bench.runs.load import WEIGHTS
 from bench.train.loop import SNAPSHOTS
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Run what is not done yet; returns the exit status.
+    """Run whatever is missing; returns the exit status.
 
-    Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written and what was measured
-    saved; a measurement under way is finished first.
+    Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written and measurements saved; a
+    measurement under way is finished first.
     """
+    started = time.monotonic()
     grid = Grid(config)
-    clock = Clock(grid.values.minutes)
     machine = make_machine(config)
     earlier = _earlier(config)
     print(describe(grid, machine, _first_packing(grid, earlier)), flush=True)
@@ -47,20 +46,16 @@ def run(config: RunConfig, command: str) -> int:
         return 0
     corpus = prepare(config.data)
     folder = _folder(config)
-    study = _opened(folder, earlier, grid, machine, command, corpus, clock)
-
-    def save() -> None:
-        clock.note(study)
-        save_study(study, folder)
-
+    study = _opened(folder, earlier, grid, machine, command, corpus)
+    session = Session(study, folder, grid.values.minutes, earlier, started)
     largest = max(size for size, _ in planned_memory(grid))
-    measure_packing(study, _typical(grid), largest, machine, grid.values.workers, save, clock)
+    measure_packing(session, _typical(grid), largest, machine, grid.values.workers)
     ended = Ended()
-    sizes = _train(study, grid, machine, ended, save, clock)
+    sizes = _train(session, grid, machine, ended)
     to_time = {(name, grid.rung(job)): job for (name, _), jobs in sizes.items() for job in jobs}
-    time_steps(study, to_time, corpus, machine, grid.values.timing_rounds, save, clock)
-    _tokens(study, grid, sizes, ended.loss, corpus, save, clock)
-    save()
+    time_steps(session, to_time, corpus, machine, grid.values.timing_rounds)
+    _tokens(session, grid, sizes, ended.loss, corpus)
+    session.save()
     print(f"\n{folder}: all runs are done. {study.shares(_recorded_seconds(study, folder))}.")
     _report(folder, Path(config.reports_dir))
     return 0
@@ -72,13 +67,13 @@ def _place(config: RunConfig) -> Path:
 
 
 def _earlier(config: RunConfig) -> Study | None:
-    """What earlier sessions left; None before the first."""
+    """The study as earlier sessions left it; None before the first."""
     path = _place(config) / FILE
     return load_study(path) if path.exists() else None
 
 
 def _first_packing(grid: Grid, earlier: Study | None) -> Packing | None:
-    """How runs will be packed, where that was measured: as many at once as are asked for, or what was best."""
+    """The measured packing that runs will have: as many workers as are asked for, or the best; None: not measured."""
     measured = earlier.packings if earlier else []
     asked = grid.values.workers
     return next((packing for packing in measured if asked in (None, packing.workers)), None)
@@ -93,10 +88,8 @@ def _folder(config: RunConfig) -> Path:
     return folder
 
 
-def _opened(
-    folder: Path, earlier: Study | None, grid: Grid, machine: Machine, command: str, corpus: Corpus, clock: Clock
-) -> Study:
-    """The study as it is now, with what earlier sessions measured."""
+def _opened(folder: Path, earlier: Study | None, grid: Grid, machine: Machine, command: str, corpus: Corpus) -> Study:
+    """The study as it is now, with the measurements of earlier sessions."""
     study = Study(
         name=folder.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -110,7 +103,6 @@ def _opened(
     )
     if earlier is not None:
         study.packings, study.timings, study.tokens = earlier.packings, earlier.timings, earlier.tokens
-        clock.go_on_from(earlier)
         study.training_seconds, study.worker_seconds = earlier.training_seconds, earlier.worker_seconds
     return study
 
@@ -124,58 +116,58 @@ def _typical(grid: Grid) -> list[Job]:
     return [grid.job(grid.methods[name], window[len(window) // 2], budget, 0, lr) for name, window in windows.items()]
 
 
-def _train(study: Study, grid: Grid, machine: Machine, ended: Ended, save: Callable[[], None], clock: Clock) -> Sizes:
-    """All runs, each as soon as those that decide on it have ended; the sizes that were run."""
+def _train(session: Session, grid: Grid, machine: Machine, ended: Ended) -> Sizes:
+    """Train all runs, each as soon as those it depends on have ended; returns the sizes that were run."""
+    study = session.study
     planned = sum(flops for _, flops in grid.planned_flops().values())
-    flops = (planned, standing(grid, ended).ended_flops)
-    session, before = time.monotonic(), (study.training_seconds, study.worker_seconds)
+    flops = (planned, schedule(grid, ended).ended_flops)
+    started, before = time.monotonic(), (study.training_seconds, study.worker_seconds)
 
-    def note_time() -> None:
-        """As runs end, for whoever is killed has no time to write it down."""
+    def save() -> None:
+        """Whenever a run ends, since a killed process cannot save."""
         study.training_seconds = before[0] + pool.training_seconds
-        study.worker_seconds = before[1] + (time.monotonic() - session) * study.packings[0].workers
-        save()
+        study.worker_seconds = before[1] + (time.monotonic() - started) * study.packings[0].workers
+        session.save()
 
     def missing() -> list[Job]:
-        now = standing(grid, ended)
+        now = schedule(grid, ended)
         study.learning_rates = now.learning_rates
         study.stages = Stages(**{stage: _ids(jobs) for stage, jobs in now.stages.items()})
         study.missing = len(now.missing)
-        note_time()
+        save()
         return now.missing
 
-    with Pool(study.packings[0], machine, study.command, flops, clock.deadline) as pool:
+    with Pool(study.packings[0], machine, study.command, flops, session.deadline) as pool:
         try:
             pool.train(missing)
         finally:
-            note_time()
-    return standing(grid, ended).sizes
+            save()
+    return schedule(grid, ended).sizes
 
 
-def _tokens(
-    study: Study, grid: Grid, sizes: Sizes, loss: Loss, corpus: Corpus, save: Callable[[], None], clock: Clock
-) -> None:
-    """Of the best shapes at the largest budget. Dense is of mod's shape, if a run of it came to a good end."""
-    budget, earlier = grid.budgets[-1], study.tokens.runs if study.tokens else {}
+def _tokens(session: Session, grid: Grid, sizes: Sizes, loss: Loss, corpus: Corpus) -> None:
+    """Study the best shapes at the largest budget. The baseline has the depth-routed shape, if such a run finished."""
+    tokens = session.study.tokens
+    budget, earlier = grid.budgets[-1], tokens.runs if tokens else {}
     best = {name: best_of(sizes[name, budget], loss) for name in grid.methods}
     others = [name for name in grid.methods if name != "dense"]
     seeds = {name: _seed_to_study(best[name], grid.values.seeds, loss, earlier.get(name)) for name in others}
     runs = {name: folder for name, folder in seeds.items() if folder is not None}
     routed = next((best[name] for name in grid.methods if best[name].config.method.depth), best["dense"])
     same_shape = [job for job in sizes["dense", budget] if job.config.model == routed.config.model]
-    ended_well = [job for job in same_shape if loss(job.config) is not None]
-    twin = run_folder((ended_well or [best["dense"]])[0].config)
-    study_tokens(study, runs, twin, corpus, grid.config.evaluate, save, clock)
+    successful = [job for job in same_shape if loss(job.config) is not None]
+    baseline = run_folder((successful or [best["dense"]])[0].config)
+    study_tokens(session, runs, baseline, corpus, grid.config.evaluate)
 
 
 def _seed_to_study(job: Job, seeds: int, loss: Loss, earlier: str | None) -> Path | None:
-    """The folder of one seed that came to a good end, and has weights or was studied earlier; None where none has.
+    """The folder of one successful seed that has weights or was studied earlier; None where there is none.
 
-    What was studied earlier stays; else the first with snapshots is taken, which later seeds have.
+    A seed that was studied earlier stays. Otherwise it is the first with snapshots, which only later seeds have.
     """
     configs = [replace(job.config, seed=seed) for seed in (*range(1, seeds), 0)]
-    ended_well = [run_folder(config) for config in configs if loss(config) is not None]
-    whole = [folder for folder in ended_well if folder.name == earlier or (folder / WEIGHTS).exists()]
+    successful = [run_folder(config) for config in configs if loss(config) is not None]
+    whole = [folder for folder in successful if folder.name == earlier or (folder / WEIGHTS).exists()]
     return max(whole, key=lambda folder: (folder.name == earlier, (folder / SNAPSHOTS).exists()), default=None)
 
 

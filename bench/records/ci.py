@@ -12,12 +12,14 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bench.errors import UserError
+from bench.records.convert import is_packed, pack
 from bench.records.files import beside, load, write_atomically
+from bench.records.packed import PACKS, is_file, read_bytes, texts_of
 from bench.records.record import Environment, Ratio
 
 FILE = "ci.json"
 SCHEMA_VERSION = 2
-_KEPT = ("record.json", "steps.csv", "documents.csv", "routing.json")  # without weights
+_KEPT = tuple(PACKS)  # without weights
 
 
 def _plain(run_id: str) -> str:
@@ -62,6 +64,7 @@ def load_ci(path: Path) -> CiStudy:
 def replace_study(target: Path, new: Path) -> None:
     """Replace the ci study in `target` by a copy of the one in `new`, without weights; or nothing is changed.
 
+    Where `target` is packed, so is the new one.
     Raises UserError where that cannot be written, either is no ci study, or `target` holds files of no study.
     """
     target, new = target.resolve(), new.resolve()
@@ -71,6 +74,8 @@ def replace_study(target: Path, new: Path) -> None:
     try:
         with beside(target) as fresh:
             copy_study(new, fresh)
+            if is_packed(target):
+                pack(fresh)
     except OSError as error:
         raise UserError(f"cannot replace {target}: {error.strerror}.") from error
 
@@ -87,14 +92,19 @@ def copy_study(study: Path, folder: Path) -> None:
         for source in (study / run_id / name for name in _KEPT):
             if source.is_symlink() or source.parent.is_symlink():
                 raise UserError(f"{source} is a link and is not accepted; copy the file there instead.")
-            if source.is_file():
-                shutil.copyfile(source, folder / run_id / source.name)
+            if is_file(source):
+                (folder / run_id / source.name).write_bytes(read_bytes(source))
 
 
 def _check_replaceable(folder: Path) -> None:
     """Raises UserError where `folder` is no ci study, or holds anything that no run of it wrote."""
     runs = {folder / run_id for run_id in load_ci(folder / FILE).runs.values()}
     for path in sorted(folder.rglob("*")):
+        if path.parent == folder and path.name in PACKS.values():
+            foreign = [run for run in texts_of(path) if folder / run not in runs]
+            if foreign:
+                raise UserError(f"{folder} is not replaced: {path.name} holds {foreign[0]}, which no study wrote.")
+            continue
         of_a_run = path.parent in runs and path.is_file() and (path.name in _KEPT or path.suffix == ".safetensors")
         if not (path in runs or of_a_run or path == folder / FILE):
             raise UserError(f"{folder} is not replaced: it holds {path.relative_to(folder)}, which no study wrote.")

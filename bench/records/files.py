@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from bench.errors import UserError
+from bench.records.packed import read_bytes
 
 SCHEMA_VERSION = 1
 LOADING = {"loading": True}  # pydantic's context while a file is read
@@ -24,12 +25,12 @@ Kind = TypeVar("Kind", bound=BaseModel)
 _ABANDONED_SECONDS = 3600  # building takes seconds
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader, a crash or a full disk never meets half a file."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` so that a reader, a crash or a full disk never sees half a file. Raises UserError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -92,7 +93,7 @@ def load(path: Path, kind: type[Kind], what: str, mend: str, newest: int = SCHEM
     missing, truncated, of a schema newer than `newest`, or not of that kind.
     """
     try:
-        content = from_json(path.read_bytes(), allow_inf_nan=False)
+        content = from_json(read_bytes(path), allow_inf_nan=False)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
@@ -120,8 +121,3 @@ def _numbers(part: Any) -> Iterator[int | float]:
         return
     for each in part:
         yield from _numbers(each)
-
-
-def find_records(folder: Path) -> list[Path]:
-    """Every `record.json` below `folder`, in a stable order."""
-    return sorted(folder.glob("**/record.json"))

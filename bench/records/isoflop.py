@@ -1,7 +1,7 @@
-"""What an isoFLOP study leaves behind beside its runs' records: `results/<study>/isoflop.json`.
+"""The file of an isoFLOP study, `results/<study>/isoflop.json`, beside the records of its runs.
 
-The records hold the results; this file says which run stands for what, which learning rates were settled on,
-how the runs were packed, and what was timed.
+The records hold the results. This file holds the purpose of each run, the chosen learning rates, the number of
+concurrent runs, and the step times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.records.files import load, write_atomically
 from bench.records.record import Environment, Timing
 
 FILE = "isoflop.json"
-_UNCOUNTED = 0.01  # of the training seconds: a step a session is not counted where a run goes on from a checkpoint
+_UNCOUNTED = 0.01  # of the training seconds: one step per session is not counted where a run resumes
 
 
 class _Part(BaseModel):
@@ -38,19 +38,19 @@ class LearningRate(_Part):
 
     lr_at_128: float
     status: str = Field(
-        description="fitted | edge (the lowest or highest that trained well) | tried (no minimum: the best) | given"
+        description="fitted | edge (of the rates that trained well) | tried (fit rejected: the best rate) | given"
     )
     tried: list[Tried]
 
     @property
     def steady(self) -> list[Tried]:
-        """The runs of the rates below the lowest at which one diverged."""
+        """The runs at rates below the lowest at which one diverged."""
         diverged = min((each.lr_at_128 for each in self.tried if each.val_loss_nats is None), default=math.inf)
         return [each for each in self.tried if each.lr_at_128 < diverged]
 
 
 class Packing(_Part):
-    """Runs trained at once, and the FLOP/s of all of them together."""
+    """Concurrent runs, and the FLOP/s of all of them together."""
 
     workers: int
     threads: int
@@ -58,7 +58,7 @@ class Packing(_Part):
 
 
 class Timed(_Part):
-    """A training step of one method and shape, with nothing beside it but dense of that shape, in turn."""
+    """A training step of one method and shape, alternating with dense of that shape and nothing else."""
 
     method: str
     n_layers: int
@@ -70,19 +70,19 @@ class Timed(_Part):
 
 
 class Covariate(_Part):
-    """Spearman's rank correlation of being processed with one property of the token, over held-out tokens."""
+    """Spearman's rank correlation of being processed with one property of the token, over validation tokens."""
 
     layer: str = Field(description="a layer's number, or `all`: the number of routed layers that process the token")
     covariate: str
-    given: str = Field(description="none, or what was taken out of both sides first")
+    given: str = Field(description="none, or the properties that were controlled for")
     rho: float
     low: float | None = Field(None, description="lower end of the 95 % interval over documents; absent below 5 of them")
     high: float | None = None
-    p: float | None = Field(None, description="two-sided, by the same spread; Holm-adjusted over the model's")
+    p: float | None = Field(None, description="two-sided, of the same jackknife; Holm-adjusted over the model's tests")
 
 
 class Profile(_Part):
-    """Mean share of routed layers that process a token, over some of the tokens."""
+    """Mean share of routed layers that process a token, over a part of the tokens."""
 
     at: float | None = Field(None, description="mean of the property over those tokens")
     share: float
@@ -94,7 +94,7 @@ class Profile(_Part):
 class DepthUse(_Part):
     layers: list[int]
     correlations: list[Covariate]
-    profiles: dict[str, list[Profile]] = Field(description="property -> ten equally large parts of the tokens")
+    profiles: dict[str, list[Profile]] = Field(description="property -> profile over ten quantiles of the tokens")
     by_kind: dict[str, Profile]
 
 
@@ -104,27 +104,27 @@ class ExpertUse(_Part):
     information: float = Field(description="mutual information of expert and kind over the entropy of kinds, less bias")
     information_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
     information_high: float | None = None
-    together: list[list[float]] = Field(description="[expert][other]: share of what an expert's tokens chose beside it")
+    together: list[list[float]] = Field(description="[expert][other]: share of the other choices of an expert's tokens")
 
 
 class Settling(_Part):
-    """Router decisions part way through training, against the final ones, on the same tokens."""
+    """Router decisions during training compared with the final ones, on the same tokens."""
 
     share: float = Field(description="of the training budget")
-    depth: float | None = Field(None, description="of the finally processed tokens, processed already")
+    depth: float | None = Field(None, description="of the finally processed tokens, those processed already")
     depth_low: float | None = Field(None, description="lower end of its 95 % interval over documents")
     depth_high: float | None = None
-    experts: float | None = Field(None, description="of the finally chosen experts, chosen already")
+    experts: float | None = Field(None, description="of the finally chosen experts, those chosen already")
     experts_low: float | None = None
     experts_high: float | None = None
 
 
 class TokenStudy(_Part):
-    """What routers do with each held-out token. Losses and entropies are the dense twin's."""
+    """What routers do with each token of the validation text. Losses and entropies are the dense baseline's."""
 
     tokens: int
     documents: int
-    statistic: str = Field(description="behind intervals and p, which another version of bench may take otherwise")
+    statistic: str = Field(description="behind intervals and p; another version of bench may use another")
     twin: str = Field(description="run id of the dense model")
     runs: dict[str, str] = Field(description="method -> run id")
     kinds: list[str]
@@ -134,7 +134,7 @@ class TokenStudy(_Part):
 
 
 class Stages(_Part):
-    """Run ids, by what the runs are for."""
+    """Run ids by purpose."""
 
     rates: list[str] = []
     grid: list[str] = []
@@ -143,7 +143,7 @@ class Stages(_Part):
 
 
 class Study(_Part):
-    """`training_seconds` over `worker_seconds` is the pool's share; over workers times `study_seconds`, the study's."""
+    """An isoFLOP study. `training_seconds` over `worker_seconds` is the utilisation of the training pool."""
 
     schema_version: int = 1
     name: str
@@ -151,44 +151,46 @@ class Study(_Part):
     git_commit: str | None = None
     command: str
     environment: Environment
-    methods: list[str] = Field(description="as in the study's values, dense first")
+    methods: list[str] = Field(description="NAME or NAME/VARIANT, dense first")
     budgets: list[float]
     train_tokens: int | None = Field(None, description="length of the training text")
-    grid: dict[str, Any] = Field(description="the study's values, whole")
+    grid: dict[str, Any] = Field(description="study.grid, whole")
     stages: Stages = Stages()
-    missing: int = Field(0, description="runs known to be wanted that had not ended")
+    missing: int = Field(0, description="runs that were scheduled and had not ended")
     learning_rates: dict[str, LearningRate] = {}
     packings: list[Packing] = Field([], description="measured, the chosen one first")
     training_seconds: float = Field(0.0, description="in training steps, summed over workers")
     worker_seconds: float = Field(0.0, description="wall time of the training pools of all sessions times workers")
     study_seconds: float | None = Field(
         None,
-        description="wall time of all sessions, whole: planning, packing, training, step times, tokens; all but the "
-        "start of Python and the report. Absent where a session did not record it",
+        description="wall time of all sessions: planning, packing, training, step times, tokens; without the start of "
+        "Python and the report. Absent where a session did not record it",
     )
     timings: list[Timed] = []
     tokens: TokenStudy | None = None
 
     def shares(self, recorded: float) -> str:
-        """In words: how much of the workers' time went into training steps, in the pool and of the whole study.
+        """In words: the share of the workers' time spent in training steps, of the pool and of the whole study.
 
-        recorded: seconds of training steps that the runs' records hold. Where those are more than the sessions' own,
-        sessions are missing from this file, and no share is given.
+        recorded: seconds of training steps in the runs' records. Where they exceed those of the sessions, some sessions
+        are missing from this file, and no share is given. Empty where nothing was trained.
         """
         if not self.worker_seconds:
             return ""
         if recorded > (1 + _UNCOUNTED) * self.training_seconds:
             return (
                 f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, the sessions that were "
-                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded, or not to their end, and "
-                "what share of their time went into training steps cannot be told"
+                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded completely, so the share "
+                "of time spent in training steps is unavailable"
             )
-        text = f"{self.training_seconds / self.worker_seconds:.0%} of the training pool’s time went into training steps"
+        text = (
+            f"{self.training_seconds / self.worker_seconds:.0%} of the training pool’s time was spent in training steps"
+        )
         if self.study_seconds is None or not self.packings:
-            return f"{text}; of the whole study’s time (packing, step times, tokens) it was not recorded"
+            return f"{text}; the share of the whole study’s time was not recorded"
         available = self.study_seconds * self.packings[0].workers
         if available < self.worker_seconds:
-            return f"{text}; of the whole study’s time it cannot be told, for the number of runs at once changed"
+            return f"{text}; the share of the whole study’s time is unavailable: the number of concurrent runs changed"
         return (
             f"{text}, {self.training_seconds / available:.0%} of the whole study’s, with packing, step times and tokens"
         )

@@ -1,41 +1,33 @@
-"""What a run leaves behind: `record.json`, read back by one typed loader.
+"""The result of a run: `record.json`, read back by one typed loader.
 
 A metric that was not measured is absent, never 0. Units are in the names. Losses are natural-log
-cross-entropies (nats a token); FLOPs count a multiply-add as 2. Beside `record.json` stand:
+cross-entropies (nats/token). A multiply-add is 2 FLOPs. The same folder holds:
 
 | file | holds |
 | --- | --- |
-| `steps.csv` | a row every `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, ... |
-| `documents.csv` | a row a held-out document: document, tokens, bytes, nats, nats_noncausal (where it exists) |
+| `steps.csv` | a row per `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, ... |
+| `documents.csv` | a row per validation document: document, tokens, bytes, nats, nats_noncausal (where it exists) |
 | `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; only where something is routed |
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from bench.records.files import LOADING, SCHEMA_VERSION, load, write_atomically
+from bench.records.packed import RECORD
 
 
-def _in_files(holds: Callable[[Any], bool], told: str) -> AfterValidator:
-    """Asked of files alone, where somebody may have written it: a run keeps what it measured, whatever that is."""
+def _in_files(holds: Callable[[Any], bool], message: str) -> AfterValidator:
+    """A check of files only, which anybody may have written: a run keeps what it measured, whatever that is."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
         if info.context is LOADING and not holds(value):
-            raise ValueError(told)
+            raise ValueError(message)
         return value
 
     return AfterValidator(check)
@@ -70,14 +62,11 @@ class Timing(_Part):
 
         With fewer than 6 samples no such interval exists, and the range is given instead.
         """
-        ordered, n = sorted(samples), len(samples)
-        tail, rank = 0.0, 0
-        for below in range(n // 2):
-            tail += math.comb(n, below) / 2**n
-            if 2 * tail > 0.05:
-                break
-            rank = below
-        return cls(median=statistics.median(ordered), low=ordered[rank], high=ordered[n - 1 - rank], samples=n)
+        from bench.stats.interval import Interval  # scipy: slow to import, and not needed to read records
+
+        middle = Interval.of_median(samples)
+        assert middle.low is not None and middle.high is not None
+        return cls(median=middle.value, low=middle.low, high=middle.high, samples=len(samples))
 
 
 class Run(_Part):
@@ -86,9 +75,9 @@ class Run(_Part):
     created: str = Field(description="ISO 8601, UTC")
     git_commit: str | None = None
     config_hash: str
-    comparison_hash: str = Field(description="equal for runs that may stand in one table, if their text is equal too")
+    comparison_hash: str = Field(description="equal for runs that are comparable, if their text is equal too")
     corpus_fingerprint: str | None = Field(
-        None, description="equal for equal tokens, training and held out; absent from records before it was kept"
+        None, description="equal for equal training and validation tokens; absent from older records"
     )
     seed: int
     status: str = Field(description="finished | diverged (the loss became NaN) | audit_failed (causality)")
@@ -108,7 +97,7 @@ class Environment(_Part):
 
 class Model(_Part):
     params_total: int
-    params_active: int = Field(description="parameters that one token meets, in expectation")
+    params_active: int = Field(description="active parameters: those that one token uses, in expectation")
     n_layers: int
     d_model: int
     n_heads: int
@@ -128,13 +117,13 @@ class Flops(_Part):
     forward_per_token_causal: float = Field(description="with causal-halved attention scores")
     six_n_per_token: float = Field(description="6 x active parameters, the usual training estimate")
     moved_bytes_per_token: float = Field(description="of sort, top-k, gather, scatter in a forward pass, in float32")
-    parts: dict[str, float] = Field(description="forward FLOPs a token, by part of the model")
+    parts: dict[str, float] = Field(description="forward FLOPs/token, by part of the model")
 
 
 class Training(_Part):
     tokens: int
     steps: int
-    seconds: float = Field(description="in training steps, checkpoints and compilation left out")
+    seconds: float = Field(description="in training steps, without checkpoints and compilation")
     final_loss: Loss | None = Field(None, description="mean training loss over the last 20 steps, nats")
     lr: float
     lr_rule: str
@@ -142,7 +131,7 @@ class Training(_Part):
 
 
 class Quality(_Part):
-    """On held-out text. Everything but `*_noncausal` is measured with the causal router."""
+    """On validation documents. Everything but `*_noncausal` is measured with the causal router."""
 
     val_loss_nats: Loss
     val_loss_nats_stderr: float | None = Field(None, description="over documents; absent where there is only one")
@@ -167,7 +156,7 @@ class Causality(_Part):
 
 
 class CausalRouterStatistics(_Part):
-    """One causal router in place of the one the run is judged by, on the same held-out text."""
+    """One of the model's causal routers, on the same validation documents."""
 
     accuracy: Share = Field(description="agreement with top-k, mean over routed blocks")
     fraction_processed: Share = Field(description="of tokens, mean over routed blocks")
@@ -177,19 +166,21 @@ class CausalRouterStatistics(_Part):
 
 
 class RoutingStatistics(_Part):
-    predictor_accuracy: Share | None = Field(None, description="agreement of the causal router with top-k, held out")
+    predictor_accuracy: Share | None = Field(
+        None, description="agreement of the causal router with top-k, in validation"
+    )
     predictor_accuracy_by_layer: dict[str, Share] | None = None
     fraction_processed: Share | None = Field(None, description="of tokens, mean over routed blocks, causal router")
     fraction_processed_by_layer: dict[str, Share] | None = None
     expert_load_cv: float | None = Field(None, description="standard deviation over mean of tokens per expert")
-    noop_fraction: Share | None = Field(None, description="share of expert choices that were no-ops")
+    noop_fraction: Share | None = Field(None, description="share of expert choices that were null experts")
     causal_routers: dict[str, CausalRouterStatistics] | None = Field(
-        None, description="every causal router that the model has, the one it is judged by first"
+        None, description="every causal router that the model has, the one behind its quality first"
     )
 
 
 class DecodePoint(_Part):
-    """Decoding with a KV cache at one batch size and context, method and dense twin step by step in turn."""
+    """Decoding with a KV cache at one batch size and context; steps of the method and its baseline alternate."""
 
     batch_size: int
     context: int = Field(description="tokens a row has read when the first timed step begins")
@@ -205,17 +196,17 @@ class DecodePoint(_Part):
     kv_cache_bytes: int = Field(description="allocated at the end")
     kv_cache_held_bytes: int = Field(description="of the keys and values that are there")
     speedup_realised: Timing | None = Field(
-        None, description="dense seconds over the method's, over groups of 8 steps; absent where there are fewer"
+        None, description="dense seconds over the method's, over groups of 8 steps; absent below 8 steps"
     )
     speedup_ideal: float | None = Field(None, description="by the roofline of both, at the share processed")
     roofline_share: float | None = Field(None, description="roofline's seconds of a step over the measured ones")
-    kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense twin's")
+    kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense baseline's")
 
 
 class Speed(_Part):
-    """Method and dense twin timed alternately in one process.
+    """Method and dense baseline timed alternately in one process.
 
-    What compares the two is absent for the twin itself, and where its weights were not there.
+    Comparisons are absent for the baseline itself, and where its weights were unavailable.
     """
 
     train_step_seconds: Timing
@@ -246,7 +237,7 @@ class Record(_Part):
     variant: str | None = None
     contract: str
     config: dict[str, Any] = Field(description="whole, resolved")
-    command: str = Field(description="what to run to get this record again")
+    command: str = Field(description="reproduces this record")
     model: Model
     flops: Flops
     training: Training
@@ -262,12 +253,12 @@ class Record(_Part):
 
     @property
     def comparable(self) -> bool:
-        """Whether reports and gates may use its quality: finished, audited, and the audit passed."""
+        """Whether reports and gates may use its quality: finished, and the causality audit passed."""
         return self.run.status == "finished" and self.causality is not None and self.causality.passed
 
 
 class Passage(_Part):
-    """A held-out passage and what each routed block did with each of its tokens."""
+    """A passage of validation text and what each routed block did with each of its tokens."""
 
     tokens: list[str] = Field(description="readable pieces, one a position")
     layers: list[int]
@@ -279,19 +270,19 @@ class Passage(_Part):
 
 class RoutingDetail(_Part):
     passage: Passage | None = Field(None, description="depth-routed methods only")
-    weight_edges: list[float] | None = Field(None, description="bin edges of the same over held-out text")
+    weight_edges: list[float] | None = Field(None, description="bin edges of the same over validation text")
     weight_counts: dict[str, list[int]] | None = Field(
         None, description="`selected` and `skipped` -> counts, by top-k as in training, not by the causal router"
     )
     expert_load: dict[str, list[float]] | None = Field(
-        None, description="layer -> share of choices per expert, real ones first, then no-ops"
+        None, description="layer -> share of choices per expert, real ones first, then null experts"
     )
     n_noop: int = 0
 
 
 def save_record(record: Record, folder: Path) -> Path:
     """Write `record.json` into `folder`, atomically."""
-    path = folder / "record.json"
+    path = folder / RECORD
     write_atomically(path, record.model_dump_json(indent=2, exclude_none=True) + "\n")
     return path
 

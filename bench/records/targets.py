@@ -1,4 +1,4 @@
-"""What a study of bars leaves behind: each figure beside the bar it is held to. `results/<study>/bars.json`."""
+"""Measured figures and their targets, as a study leaves them: `results/<study>/targets.json`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bench.errors import UserError
 from bench.records.files import load, write_atomically
 from bench.records.record import DecodePoint, Environment, Timing
 
-FILE = "bars.json"
+FILE = "targets.json"
 
 
-class Bar(BaseModel):
-    """One figure and its bar: what the figure may be at most, or has to be at least."""
+class Target(BaseModel):
+    """One measured figure and its target: the most it may be, or the least."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,7 +24,7 @@ class Bar(BaseModel):
     at_most: float | None = None
     at_least: float | None = None
     step_seconds: Timing | None = None
-    flop_ratio: float | None = Field(None, description="counted FLOPs of a step over the dense twin's")
+    flop_ratio: float | None = Field(None, description="counted FLOPs of a step over the dense baseline's")
 
     @property
     def met(self) -> bool:
@@ -34,12 +34,12 @@ class Bar(BaseModel):
 
     @property
     def limit(self) -> str:
-        """The bar in words."""
+        """The target in words."""
         limit = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
         return f"{limit} {self.unit}" if self.unit else limit
 
 
-class Bars(BaseModel):
+class Targets(BaseModel):
     """A study's figures, with where and how they were taken."""
 
     model_config = ConfigDict(extra="forbid")
@@ -51,12 +51,14 @@ class Bars(BaseModel):
     environment: Environment
     shape: dict[str, int] = Field(description="of the model, or of what else was measured")
     rounds: int
-    bars: list[Bar]
-    decode: dict[str, list[DecodePoint]] | None = Field(None, description="method -> its points, the dense twin's too")
+    targets: list[Target]
+    decode: dict[str, list[DecodePoint]] | None = Field(
+        None, description="method -> its points; the dense baseline has its own"
+    )
 
     @property
     def met(self) -> bool:
-        return all(bar.met for bar in self.bars)
+        return all(target.met for target in self.targets)
 
     @property
     def subject(self) -> str:
@@ -66,26 +68,26 @@ class Bars(BaseModel):
             return f"{shape['n_layers']} layers × {shape['d_model']} wide, {shape['n_heads']} heads"
         return ", ".join(f"{size:,} {name}" for name, size in shape.items())
 
-    def told(self) -> str:
-        """A line a bar, for the terminal."""
+    def summary(self) -> str:
+        """One line per target, for the terminal."""
         return "\n".join(
-            f"{'met   ' if bar.met else 'MISSED'} {bar.figure}: {bar.value.median:.3f} "
-            f"({bar.value.low:.3f} to {bar.value.high:.3f}, {bar.value.samples} rounds), {bar.limit}"
-            for bar in self.bars
+            f"{'met   ' if target.met else 'MISSED'} {target.figure}: {target.value.median:.3f} "
+            f"({target.value.low:.3f} to {target.value.high:.3f}, {target.value.samples} rounds), {target.limit}"
+            for target in self.targets
         )
 
 
-def save_bars(bars: Bars, folder: Path) -> Path:
-    """Write `bars.json` into `folder`, atomically."""
+def save_targets(targets: Targets, folder: Path) -> Path:
+    """Write `targets.json` into `folder`, atomically; returns its path."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
     path = folder / FILE
-    write_atomically(path, bars.model_dump_json(indent=2, exclude_none=True) + "\n")
+    write_atomically(path, targets.model_dump_json(indent=2, exclude_none=True) + "\n")
     return path
 
 
-def load_bars(path: Path) -> Bars:
-    """Read `bars.json`; raises UserError where it is not one."""
-    return load(path, Bars, "a study of bars", "Delete it and run the study again.")
+def load_targets(path: Path) -> Targets:
+    """Read `targets.json`; raises UserError where it is not one."""
+    return load(path, Targets, "a study of targets", "Delete it and run the study again.")

@@ -1,5 +1,7 @@
 """`python -m bench.report [RESULTS] [--reports DIR]` rebuilds every report from its records.
 
+`--pack STUDY` packs the runs of a study's folder into a few files for version control; `--unpack STUDY` gives each run
+its `record.json`, `steps.csv` and so on again, byte for byte.
 Exit status: 0 all built, 1 built without a damaged file (each is named on stderr), 2 a mistake or nothing to read.
 """
 
@@ -12,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.records.convert import pack, unpack
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.targets import FILE as TARGETS
 from bench.report.comparison import write_report
@@ -29,9 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Rebuild reports from records.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="folder of records (results)")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--pack", type=Path, metavar="STUDY", help="pack the runs in the folder STUDY into a few files")
+    form.add_argument("--unpack", type=Path, metavar="STUDY", help="unpack them again, byte for byte")
     options = parser.parse_args(arguments)
     damaged = False
     try:
+        if options.pack or options.unpack:
+            print(pack(options.pack) if options.pack else unpack(options.unpack))
+            return 0
         studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]
         for path in studies:
             module, _, function = _PAGES[path.name].partition(":")

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.config.identity import MethodId
 from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, percent, signed, times
 from bench.records.record import CausalRouterStatistics, DecodePoint
-from bench.records.targets import Bars
+from bench.records.targets import Targets
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
 from bench.report.load import Group, Method, RunFiles
 from bench.report.tables import Table
@@ -140,7 +140,7 @@ def drift_figures(group: Group) -> list[Drawing]:
     return drawings
 
 
-def decode_table(study: Bars) -> Table:
+def decode_table(study: Targets) -> Table:
     """Every point of every method of a decode study."""
     points = [(MethodId.parse(name).title, point) for name, own in (study.decode or {}).items() for point in own]
     points.sort(key=lambda each: (each[1].batch_size, each[1].context))
@@ -161,7 +161,7 @@ def decode_table(study: Bars) -> Table:
 
 
 @styled
-def decode_figures(study: Bars) -> list[Drawing]:
+def decode_figures(study: Targets) -> list[Drawing]:
     """For each method: speed-up against the rows decoded together, and against context."""
     drawings = []
     for spelling, points in (study.decode or {}).items():

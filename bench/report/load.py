@@ -1,14 +1,17 @@
 """Reads a results folder into comparisons: runs grouped by name, by comparison hash, by method.
 
-A file that cannot be read is named in `problems` and logged; the runs around it are still reported.
+Runs are read loose or packed. A file that cannot be read is named in `problems` and logged; the other runs are
+reported.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +19,27 @@ import pandas as pd
 
 from bench.config.identity import MethodId, digest
 from bench.errors import UserError
-from bench.records.files import find_records
 from bench.records.isoflop import FILE as ISOFLOP
+from bench.records.packed import PACKS, find_records, is_file, read_bytes, study_of
 from bench.records.record import Record, RoutingDetail, load_record
-from bench.report.settings import contract_words, flatten, shared_settings, varying_keys, written  # noqa: F401
 
 log = logging.getLogger("bench.report")
 
 STEP_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss"]
 DOCUMENT_COLUMNS = ["document", "tokens", "nats"]
+CONTRACTS = {
+    "train_flops": "at equal training FLOPs",
+    "forward_flops": "at equal FLOPs per forward pass",
+    "tokens": "at equal training tokens",
+    "active_params": "at equal active parameters",
+    "total_params": "at equal total parameters",
+    "wall_clock": "in equal training time",
+}
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """One run: its record and, where they are there, the files beside it."""
+    """One run: its record and, where the run wrote them, its other files."""
 
     record: Record
     steps: pd.DataFrame | None = None
@@ -39,7 +49,7 @@ class RunFiles:
 
 @dataclass(frozen=True)
 class Method:
-    """The runs of one method, by seed; `label` tells it from the others of its group."""
+    """The runs of one method, by seed; `label` is unique in its group."""
 
     label: str
     runs: list[RunFiles]
@@ -57,7 +67,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that may stand in one table: they share a comparison hash and a text. The dense twin comes first."""
+    """Comparable runs: they share a comparison hash and a text. The dense baseline comes first."""
 
     comparison_hash: str  # and, where several texts share it, the text's fingerprint
     methods: list[Method]
@@ -69,18 +79,18 @@ class Group:
 
     @property
     def twin(self) -> Method | None:
-        """The dense twin, which every other method is compared with."""
+        """The dense baseline, which every other method is compared with."""
         return next((method for method in self.methods if method.first.method == "dense"), None)
 
     @property
     def others(self) -> list[Method]:
-        """Every method but the dense twin."""
+        """Every method but the dense baseline."""
         return [method for method in self.methods if method is not self.twin]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one report shows: the groups of runs that share a name, and what could not be read beside them."""
+    """What one report shows: the groups of runs that share a name, and which of their files could not be read."""
 
     name: str
     groups: list[Group]
@@ -108,42 +118,49 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
             continue
         files, unread = read_files(record, path.parent)
         runs[record.run.name].append(files)
-        folders[record.run.name].add(path.parent.parent)
+        folders[record.run.name].add(study_of(path))
         problems.extend(unread)
-    lines = [(path, line.replace(str(path), path.relative_to(results).as_posix())) for path, line in problems]
+    lines = list(dict.fromkeys((study_of(path), _below(results, path, line)) for path, line in problems))
     for _, line in lines:
         log.warning("warning: %s", line)
     comparisons = [
-        Comparison(name, group_runs(runs[name]), [line for path, line in lines if path.parent.parent in folders[name]])
+        Comparison(name, group_runs(runs[name]), [line for study, line in lines if study in folders[name]])
         for name in sorted(runs)
     ]
     return comparisons, [line for _, line in lines]
 
 
+def _below(results: Path, path: Path, line: str) -> str:
+    """`line` with the run's file at `path`, or its packed file, named as below `results`."""
+    for place in (path, study_of(path) / PACKS.get(path.name, path.name)):
+        if place.is_relative_to(results):
+            line = line.replace(str(place), place.relative_to(results).as_posix())
+    return line
+
+
 def runs_of_comparisons(results: Path) -> list[Path]:
-    """Every `record.json` below `results` but those of studies, which have reports of their own."""
+    """Every `record.json` below `results`, except those of studies, which have reports of their own."""
     own = {path.parent for path in results.rglob(ISOFLOP)}
     return [path for path in find_records(results) if not own.intersection(path.parents)]
 
 
 def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path, str]]]:
-    """The run of `record` with the files in `folder`, and (path, message) of those that are there but broken."""
+    """The run of `record` with the other files in `folder`, and (path, message) of each that is damaged."""
     problems: list[tuple[Path, str]] = []
-    frames: dict[str, pd.DataFrame | None] = {}
-    for name, columns in (("steps", STEP_COLUMNS), ("documents", DOCUMENT_COLUMNS)):
-        path = folder / f"{name}.csv"
+
+    def read(name: str, parse: Callable[[bytes], Any]) -> Any:
+        path = folder / name
         try:
-            frames[name] = _read_csv(path, columns) if path.exists() else None
-        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-            frames[name] = None
+            return parse(read_bytes(path)) if is_file(path) else None
+        except (OSError, ValueError) as error:  # the parser errors of pandas and pydantic are ValueErrors
             problems.append((path, f"{path} cannot be used: {_one_line(error)}."))
-    path = folder / "routing.json"
-    routing = None
-    try:
-        routing = _read_routing(path) if path.exists() else None
-    except (OSError, ValueError) as error:  # pydantic's validation errors are ValueErrors
-        problems.append((path, f"{path} cannot be used: {_one_line(error)}."))
-    return RunFiles(record, frames["steps"], frames["documents"], routing), problems
+        except UserError as error:  # of the packed file
+            problems.append((path, str(error)))
+        return None
+
+    steps = read("steps.csv", lambda content: _csv(content, STEP_COLUMNS))
+    documents = read("documents.csv", lambda content: _csv(content, DOCUMENT_COLUMNS))
+    return RunFiles(record, steps, documents, read("routing.json", _routing)), problems
 
 
 def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
@@ -157,7 +174,7 @@ def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
 def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:
     """A group for each text that the runs were trained on.
 
-    A record from before the text was kept stands with the others where they share one text, and apart where not.
+    An older record does not name its text: it joins the others where they share one text, and stands alone otherwise.
     """
     texts = {run.record.run.corpus_fingerprint for run in runs}
     if len(texts - {None}) < 2:
@@ -166,8 +183,8 @@ def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:
     for text in sorted(texts, key=str):
         own = [run for run in runs if run.record.run.corpus_fingerprint == text]
         group = _group(f"{comparison_hash}-{text or 'unknown'}", own)
-        words = f"on the text {text}" if text else "that do not say which text they were trained on"
-        note = f"Only runs {words} stand here: the others with these settings had other text, and do not compare."
+        words = f"on the text {text}" if text else "that do not name their text"
+        note = f"Only runs {words} are shown: the others with these settings had other text and are not comparable."
         groups.append(replace(group, notes=[*group.notes, note]))
     return groups
 
@@ -180,7 +197,7 @@ def _group(comparison_hash: str, runs: list[RunFiles]) -> Group:
         key = (record.method, record.variant or "", digest(record.config.get("method")), record.run.seed)
         if key in newest:
             older = newest[key].record.run.id
-            notes.append(f"{older} is left out: {record.run.id} is a newer run of the same method and seed.")
+            notes.append(f"{older} is excluded: {record.run.id} is a newer run of the same method and seed.")
         newest[key] = run
     by_settings: dict[tuple[str, str, str], list[RunFiles]] = defaultdict(list)
     for key in sorted(newest):
@@ -208,8 +225,8 @@ def _labels(by_settings: dict[tuple[str, str, str], list[RunFiles]]) -> dict[tup
     return labels
 
 
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    frame = pd.read_csv(path, dtype={"document": str})
+def _csv(content: bytes, columns: list[str]) -> pd.DataFrame:
+    frame = pd.read_csv(BytesIO(content), dtype={"document": str})
     missing = [column for column in columns if column not in frame]
     if missing:
         raise ValueError(f"it has no column {', '.join(missing)}")
@@ -217,12 +234,12 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(frame[column]):
             raise ValueError(f"column {column} is not all numbers")
     if "document" in columns and (frame[columns].isna().any(axis=None) or frame["document"].duplicated().any()):
-        raise ValueError("a document has no figures, or stands there twice")
+        raise ValueError("a document has no figures, or is there twice")
     return frame
 
 
-def _read_routing(path: Path) -> RoutingDetail:
-    detail = RoutingDetail.model_validate_json(path.read_bytes())
+def _routing(content: bytes) -> RoutingDetail:
+    detail = RoutingDetail.model_validate_json(content)
     if detail.passage:
         lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in detail.passage.weights}
         rows = {len(detail.passage.processed), len(detail.passage.weights)}
@@ -238,3 +255,35 @@ def _read_routing(path: Path) -> RoutingDetail:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
+
+
+def contract_words(contract: str) -> str:
+    """What the contract holds equal, as part of a sentence."""
+    return CONTRACTS.get(contract, f"under the contract {contract}")
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys: {"train": {"lr": 1}} is {"train.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def varying_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys of flat settings that differ, or are absent, in some of `settings`."""
+    keys = {key for each in settings for key in each}
+    return sorted(key for key in keys if len({written(each.get(key, "")) for each in settings}) > 1)
+
+
+def written(value: Any) -> str:
+    """A setting as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def shared_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without method and seed, in which the runs of a comparison differ."""
+    return {key: value for key, value in config.items() if key not in ("method", "seed")}

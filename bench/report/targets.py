@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.formats import DASH, decimal, duration, span
-from bench.records.targets import Bar, Bars, load_bars
+from bench.records.targets import Target, Targets, load_targets
 from bench.report.decoding import decode_figures, decode_table
 from bench.report.page import write_page
 from bench.report.tables import Table
@@ -15,10 +15,10 @@ from bench.report.tables import Table
 
 def write_study(path: Path, reports: Path) -> Path:
     """Write the page of the targets file at `path`; returns the page."""
-    return write_targets(load_bars(path), reports)
+    return write_targets(load_targets(path), reports)
 
 
-def write_targets(study: Bars, reports: Path) -> Path:
+def write_targets(study: Targets, reports: Path) -> Path:
     """Write `reports`/<study>/ with its page, figures and tables; returns the page."""
     drawings = decode_figures(study)
     tables = [table for table in (_targets_table(study), decode_table(study)) if table.rows]
@@ -26,7 +26,7 @@ def write_targets(study: Bars, reports: Path) -> Path:
     return write_page(reports / study.study, "targets", drawings, tables, values)
 
 
-def _targets_table(study: Bars) -> Table:
+def _targets_table(study: Targets) -> Table:
     rows = [
         [
             each.figure,
@@ -36,16 +36,16 @@ def _targets_table(study: Bars) -> Table:
             duration(each.step_seconds.median if each.step_seconds else None),
             decimal(each.flop_ratio, 4) if each.flop_ratio else DASH,
         ]
-        for each in study.bars
+        for each in study.targets
     ]
     columns = ["figure", "measured (95 % CI)", "target", "result", "step time", "FLOPs of a step, over dense"]
     shown = [n for n in range(len(columns)) if any(row[n] != DASH for row in rows)]
     rows, columns = [[row[n] for n in shown] for row in rows], [columns[n] for n in shown]
     caption = "Medians over rounds, with the 95 % CI of the median. Ratios are of steps timed alternately."
-    return Table("targets", caption, columns, rows, pd.json_normalize([each.model_dump() for each in study.bars]))
+    return Table("targets", caption, columns, rows, pd.json_normalize([each.model_dump() for each in study.targets]))
 
 
-def _measured(target: Bar) -> str:
+def _measured(target: Target) -> str:
     value = target.value
     measured = f"{decimal(value.median)} ({span(value.low, value.high, decimal)})"
     return f"{measured} {target.unit}" if target.unit else measured

@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.flops.match import plan
 from bench.methods import build_model
 from bench.model import Transformer
+from bench.records.packed import find_records, is_file
 from bench.records.record import Record, load_record
 from bench.train.checkpoint import load_weights, read_weights
 
@@ -35,9 +36,9 @@ def find_run(name: str, results: Path = Path("results")) -> Path:
     Raises UserError where there is none, or several.
     """
     folder = Path(name)
-    if (folder / "record.json").is_file():
+    if is_file(folder / "record.json"):
         return folder
-    below = [record.parent for record in sorted((folder if folder.is_dir() else results).glob("**/record.json"))]
+    below = [record.parent for record in find_records(folder if folder.is_dir() else results)]
     found = below if folder.is_dir() else [run for run in below if run.name == name]
     if len(found) == 1:
         return found[0]

@@ -23,6 +23,7 @@ from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.feed_forward import feed_forward_width
+from bench.records.packed import is_file
 from bench.records.record import (
     Energy,
     Flops,
@@ -49,7 +50,7 @@ def finished(config: RunConfig) -> Record | None:
     Raises UserError where its text has changed since; a record from before that was kept is taken as it is.
     """
     folder = run_folder(config)
-    if not (folder / "record.json").exists():
+    if not is_file(folder / "record.json"):
         return None
     record = load_record(folder / "record.json")
     if record.run.config_hash != config_hash(config):

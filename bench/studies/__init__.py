@@ -1,4 +1,4 @@
-"""Studies: fixed sets of runs or measurements, chosen by `+study=NAME`, each with a report page of its own."""
+"""Studies: fixed sets of runs or measurements, selected by `+study=NAME`, each with its own report page."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from importlib import import_module
 from bench.config.schema import RunConfig
 from bench.errors import UserError
 
-_STUDIES = ("ci", "decode", "step_time")
+# study.name -> the function that runs it, "module:name", loaded when needed; one with a grid is an isoFLOP study
+_STUDIES = {
+    "ci": "bench.studies.ci:run",
+    "decode": "bench.studies.decode:run",
+    "step_time": "bench.studies.step_time:run",
+}
+_ISOFLOP = "bench.isoflop.study:run"
 
 
 def run_study(config: RunConfig, command: str) -> int:
     """Run the study that `config.study` names; returns the exit status."""
     assert config.study is not None
-    if config.study.grid is not None:
-        from bench.isoflop.study import run
-
-        return run(config, command)
-    if config.dry_run:
+    name = config.study.name
+    if config.study.grid is None and config.dry_run:
         raise UserError("dry_run=true plans runs, and this study has none: it only measures. Leave it out.")
-    if config.study.name not in _STUDIES:
-        raise UserError(f"study.name={config.study.name} is not allowed: it must be one of {', '.join(_STUDIES)}.")
-    return import_module(f"bench.studies.{config.study.name}").run(config, command)
+    if config.study.grid is None and name not in _STUDIES:
+        raise UserError(f"study.name={name} is not allowed: it must be one of {', '.join(_STUDIES)}.")
+    module, _, function = (_STUDIES[name] if config.study.grid is None else _ISOFLOP).partition(":")
+    status: int = getattr(import_module(module), function)(config, command)
+    return status

@@ -1,7 +1,7 @@
 """`+study=ci`: every method, small and on fixed seeds, for `python -m bench.gate` to compare with a baseline.
 
-All but speed is deterministic. Speed is sampled in fresh processes, one after another: where memory happens to lie
-moves all the steps of a process together, so only processes are independent samples.
+Everything except speed is deterministic. Speed is sampled in fresh processes, one after another: memory placement
+shifts all the steps of a process together, so only processes are independent samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.records.ci import FILE, CiStudy, save_ci
 from bench.runs.run import run as run_once
-from bench.studies.reference import encoder_step
+from bench.studies.reference_models import encoder_step
 from bench.train import checkpoint
 from bench.train.step import Trainee
 
@@ -33,20 +33,20 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Train and measure every method anew, time their steps, write `ci.json`; returns 0, for the gate is the judge.
+    """Train and measure every method from scratch, time their steps, write `ci.json`; returns 0: the gate decides.
 
-    What went wrong with a run is printed, and stands in its record. Raises UserError where the folder holds a study
-    already, which would be what this one is compared with.
+    A run that failed is printed and marked in its record. Raises UserError where the folder holds a study already,
+    which would be the baseline of this one.
     """
     assert config.study is not None
     folder = Path(config.results_dir) / config.study.name
     if (folder / FILE).exists():
-        raise UserError(f"{folder} holds a ci study already; set results_dir to another folder, or delete it.")
+        raise UserError(f"{folder} holds a ci study already. Set results_dir to another folder, or delete it.")
     configs = {name: _configured(config, name) for name in config.study.methods}
     corpus, machine = prepare(config.data), make_machine(config)
     records = {}
     for name, own in configs.items():
-        checkpoint.remove(run_folder(own))  # of a study that was stopped, under whatever code
+        checkpoint.remove(run_folder(own))  # of a study that was stopped, maybe of other code
         records[name] = run_once(own, corpus, machine, command)
     speed, encoder_seconds = _speed(configs, config.study.processes, config.study.rounds)
     study = CiStudy(
@@ -66,7 +66,7 @@ def run(config: RunConfig, command: str) -> int:
 
 
 def _configured(config: RunConfig, name: str) -> RunConfig:
-    """The study's run of one method, given as METHOD or METHOD/VARIANT."""
+    """The configuration of one method's run, given as METHOD or METHOD/VARIANT."""
     assert config.study is not None
     return replace(config, method=configure_method(name), name=config.study.name, study=None)
 
@@ -74,7 +74,7 @@ def _configured(config: RunConfig, name: str) -> RunConfig:
 def _speed(
     configs: dict[str, RunConfig], processes: int, rounds: int
 ) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
-    """Method -> figure -> a sample a process; and the seconds of the reference's step in each."""
+    """Method -> figure -> a sample per process; and the seconds of the reference's step in each process."""
     found: dict[str, dict[str, list[float]]] = {}
     encoder_seconds = []
     for number in range(processes):
@@ -90,9 +90,9 @@ def _speed(
 
 
 def _sample(configs: dict[str, RunConfig], rounds: int) -> tuple[dict[str, dict[str, float]], float]:
-    """Training steps of every method and of the reference, in turn: medians of the ratios within a round.
+    """Alternating training steps of every method and of the reference: medians of the ratios within a round.
 
-    And the median seconds of the reference's step.
+    Also the median seconds of the reference's step.
     """
     first = next(iter(configs.values()))
     corpus, machine = prepare(first.data), make_machine(first)

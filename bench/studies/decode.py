@@ -1,10 +1,9 @@
-"""`+study=decode`: what decoding with a KV cache gains, realised against the roofline.
+"""`+study=decode`: the speed-up of decoding with a KV cache, realised against the roofline.
 
-Weights are fresh, for speed does not depend on what they say; only how many tokens go through a routed
-block does, so before each point every block's causal router is set to let its capacity of the text
-that is decoded through, of the prompt and of the timed tokens each. The bars: MoD over dense at batch
-sizes 1 and 64, and nowhere slower; the cache's size; dense over Hugging Face's Llama; lm-eval scoring over
-one request at a time; and the predictor of the default comparison, where its records are there.
+Weights are fresh, since speed does not depend on their values. It does depend on how many tokens a routed block
+processes, so before each point every causal router is set to pass its capacity of the prompt and of the timed tokens.
+Targets: MoD over dense at batch sizes 1 and 64, and nowhere slower; the size of the cache; dense over Hugging Face's
+Llama; lm-eval scoring over one request at a time; the predictor of the default comparison, where its records exist.
 """
 
 from __future__ import annotations
@@ -30,12 +29,13 @@ from bench.methods.causal import Predictor, Threshold, lowest_of
 from bench.methods.depth import DepthRouted
 from bench.model import Transformer
 from bench.model.sampling import Continuations
+from bench.records.packed import find_records
 from bench.records.record import DecodePoint, Timing, load_record
-from bench.records.targets import Bar
-from bench.studies.reference_models import check_peer, llama
+from bench.records.targets import Target
+from bench.studies.reference_models import check_transformers, llama
 from bench.studies.targets import finish, model_shape
 
-_CONTEXT = 256  # of the bars
+_CONTEXT = 256  # of the targets
 _AT_LEAST = {1: 1.6, 64: 1.25}  # batch size -> dense seconds over the method's
 _NEVER_BELOW = 0.97
 _CACHE_AT_MOST = 0.60
@@ -43,17 +43,17 @@ _OVER_LLAMA = 1.15
 _OVER_SINGLE_REQUESTS = 4.0
 _AGREEMENT = 0.95
 _LOSS_OVER_TOPK = 1.005
-_FAR = 0.2  # of the capacity: a point that processed more or less than so much else is said to
-_PEER_ROUNDS, _PEER_TOKENS = 8, 32
+_FAR = 0.2  # relative to the capacity: a share processed that differs by more is printed in capitals
+_REFERENCE_ROUNDS, _REFERENCE_TOKENS = 8, 32
 _CALIBRATION_TOKENS = 1 << 15
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Time every point, write `bars.json` and its page, print the bars; status 1 where one is missed."""
+    """Time every point, write `targets.json` and its page, print the targets; status 1 where one is missed."""
     assert config.study is not None
     if config.study.rounds < GROUP:
         raise UserError(f"study.rounds={config.study.rounds} is not allowed: a speed-up takes at least {GROUP} steps.")
-    check_peer()
+    check_transformers()
     corpus, machine = prepare(config.data), make_machine(config)
     vocab_size = corpus.tokenizer.vocab_size
     models = {"dense": build_model(config.model, config.method, vocab_size, config.seed)}
@@ -64,11 +64,13 @@ def run(config: RunConfig, command: str) -> int:
         if machine.device.type == "cpu":
             model.lay_out_for_decoding()
     points = _points(config, corpus, machine, models)
-    bars = [bar for name in config.study.methods for bar in _method_bars(name, points[name], _capacity(models[name]))]
-    bars.append(_llama_bar(config, corpus, machine, models["dense"]))
-    bars.append(_requests_bar(config, corpus, machine))
-    bars += _predictor_bars(Path(config.results_dir) / "default")
-    return finish("decode", config, command, machine.device, model_shape(config.model), bars, points)
+    targets = []
+    for name in config.study.methods:
+        targets += _method_targets(name, points[name], _capacity(models[name]))
+    targets.append(_llama_target(config, corpus, machine, models["dense"]))
+    targets.append(_requests_target(config, corpus, machine))
+    targets += _predictor_targets(Path(config.results_dir) / "default")
+    return finish("decode", config, command, machine.device, model_shape(config.model), targets, points)
 
 
 def _rows(corpus: Corpus, rows: int, length: int) -> Tensor:
@@ -77,11 +79,11 @@ def _rows(corpus: Corpus, rows: int, length: int) -> Tensor:
     return torch.stack([torch.tensor(corpus.train[row * step :][:length].astype("int64")) for row in range(rows)])
 
 
-def _let_capacity_through(models: list[Transformer], text: Tensor, context: int) -> Callable[[], None]:
-    """Set predictors and thresholds to let the capacity of `text[:, :context]` through every routed block.
+def _pass_capacity(models: list[Transformer], text: Tensor, context: int) -> Callable[[], None]:
+    """Set predictors and thresholds so that every routed block processes its capacity of `text[:, :context]`.
 
-    What it returns sets them to do so for the timed tokens, those after the first step. What fresh weights make
-    of a token drifts with its position: with one value for both, more go through before and fewer after.
+    The returned function sets them for the timed tokens, those after the first step. The scores of fresh weights drift
+    with the position: with one value for both, more than the capacity pass before and fewer after.
     """
     routed = [layer for model in models for layer in model.layers if isinstance(layer, DepthRouted)]
     capacities: dict[nn.Module, float] = {
@@ -114,7 +116,7 @@ def _let_capacity_through(models: list[Transformer], text: Tensor, context: int)
 
 
 def _settable(router: nn.Module) -> Tensor:
-    """What moves all decisions of a causal router at once."""
+    """The value that shifts all decisions of a causal router."""
     if isinstance(router, Threshold):
         return router.value
     assert isinstance(router, Predictor)
@@ -126,14 +128,14 @@ def _points(
 ) -> dict[str, list[DecodePoint]]:
     assert config.study is not None
     points: dict[str, list[DecodePoint]] = {name: [] for name in models}
-    twin, *others = models.values()
-    rate = matmul_rate(machine.device, twin.head.weight.dtype)  # which need not be the one of training
+    baseline, *others = models.values()
+    rate = matmul_rate(machine.device, baseline.head.weight.dtype)  # may differ from the dtype of training
     roofline = Roofline(rate, memory_rate(machine.device))
     for rows, context in config.study.points:
         text = _rows(corpus, rows, context + 1 + config.study.rounds).to(machine.device)
         some = text[: max(1, _CALIBRATION_TOKENS // text.shape[1])]
-        for_steps = _let_capacity_through(others, some, context)
-        measured = decode_point(twin, others, text, context, config.study.rounds, roofline, for_steps)
+        for_steps = _pass_capacity(others, some, context)
+        measured = decode_point(baseline, others, text, context, config.study.rounds, roofline, for_steps)
         for (name, model), point in zip(models.items(), measured, strict=True):
             points[name].append(point)
             if point.speedup_realised and point.speedup_ideal:
@@ -150,7 +152,7 @@ def _capacity(model: Transformer) -> float | None:
 
 
 def _processed(point: DecodePoint, capacity: float | None) -> str:
-    """The share of tokens that a point processed, in words, and whether that is far from the capacity."""
+    """The share of tokens that a point processed, in words, in capitals where it is far from the capacity."""
     share = point.fraction_processed
     if share is None or capacity is None:
         return ""
@@ -158,14 +160,14 @@ def _processed(point: DecodePoint, capacity: float | None) -> str:
     return f", {100 * share:.1f} % processed" + (f", FAR FROM THE CAPACITY OF {100 * capacity:g} %" if far else "")
 
 
-def _method_bars(name: str, points: list[DecodePoint], capacity: float | None) -> list[Bar]:
-    bars = []
+def _method_targets(name: str, points: list[DecodePoint], capacity: float | None) -> list[Target]:
+    targets = []
     for point in points:
         if point.context != _CONTEXT or point.speedup_realised is None:
             continue
         where = f"batch {point.batch_size}, context {_CONTEXT}"
-        bars.append(
-            Bar(
+        targets.append(
+            Target(
                 figure=f"{name} decode over dense, {where}{_processed(point, capacity)}",
                 value=point.speedup_realised,
                 at_least=_AT_LEAST.get(point.batch_size, _NEVER_BELOW),
@@ -174,24 +176,26 @@ def _method_bars(name: str, points: list[DecodePoint], capacity: float | None) -
         )
         if point.kv_cache_ratio is not None:
             value = Timing.of([point.kv_cache_ratio])
-            bars.append(Bar(figure=f"{name} KV cache bytes over dense's, {where}", value=value, at_most=_CACHE_AT_MOST))
-    return bars
+            targets.append(
+                Target(figure=f"{name} KV cache bytes over dense's, {where}", value=value, at_most=_CACHE_AT_MOST)
+            )
+    return targets
 
 
-def _predictor_bars(comparison: Path) -> list[Bar]:
-    """The causal predictor of `mod` after the default comparison's training, over its seeds; none without records."""
-    records = [load_record(path) for path in sorted(comparison.glob("mod-seed*/record.json"))]
+def _predictor_targets(comparison: Path) -> list[Target]:
+    """The causal predictor of MoD in the default comparison, over its seeds; none without records."""
+    records = [record for record in map(load_record, find_records(comparison)) if record.method == "mod"]
     routers = [(each.routing.causal_routers or {}).get("predictor") for each in records if each.routing]
     found = [router for router in routers if router is not None]
     if not found:
         return []
     return [
-        Bar(
+        Target(
             figure="mod predictor's agreement with top-k, default comparison",
             value=Timing.of([router.accuracy for router in found]),
             at_least=_AGREEMENT,
         ),
-        Bar(
+        Target(
             figure="mod loss with the predictor over the loss with top-k, default comparison",
             value=Timing.of([1 + router.loss_over_topk for router in found]),
             at_most=_LOSS_OVER_TOPK,
@@ -199,13 +203,13 @@ def _predictor_bars(comparison: Path) -> list[Bar]:
     ]
 
 
-def _llama_bar(config: RunConfig, corpus: Corpus, machine: Machine, dense: Transformer) -> Bar:
-    """Greedy tokens after the first, of one row: the peer's `generate` against the same here."""
-    peer = llama(config.model, corpus.tokenizer.vocab_size).to(machine.device).eval()
+def _llama_target(config: RunConfig, corpus: Corpus, machine: Machine, dense: Transformer) -> Target:
+    """Greedy tokens after the first, of one row: the `generate` of Hugging Face compared with bench's decoding."""
+    reference = llama(config.model, corpus.tokenizer.vocab_size).to(machine.device).eval()
     prompt = _rows(corpus, 1, _CONTEXT).to(machine.device)
 
-    def peer_makes(tokens: int) -> Callable[[], object]:
-        return lambda: peer.generate(
+    def reference_makes(tokens: int) -> Callable[[], object]:
+        return lambda: reference.generate(
             prompt, attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True, pad_token_id=0,
             eos_token_id=None, min_new_tokens=tokens, max_new_tokens=tokens,
         )  # fmt: skip
@@ -218,20 +222,20 @@ def _llama_bar(config: RunConfig, corpus: Corpus, machine: Machine, dense: Trans
 
         return make
 
-    actions = [makes(tokens) for makes in (peer_makes, own_makes) for tokens in (1 + _PEER_TOKENS, 1)]
+    actions = [makes(tokens) for makes in (reference_makes, own_makes) for tokens in (1 + _REFERENCE_TOKENS, 1)]
     with torch.inference_mode():
-        many, one, own_many, own_one = interleave(actions, _PEER_ROUNDS, machine.device)
+        many, one, own_many, own_one = interleave(actions, _REFERENCE_ROUNDS, machine.device)
     theirs, own = ([a - b for a, b in zip(*pair, strict=True)] for pair in ((many, one), (own_many, own_one)))
-    return Bar(
+    return Target(
         figure="dense decode tokens/s over Hugging Face Llama's generate, batch 1",
         value=Timing.of(ratios(theirs, own)),
         at_least=_OVER_LLAMA,
-        step_seconds=Timing.of([seconds / _PEER_TOKENS for seconds in own]),
+        step_seconds=Timing.of([seconds / _REFERENCE_TOKENS for seconds in own]),
     )
 
 
-def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
-    """The multiple choices of the offline tasks, on the default model: batched as trees, and one by one."""
+def _requests_target(config: RunConfig, corpus: Corpus, machine: Machine) -> Target:
+    """The multiple choices of the offline tasks on the default model: batched as prefix trees, and one by one."""
     shape = configure(["+method=dense"])
     model = build_model(shape.model, shape.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device).eval()
     pairs = _choices(corpus, shape.evaluate)
@@ -253,8 +257,8 @@ def _requests_bar(config: RunConfig, corpus: Corpus, machine: Machine) -> Bar:
 
     with torch.inference_mode():
         torch.testing.assert_close(together(), one_by_one(), atol=1e-3, rtol=0)
-        seconds = interleave([one_by_one, together], _PEER_ROUNDS, machine.device)
-    return Bar(
+        seconds = interleave([one_by_one, together], _REFERENCE_ROUNDS, machine.device)
+    return Target(
         figure=f"lm-eval loglikelihood over one request at a time ({len(pairs)} requests)",
         value=Timing.of(ratios(*seconds)),
         at_least=_OVER_SINGLE_REQUESTS,

@@ -1,7 +1,7 @@
-"""`+study=step_time`: what a training step of each method costs beside a dense one, in turn, in one process.
+"""`+study=step_time`: a training step of each method compared with a dense one, alternating in one process.
 
-The bars: a method's step over the dense step against the ratio of their counted FLOPs, the dense step
-over that of Hugging Face's Llama of the same shape, and what the loop costs beside its step.
+Targets: a method's step over the dense step, relative to the ratio of their counted FLOPs; the dense step over that of
+Hugging Face's Llama of the same shape; the loop overhead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.model.transformer import next_token_loss
 from bench.records.record import Timing
-from bench.records.targets import Bar
+from bench.records.targets import Target
 from bench.studies.reference_models import llama
 from bench.studies.targets import finish, model_shape
 from bench.train.checkpoint import Owner
@@ -33,7 +33,7 @@ from bench.train.optimiser import clip, make_optimiser
 from bench.train.progress import terminal_bar
 from bench.train.step import Trainee
 
-# What a step may cost: (method, at most, whether the bar is a multiple of the FLOP ratio).
+# method -> (target of its step over dense: at most, whether that is a multiple of the FLOP ratio)
 _METHODS = {"mod": (1.05, True), "moe": (1.10, False), "mode/staged": (1.12, True)}
 _LLAMA_AT_MOST = 0.97
 _OVERHEAD_AT_MOST = 0.02
@@ -41,7 +41,7 @@ _OVERHEAD_REPEATS, _OVERHEAD_STEPS = 6, 4
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Time the steps, write `bars.json` and its report page, print the bars; status 1 where one is missed."""
+    """Time the steps, write `targets.json` and its page, print the targets; status 1 where one is missed."""
     assert config.study is not None
     corpus, machine = prepare(config.data), make_machine(config)
     batch = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed).at(0)
@@ -54,11 +54,11 @@ def run(config: RunConfig, command: str) -> int:
         steps[name] = fixed_batch(*batch, _trainee(own, corpus, machine).step)
     steps["llama"] = _llama_step(config, corpus.tokenizer.vocab_size, machine, batch)
     seconds = dict(zip(steps, interleave(list(steps.values()), config.study.rounds, machine.device), strict=True))
-    bars = [_method_bar(name, seconds, flop_ratio[name]) for name in _METHODS]
-    bars.append(_llama_bar(seconds))
-    bars.append(_overhead_bar(config, dense, corpus, machine))
+    targets = [_method_target(name, seconds, flop_ratio[name]) for name in _METHODS]
+    targets.append(_llama_target(seconds))
+    targets.append(_overhead_target(config, dense, corpus, machine))
     shape = {**model_shape(config.model), "batch_size": config.train.batch_size}
-    return finish("step_time", config, command, machine.device, shape, bars)
+    return finish("step_time", config, command, machine.device, shape, targets)
 
 
 def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Trainee] = Trainee) -> Trainee:
@@ -67,7 +67,7 @@ def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Tra
 
 
 def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tuple[torch.Tensor, torch.Tensor]):
-    """The same step on the peer, with the same optimiser and clipping."""
+    """The same step on the reference implementation, with the same optimiser and clipping."""
     model = llama(config.model, vocab_size).to(machine.device)
     optimiser = make_optimiser(model, config.train, 0.0)
     inputs, targets = (tensor.to(machine.device) for tensor in batch)
@@ -81,10 +81,10 @@ def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tup
     return step
 
 
-def _method_bar(name: str, seconds: dict[str, list[float]], flop_ratio: float) -> Bar:
+def _method_target(name: str, seconds: dict[str, list[float]], flop_ratio: float) -> Target:
     limit, relative = _METHODS[name]
     unit = flop_ratio if relative else 1.0
-    return Bar(
+    return Target(
         figure=f"{name} step over dense" + (", over the ratio of their FLOPs" if relative else ""),
         value=Timing.of([ratio / unit for ratio in ratios(seconds[name], seconds["dense"])]),
         at_most=limit,
@@ -93,8 +93,8 @@ def _method_bar(name: str, seconds: dict[str, list[float]], flop_ratio: float) -
     )
 
 
-def _llama_bar(seconds: dict[str, list[float]]) -> Bar:
-    return Bar(
+def _llama_target(seconds: dict[str, list[float]]) -> Target:
+    return Target(
         figure="dense step over Hugging Face Llama's",
         value=Timing.of(ratios(seconds["dense"], seconds["llama"])),
         at_most=_LLAMA_AT_MOST,
@@ -103,24 +103,24 @@ def _llama_bar(seconds: dict[str, list[float]]) -> Bar:
 
 
 class _Timed(Trainee):
-    """A trainee that adds up the seconds of its forward, backward and update."""
+    """A trainee that sums the seconds of its forward, backward and update."""
 
     working = 0.0
 
     def accumulate(self, *batch: torch.Tensor) -> Any:
-        return self._clocked(super().accumulate, *batch)
+        return self._time(super().accumulate, *batch)
 
     def update(self) -> float:
-        return self._clocked(super().update)
+        return self._time(super().update)
 
-    def _clocked(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    def _time(self, work: Callable[..., Any], *arguments: Any) -> Any:
         started = time.perf_counter()
         result = work(*arguments)
         self.working += time.perf_counter() - started
         return result
 
 
-def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machine) -> Bar:
+def _overhead_target(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machine) -> Target:
     """The real loop, log and progress bar included: its seconds outside the step, over the step's."""
     shares = []
     for _ in range(_OVERHEAD_REPEATS):
@@ -134,4 +134,6 @@ def _overhead_bar(config: RunConfig, dense: Plan, corpus: Corpus, machine: Machi
                 train(trainee, batches, dense, budget, Path(folder), Owner("overhead", corpus.fingerprint), show)
             whole = time.perf_counter() - started
         shares.append((whole - trainee.working) / trainee.working)
-    return Bar(figure="loop beside forward, backward and update", value=Timing.of(shares), at_most=_OVERHEAD_AT_MOST)
+    return Target(
+        figure="loop overhead over forward, backward and update", value=Timing.of(shares), at_most=_OVERHEAD_AT_MOST
+    )

@@ -1,4 +1,4 @@
-"""The end of a study of bars: its record, its page, and each bar told on the terminal."""
+"""The end of a study with targets: its record, its page, and a line per target on the terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from bench.config.schema import ModelConfig, RunConfig
 from bench.measure.machine import environment, git_commit
 from bench.records.record import DecodePoint
-from bench.records.targets import Bar, Bars, save_bars
+from bench.records.targets import Target, Targets, save_targets
 from bench.report.targets import write_targets
 
 
 def model_shape(model: ModelConfig) -> dict[str, int]:
-    """What a record says of the models that were timed."""
+    """The shape of the timed models, for the record."""
     return {
         "n_layers": model.n_layers,
         "d_model": model.d_model,
@@ -30,11 +30,11 @@ def finish(
     command: str,
     device: torch.device,
     shape: dict[str, int],
-    bars: list[Bar],
+    targets: list[Target],
     decode: dict[str, list[DecodePoint]] | None = None,
 ) -> int:
-    """Keep and tell what was measured; 0, or 1 where a bar is missed."""
-    record = Bars(
+    """Save and print the measured figures; returns 0, or 1 where a target is missed."""
+    record = Targets(
         study=study,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         git_commit=git_commit(),
@@ -42,9 +42,9 @@ def finish(
         environment=environment(device),
         shape=shape,
         rounds=config.study.rounds if config.study else 0,
-        bars=bars,
+        targets=targets,
         decode=decode,
     )
-    save_bars(record, Path(config.results_dir) / study)
-    print(f"{record.told()}\nreport: {write_targets(record, Path(config.reports_dir))}")
+    save_targets(record, Path(config.results_dir) / study)
+    print(f"{record.summary()}\nreport: {write_targets(record, Path(config.reports_dir))}")
     return 0 if record.met else 1

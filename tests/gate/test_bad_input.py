@@ -18,7 +18,7 @@ from bench.gate.__main__ import main
 from bench.records.ci import load_ci
 from bench.records.isoflop import load_study
 from bench.records.record import load_record
-from bench.records.targets import load_bars
+from bench.records.targets import load_targets
 from tools.gate_validation.record import load_validation
 
 
@@ -169,7 +169,7 @@ def test_gate_on_an_unexpected_error_is_status_4_with_traceback(studies, monkeyp
     assert "ZeroDivisionError: nobody foresaw this" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("load", [load_record, load_ci, load_bars, load_study, load_validation])
+@pytest.mark.parametrize("load", [load_record, load_ci, load_targets, load_study, load_validation])
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "not a whole JSON file"), ("[]", "is not a"), ('{"schema_version": 99}', "schema version 99"),

@@ -18,7 +18,7 @@ from bench.isoflop.pages import laws
 from bench.isoflop.pages.laws import study_fits
 from bench.records.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study, save_study
 from bench.records.record import DecodePoint, Environment, RoutingStatistics, Timing, load_record, save_record
-from bench.records.targets import Bars
+from bench.records.targets import Targets
 
 
 @pytest.fixture(autouse=True)
@@ -150,12 +150,12 @@ def decoded(folder: Path, speeds: dict[tuple[int, int], float]) -> None:
                     speedup_realised=Timing.of([speed * (1 + 0.01 * n) for n in range(-4, 4)]))
         for (rows, context), speed in speeds.items()
     ]  # fmt: skip
-    bars = Bars(study="decode", created="2026-11-24", command="x", shape={"n_layers": 12, "d_model": 512}, rounds=8,
+    bars = Targets(study="decode", created="2026-11-24", command="x", shape={"n_layers": 12, "d_model": 512}, rounds=8,
                 environment=Environment(python="3.11", torch="2.13.0", device="cpu", device_name="a CPU",
                                         platform="Linux", threads=1, packages={}),
-                bars=[], decode={"mod": points})  # fmt: skip
+                targets=[], decode={"mod": points})  # fmt: skip
     (folder.parent / "decode").mkdir()
-    (folder.parent / "decode" / "bars.json").write_text(bars.model_dump_json(), encoding="utf-8")
+    (folder.parent / "decode" / "targets.json").write_text(bars.model_dump_json(), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What an isoFLOP study measures beside its runs: token statistics, step times, packing, energy, and its plan."""
+"""The measurements of an isoFLOP study besides its runs: token statistics, step times, packing, energy; its plan."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from test_isoflop_grid import grid
 
 from bench.errors import Interrupted, UserError
 from bench.isoflop import study as isoflop
-from bench.isoflop.run.clock import Clock
+from bench.isoflop.run import packing, step_times, token_study
 from bench.isoflop.run.depth_use import CLASSES, HeldOut, depth_use
 from bench.isoflop.run.plan import describe
 from bench.isoflop.run.pool import Pool, _Report, _Running
-from bench.isoflop.study import _first_packing, packing, timing, tokens
+from bench.isoflop.run.session import Session
+from bench.isoflop.study import _first_packing
 from bench.measure.machine import Machine, environment
-from bench.records.isoflop import Packing, Study, TokenStudy
+from bench.records.isoflop import Packing, Study, TokenStudy, load_study
 from bench.records.record import Timing
 from bench.runs.dry_run import duration
 from bench.train.progress import Progress
@@ -32,8 +33,19 @@ def study(**values) -> Study:
                  methods=["dense", "mod"], budgets=[1e10], grid={}, **values)  # fmt: skip
 
 
+class Recorder(Session):
+    """A session that writes nothing; `saved` holds what `figure` was of each save."""
+
+    def __init__(self, study, minutes=None, figure=lambda study: 0):
+        super().__init__(study, None, minutes)
+        self.figure, self.saved = figure, []
+
+    def save(self):
+        self.saved.append(self.figure(self.study))
+
+
 def held_out(rng: np.random.Generator, documents: int, shared: float = 0.0, size: int = 200) -> HeldOut:
-    """Tokens whose loss is noise, of which `shared` is common to the tokens of a document."""
+    """Tokens whose loss is noise, with a part of size `shared` common to the tokens of a document."""
     place = np.repeat(np.arange(documents), size)
     loss = rng.standard_normal(len(place)) + shared * rng.standard_normal(documents)[place]
     covariates = {"loss of the next token": loss, "frequency": rng.random(len(place)),
@@ -46,7 +58,7 @@ def raw(use):
     return next(each for each in use.correlations if (each.layer, each.given) == ("all", "none"))
 
 
-def test_one_document_gives_a_correlation_and_no_certainty():
+def test_depth_use_of_few_documents_has_no_interval():
     rng = np.random.default_rng(0)
     for documents in (1, 4):
         text = held_out(rng, documents)
@@ -58,7 +70,7 @@ def test_one_document_gives_a_correlation_and_no_certainty():
         assert all(profile.low is None for profile in use.profiles["position"])
 
 
-def test_a_router_that_processes_every_token_has_no_correlation():
+def test_depth_use_of_a_constant_router_has_no_correlation():
     text = held_out(np.random.default_rng(0), 6)
     loss = text.covariates["loss of the next token"]
     use = depth_use({1: np.full(len(loss), True), 3: loss > 0}, text)
@@ -66,8 +78,8 @@ def test_a_router_that_processes_every_token_has_no_correlation():
     assert depth_use({1: np.full(len(loss), False)}, text).correlations == []
 
 
-def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say():
-    """Tokens of a document share luck on both sides; as if they were independent, intervals would be far too narrow."""
+def test_depth_use_intervals_have_nominal_coverage():
+    """Tokens of a document share noise on both sides; treated as independent, intervals would be far too narrow."""
     rng, held, significant = np.random.default_rng(1), 0, 0
     draws = 200
     for _ in range(draws):
@@ -80,7 +92,7 @@ def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say():
     assert significant <= 0.08 * draws
 
 
-def test_difficulty_that_is_only_position_vanishes_at_equal_position():
+def test_depth_use_partial_correlation_removes_position():
     rng = np.random.default_rng(2)
     text = held_out(rng, 12)
     position = text.covariates["position"]
@@ -94,7 +106,7 @@ def test_difficulty_that_is_only_position_vanishes_at_equal_position():
     )
 
 
-def test_p_is_that_of_t_with_one_degree_less_than_there_are_documents():
+def test_depth_use_p_is_of_t_with_one_degree_less_than_documents():
     text = held_out(np.random.default_rng(3), 5)
     found = raw(depth_use({1: text.covariates["loss of the next token"] > 1.5}, text))
     stderr = (found.high - found.rho) / stats.t.ppf(0.975, 4)
@@ -110,7 +122,7 @@ def made_jobs():
     }  # fmt: skip
 
 
-def test_steps_are_timed_a_pair_at_a_time_saved_and_not_timed_again(monkeypatch):
+def test_time_steps_in_pairs_saves_each_and_repeats_none(monkeypatch):
     built, together = [], []
 
     def step(job, corpus, machine):
@@ -121,41 +133,45 @@ def test_steps_are_timed_a_pair_at_a_time_saved_and_not_timed_again(monkeypatch)
         together.append(len(actions))
         return [[2.0] * rounds, [4.0] * rounds][: len(actions)]
 
-    monkeypatch.setattr(timing, "_step", step)
-    monkeypatch.setattr(timing, "interleave", interleave)
-    own, saved = study(), []
+    monkeypatch.setattr(step_times, "_step", step)
+    monkeypatch.setattr(step_times, "interleave", interleave)
+    own = study()
 
-    class Short(Clock):
+    class Short(Recorder):
         def check(self):
-            if len(saved) == 3:
+            if len(self.saved) == 3:
                 raise Interrupted
 
+    short = Short(own, figure=lambda study: len(study.timings))
     with pytest.raises(Interrupted):
-        timing.time_steps(own, made_jobs(), None, CPU, 6, lambda: saved.append(len(own.timings)), Short(None))
-    assert saved == [1, 2, 3] and together == [1, 1, 2]
+        step_times.time_steps(short, made_jobs(), None, CPU, 6)
+    assert short.saved == [1, 2, 3] and together == [1, 1, 2]
     built.clear()
-    timing.time_steps(own, made_jobs(), None, CPU, 6, lambda: None, Clock(None))
+    step_times.time_steps(Recorder(own), made_jobs(), None, CPU, 6)
     assert built == [("mod", 24), ("dense", 24)]
     assert [(t.method, t.d_model) for t in own.timings] == [("dense", 16), ("dense", 24), ("mod", 16), ("mod", 24)]
     assert own.timings[0].over_dense is None and own.timings[-1].over_dense == Timing.of([0.5] * 6)
-    timing.time_steps(own, made_jobs(), None, CPU, 6, lambda: pytest.fail("timed again"), Clock(0.0))
+    done = Recorder(own, minutes=0.0)
+    step_times.time_steps(done, made_jobs(), None, CPU, 6)
+    assert done.saved == []
 
 
-def test_packing_is_saved_count_by_count_and_goes_on_from_there(monkeypatch):
+def test_measure_packing_saves_each_count_and_resumes(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(packing, "_measured", lambda jobs, machine, workers, threads: Packing(
         workers=workers, threads=threads, flops_per_second={1: 3.0, 2: 5.0, 4: 4.0}[workers]))  # fmt: skip
     own = study(packings=[Packing(workers=1, threads=4, flops_per_second=3.0)])
-    saved = []
-    packing.measure_packing(own, [], 1.0, CPU, None, lambda: saved.append(len(own.packings)), Clock(None))
-    assert saved == [2, 3] and [each.workers for each in own.packings] == [2, 4, 1]
+    session = Recorder(own, figure=lambda study: len(study.packings))
+    packing.measure_packing(session, [], 1.0, CPU, None)
+    assert session.saved == [2, 3] and [each.workers for each in own.packings] == [2, 4, 1]
     with pytest.raises(Interrupted):
-        packing.measure_packing(study(), [], 1.0, CPU, None, lambda: None, Clock(0.0))
-    trained = study(packings=own.packings[:1], training_seconds=1.0)
-    packing.measure_packing(trained, [], 1.0, CPU, None, lambda: pytest.fail("measured again"), Clock(None))
+        packing.measure_packing(Recorder(study(), minutes=0.0), [], 1.0, CPU, None)
+    trained = Recorder(study(packings=own.packings[:1], training_seconds=1.0))
+    packing.measure_packing(trained, [], 1.0, CPU, None)
+    assert trained.saved == []
 
 
-def test_workers_that_are_asked_for_go_first_even_after_training_began(monkeypatch):
+def test_measure_packing_puts_requested_workers_first(monkeypatch):
     measured = []
 
     def measure(jobs, machine, workers, threads):
@@ -164,66 +180,67 @@ def test_workers_that_are_asked_for_go_first_even_after_training_began(monkeypat
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(packing, "_measured", measure)
-    own, saved = study(packings=[Packing(workers=4, threads=1, flops_per_second=4.0)], training_seconds=1.0), []
+    own = study(packings=[Packing(workers=4, threads=1, flops_per_second=4.0)], training_seconds=1.0)
+    session = Recorder(own, figure=lambda study: study.packings[0].workers)
 
-    def settled(workers: int | None) -> int:
-        packing.measure_packing(
-            own, [], 1.0, CPU, workers, lambda: saved.append(own.packings[0].workers), Clock(None)
-        )  # fmt: skip
+    def chosen(workers: int | None) -> int:
+        packing.measure_packing(session, [], 1.0, CPU, workers)
         return own.packings[0].workers
 
-    assert settled(None) == 4 and measured == []
-    assert settled(1) == 1 and measured == [1] and saved[-1] == 1  # as the message on a death by memory advises
-    assert settled(4) == 4 and measured == [1]
-    assert settled(1) == 1 and measured == [1] and settled(None) == 1
+    assert chosen(None) == 4 and measured == []
+    assert chosen(1) == 1 and measured == [1] and session.saved[-1] == 1  # as the message on a lack of memory advises
+    assert chosen(4) == 4 and measured == [1]
+    assert chosen(1) == 1 and measured == [1] and chosen(None) == 1
 
 
-def test_on_a_gpu_only_as_many_runs_at_once_are_tried_as_fit_its_memory(monkeypatch):
+def test_packing_counts_on_a_gpu_are_limited_by_its_memory(monkeypatch):
     monkeypatch.setattr(packing, "memory_bytes", lambda device: 10e9)
     gpu = Machine(torch.device("cuda"), 1e14)
     assert packing._counts(gpu, 1e9, 16) == [1, 2, 4]
     assert packing._counts(gpu, 4e9, 16) == [1, 2]
-    assert packing._counts(gpu, 40e9, 16) == [1]  # which the plan has warned of
+    assert packing._counts(gpu, 40e9, 16) == [1]  # which the plan warns of
     assert packing._counts(CPU, 40e9, 16) == [1, 2, 4, 8, 16]
 
 
-def test_every_step_of_a_run_counts_as_training():
+def test_pool_counts_every_step_as_training():
     job = next(iter(made_jobs().values()))
     pool = Pool(Packing(workers=1, threads=1, flops_per_second=1.0), CPU, "x", (1e9, 0.0), None)
-    for first in (job.plan.step_flops, 10 * job.plan.step_flops):  # from the beginning, and gone on with
+    for first in (job.plan.step_flops, 10 * job.plan.step_flops):  # from the beginning, and resumed
         pool.running[0] = _Running(job)
         for steps, seconds in ((0, 2.0), (5, 7.0)):
             now = Progress(0.5, 3.0, 100, first + steps * job.plan.step_flops, seconds)
-            assert not pool._take(_Report(0, "progress", now))
-        assert pool._take(_Report(0, "done", seconds=7.5))  # the last steps were not told on their own
+            assert not pool._handle(_Report(0, "progress", now))
+        assert pool._handle(_Report(0, "done", seconds=7.5))  # the last steps had no report of their own
     assert pool.training_seconds == 7.5 + 5.5
 
 
-def test_tokens_of_runs_that_are_there_are_not_studied_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "load_run", lambda folder: pytest.fail("loaded again"))
+def test_study_tokens_repeats_no_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_study, "load_run", lambda folder: pytest.fail("loaded again"))
     runs = {"mod": tmp_path / "mod-1"}
-    found = TokenStudy(tokens=1, documents=9, statistic=tokens.STATISTIC, twin="dense-0", runs={"mod": "mod-1"}, 
+    found = TokenStudy(tokens=1, documents=9, statistic=token_study.STATISTIC, twin="dense-0", runs={"mod": "mod-1"}, 
                        kinds=[], depth={}, experts={}, settling={})  # fmt: skip
-    tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-0", None, None, lambda: None, Clock(0.0))
-    with pytest.raises(Interrupted):  # of another dense twin: past the deadline it is not even begun
-        tokens.study_tokens(study(tokens=found), runs, tmp_path / "dense-9", None, None, lambda: None, Clock(0.0))
+    late = Recorder(study(tokens=found), minutes=0.0)
+    token_study.study_tokens(late, runs, tmp_path / "dense-0", None, None)
+    with pytest.raises(Interrupted):  # with another baseline: past the deadline it is not begun
+        token_study.study_tokens(late, runs, tmp_path / "dense-9", None, None)
 
 
-def test_tokens_stay_as_they_were_where_weights_are_gone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tokens, "load_run", lambda folder: pytest.fail("loaded"))
+def test_study_tokens_without_weights_changes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(token_study, "load_run", lambda folder: pytest.fail("loaded"))
     found = TokenStudy(tokens=1, documents=9, statistic="older", twin="dense-0", runs={"mod": "mod-0", "moe": "moe-0"},
                        kinds=[], depth={}, experts={}, settling={})  # fmt: skip
     own, runs = study(tokens=found), {"mod": tmp_path / "mod-0", "moe": tmp_path / "moe-0"}
-    tokens.study_tokens(own, runs, tmp_path / "dense-0", None, None, lambda: pytest.fail("saved"), Clock(None))
+    session = Recorder(own, figure=lambda study: pytest.fail("saved"))
+    token_study.study_tokens(session, runs, tmp_path / "dense-0", None, None)
     assert own.tokens == found and "moe-0 have no weights any more" in capsys.readouterr().out
     for folder in ("dense-0", "mod-0"):  # one method of three cannot be redone: none is
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "model.safetensors").touch()
-    tokens.study_tokens(own, runs, tmp_path / "dense-0", None, None, lambda: pytest.fail("saved"), Clock(None))
+    token_study.study_tokens(session, runs, tmp_path / "dense-0", None, None)
     assert own.tokens == found and "moe-0 has no weights any more" in capsys.readouterr().out
 
 
-def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, monkeypatch):
+def test_tokens_are_of_a_successful_seed_with_weights(tmp_path, monkeypatch):
     made, asked, lost = grid(f"results_dir={tmp_path}"), {}, set()
     sizes = made.sizes({"dense": 1e-3, "mod": 1e-3})
     dense, mod = (sizes[name, made.budgets[-1]] for name in ("dense", "mod"))  # the smallest is the best
@@ -232,14 +249,16 @@ def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, 
         (folder / ("snapshots" if seed else "")).mkdir(parents=True)
         (folder / "model.safetensors").touch()
     rank = {folder: place for place, folder in enumerate(isoflop.run_folder(job.config) for job in (*dense, *mod))}
-    monkeypatch.setattr(isoflop, "study_tokens", lambda _, runs, twin, *__: asked.update(runs=runs, twin=twin))
+    monkeypatch.setattr(
+        isoflop, "study_tokens", lambda _, runs, baseline, *__: asked.update(runs=runs, baseline=baseline)
+    )
 
     def loss(config):
         folder = isoflop.run_folder(config)
         return None if folder in lost else rank.get(folder, 0)
 
     def studied(tokens=None):
-        isoflop._tokens(study(tokens=tokens), made, sizes, loss, None, lambda: None, Clock(None))
+        isoflop._tokens(Recorder(study(tokens=tokens)), made, sizes, loss, None)
         return asked["runs"].get("mod")
 
     assert studied() == own[1]
@@ -253,40 +272,43 @@ def test_tokens_are_of_a_seed_that_came_to_a_good_end_and_has_weights(tmp_path, 
                          depth={}, experts={}, settling={})  # fmt: skip
     assert studied(earlier) == own[2]
     (same_shape,) = [isoflop.run_folder(job.config) for job in dense if job.config.model == mod[0].config.model]
-    assert asked["twin"] == same_shape != isoflop.run_folder(dense[0].config)
+    assert asked["baseline"] == same_shape != isoflop.run_folder(dense[0].config)
     lost.add(same_shape)
     studied()
-    assert asked["twin"] == isoflop.run_folder(dense[0].config)
+    assert asked["baseline"] == isoflop.run_folder(dense[0].config)
 
 
-def test_the_whole_studys_time_is_counted_over_sessions_or_not_given():
-    own, clock = study(), Clock(None)
-    clock.go_on_from(study(study_seconds=100.0, worker_seconds=50.0))
-    clock.note(own)
-    assert 100.0 <= own.study_seconds < 101.0
-    clock.go_on_from(study(worker_seconds=50.0))  # a study of before that was written down
-    clock.note(own)
-    assert own.study_seconds is None
+def test_session_save_adds_up_the_time_of_all_sessions(tmp_path):
+    def recorded(earlier: Study | None) -> float | None:
+        Session(study(), tmp_path, earlier=earlier).save()
+        return load_study(tmp_path / "isoflop.json").study_seconds
+
+    assert 0.0 <= recorded(None) < 1.0
+    assert 100.0 <= recorded(study(study_seconds=100.0, worker_seconds=50.0)) < 101.0
+    assert 0.0 <= recorded(study()) < 1.0
+    assert recorded(study(worker_seconds=50.0)) is None  # by an older version, which did not record it
     own = study(study_seconds=100.0, worker_seconds=160.0, training_seconds=150.0,
                 packings=[Packing(workers=2, threads=1, flops_per_second=1.0)])  # fmt: skip
-    told = own.shares(recorded=150.5)
-    assert "94% of the training pool" in told and "75% of the whole study" in told
+    words = own.shares(recorded=150.5)
+    assert "94% of the training pool" in words and "75% of the whole study" in words
     own.packings[0].workers = 1
-    assert "94% of the training pool" in own.shares(150.0) and "the number of runs at once changed" in own.shares(150.0)
+    assert "94% of the training pool" in own.shares(150.0) and "the number of concurrent runs changed" in own.shares(
+        150.0
+    )
 
 
-def test_no_share_is_given_where_records_hold_more_training_than_the_sessions():
+def test_shares_are_absent_where_sessions_were_not_recorded():
     own = study(worker_seconds=9461.0, training_seconds=8687.0)
     assert "92% of the training pool" in own.shares(recorded=8687.0)
-    told = own.shares(recorded=14558.0)
-    assert "%" not in told and "243 minutes" in told and "145" in told and "some sessions were not recorded" in told
+    words = own.shares(recorded=14558.0)
+    assert "%" not in words and "243 minutes" in words and "145" in words and "some sessions were not recorded" in words
 
 
-def test_a_plan_says_for_which_device_it_is_and_what_does_not_fit():
+def test_plan_names_its_device_and_what_does_not_fit():
     here = describe(grid(), CPU, None)
     assert "on this machine" in here and "20% of 100 GFLOP/s" in here and "warning" not in here
-    assert "as many runs at once as are worth it" in here and "is assumed" in here
-    assert "training steps alone" in here and "step times" in here
+    assert "concurrent runs together" in here and "assumed" in here
+    assert "training steps only" in here and "step times" in here
     values = ("name=a small GPU", "matmul_flops=1e12", "utilisation=0.25", "memory_bytes=1e6")
     planned = [f"study.grid.planned_for.{value}" for value in values]
     there = describe(grid(*planned), CPU, Packing(workers=2, threads=1, flops_per_second=1e9))
@@ -297,19 +319,19 @@ def test_a_plan_says_for_which_device_it_is_and_what_does_not_fit():
             grid(*wrong)
 
 
-def test_a_plan_goes_by_the_throughput_of_runs_at_once_where_it_was_measured():
+def test_plan_uses_the_measured_throughput_of_concurrent_runs():
     two = Packing(workers=2, threads=1, flops_per_second=2e9)
-    told = describe(grid(), CPU, two)
+    words = describe(grid(), CPU, two)
     flops = sum(flops for _, flops in grid().planned_flops().values())
-    row = next(line for line in told.splitlines() if line.startswith("all"))
-    assert row.endswith(duration(flops / 2e9)) and "2 at once, at 2 GFLOP/s together (measured before)" in told
+    row = next(line for line in words.splitlines() if line.startswith("all"))
+    assert row.endswith(duration(flops / 2e9)) and "2 concurrent runs at 2 GFLOP/s together (measured)" in words
     one = two.model_copy(update={"workers": 1})
     earlier = study(packings=[two, one])
     assert _first_packing(grid(), earlier) is two and _first_packing(grid("study.grid.workers=1"), earlier) is one
     assert _first_packing(grid("study.grid.workers=4"), earlier) is None and _first_packing(grid(), None) is None
 
 
-def test_energy_is_recorded_only_where_a_run_has_the_counter_to_itself(tmp_path, monkeypatch):
+def test_energy_is_recorded_only_of_a_run_alone_on_its_device(tmp_path, monkeypatch):
     from bench.config.compose import configure
     from bench.data import prepare
     from bench.runs import run as module

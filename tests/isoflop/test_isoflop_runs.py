@@ -1,4 +1,4 @@
-"""A small isoFLOP study, whole: run, killed, gone on with, and run again."""
+"""A small isoFLOP study, end to end: run, killed, resumed, run again, and packed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from bench.records.convert import pack
 from bench.records.isoflop import load_study
 
 WORDS = [
@@ -37,7 +39,7 @@ def finish(folder: Path, cache: Path, *more: str) -> subprocess.CompletedProcess
 
 
 def deterministic(folder: Path) -> dict[str, Any]:
-    """Run id -> all of its record that no clock is in."""
+    """Run id -> its record without measured times."""
     found = {}
     for path in sorted((folder / "results" / "small").glob("*/record.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -55,14 +57,14 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, cache: Path) -> Path:
-    """A study that nothing interrupted."""
+    """A study that was not interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     done = finish(folder, cache)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_a_study_leaves_every_run_it_names_and_a_report(whole: Path):
+def test_study_leaves_every_run_it_names_and_a_report(whole: Path):
     study = load_study(whole / "results" / "small" / "isoflop.json")
     stages = study.stages
     assert (len(stages.grid), len(stages.seeds), len(stages.controls)) == (12, 4, 2)
@@ -78,20 +80,37 @@ def test_a_study_leaves_every_run_it_names_and_a_report(whole: Path):
     assert "cannot be told" in page and "<svg" in page
 
 
-def test_every_run_came_within_a_step_of_its_budget(whole: Path):
+def test_study_runs_spend_their_budget_to_within_a_step(whole: Path):
     for run, record in deterministic(whole).items():
         step = record["flops"]["train_total"] / record["training"]["steps"]
         assert abs(record["flops"]["train_total"] - record["config"]["train"]["budget_flops"]) < step, run
 
 
-def test_what_is_done_is_not_done_again(whole: Path, cache: Path):
+def test_study_run_again_repeats_nothing(whole: Path, cache: Path):
     before = {path: path.stat().st_mtime_ns for path in (whole / "results").rglob("record.json")}
     assert finish(whole, cache).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (whole / "results").rglob("record.json")} == before
 
 
+def test_study_packed_is_found_finished(whole: Path, cache: Path, tmp_path: Path):
+    shutil.copytree(
+        whole / "results", tmp_path / "results", ignore=shutil.ignore_patterns("*.safetensors", "snapshots")
+    )
+    study = tmp_path / "results" / "small"
+    pack(study)
+    packs = {path: path.read_bytes() for path in study.glob("*.zst")}
+    done = finish(tmp_path, cache)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in study.iterdir()} == {path.name for path in (*packs, study / "isoflop.json")}
+    assert {path: path.read_bytes() for path in packs} == packs
+    theirs, ours = (load_study(folder / "results" / "small" / "isoflop.json") for folder in (whole, tmp_path))
+    assert ours.stages == theirs.stages and ours.tokens == theirs.tokens and ours.timings == theirs.timings
+    tables = [sorted((folder / "reports" / "small" / "tables").iterdir()) for folder in (whole, tmp_path)]
+    assert [path.read_bytes() for path in tables[0]] == [path.read_bytes() for path in tables[1]]
+
+
 def files(folder: Path) -> dict[str, Any]:
-    """Run id/file -> what is in it, without what clocks say: steps, held-out documents, routing, weights."""
+    """Run id/file -> its content without measured times: steps, validation documents, routing, weights."""
     found: dict[str, Any] = {}
     for run in sorted((folder / "results" / "small").glob("*/")):
         with open(run / "steps.csv", newline="", encoding="utf-8") as file:
@@ -107,15 +126,13 @@ def files(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_study_stopped_at_random_points_goes_on_to_the_same_records_and_files(
-    whole: Path, cache: Path, tmp_path: Path
-):
+def test_study_stopped_at_random_resumes_to_the_same_files(whole: Path, cache: Path, tmp_path: Path):
     rng = random.Random(20261124)
     ways = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT)
     stopped = [_stop(tmp_path, cache, how, rng.uniform(0.0, 3.0)) for how in ways]
     assert sum(stopped) >= 2, "it was too fast to be stopped"
     spent = load_study(tmp_path / "results" / "small" / "isoflop.json").training_seconds
-    assert spent > 0, "a killed study has written down the time of the runs that had ended"
+    assert spent > 0, "a killed study has recorded the time of the runs that had ended"
     piece = finish(tmp_path, cache, "study.grid.minutes=0.0005")
     assert piece.returncode == 130 and "To go on from there" in piece.stderr
     assert finish(tmp_path, cache).returncode == 0
@@ -149,7 +166,7 @@ def _stop(folder: Path, cache: Path, how: signal.Signals, after: float) -> bool:
     return True
 
 
-def test_a_plan_creates_nothing(tmp_path: Path, cache: Path):
+def test_dry_run_creates_nothing(tmp_path: Path, cache: Path):
     planned = finish(tmp_path, cache, "dry_run=true")
     assert planned.returncode == 0 and "seeds at each optimum" in planned.stdout
     assert not (tmp_path / "results").exists()

@@ -1,4 +1,4 @@
-"""What experts take, and when routing settles: figures over held-out documents, with intervals."""
+"""Which tokens experts process, and when routing settles: statistics over validation documents, with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def text(seed: int) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
     return rng, np.repeat(np.arange(DOCUMENTS), TOKENS), rng.integers(0, KINDS, DOCUMENTS * TOKENS)
 
 
-def test_experts_that_follow_the_kind_tell_all_of_it_and_blind_ones_next_to_nothing():
+def test_expert_use_information_is_1_of_kinds_and_near_0_of_noise():
     rng, documents, kinds = text(0)
     shape = (DOCUMENTS, TOKENS, 1)
     blind = rng.integers(0, EXPERTS, shape)
@@ -37,8 +37,8 @@ def test_experts_that_follow_the_kind_tell_all_of_it_and_blind_ones_next_to_noth
     assert second.information_low == 0 <= second.information < mutual < 0.02  # few tokens tell something by luck
 
 
-def test_the_bias_of_few_tokens_is_taken_off_the_information_of_experts():
-    """Over many texts: what half-informed experts tell, by ever so many tokens, is what few tokens tell on average."""
+def test_expert_use_information_is_corrected_for_bias():
+    """Over many texts, the mean of few tokens is what half-informed experts tell given many tokens."""
     told, plain = [], []
     for seed in range(200):
         rng, documents, kinds = text(seed)
@@ -51,8 +51,8 @@ def test_the_bias_of_few_tokens_is_taken_off_the_information_of_experts():
     assert 3 * abs(np.mean(told) - truth) < np.mean(plain) - truth
 
 
-def test_the_information_of_experts_has_an_interval_over_documents():
-    """Documents in which experts follow the kind, beside others in which they do not, make it uncertain."""
+def test_expert_use_information_has_an_interval_over_documents():
+    """It is wide where experts follow the kind in some documents and not in others."""
     rng, documents, kinds = text(1)
     noise, widths = rng.integers(0, KINDS, len(kinds)), []
     for follows in (rng.random(len(kinds)) < 0.5, documents % 2 == 0):
@@ -63,14 +63,14 @@ def test_the_information_of_experts_has_an_interval_over_documents():
     assert widths[1] > 3 * widths[0]
 
 
-def test_experts_chosen_together_are_counted_in_pairs():
+def test_expert_use_counts_pairs_of_experts():
     documents, kinds = np.zeros(4, dtype=int), np.array([0, 0, 1, 1])
     chosen = np.array([[[0, 1], [0, 1], [0, 2], [1, 2]]])
     (use,) = expert_use({1: chosen}, kinds, 2, documents)
     assert np.array(use.together) == pytest.approx(np.array([[0, 2 / 3, 1 / 3], [2 / 3, 0, 1 / 3], [1 / 2, 1 / 2, 0]]))
 
 
-def test_settled_depth_is_the_mean_share_of_layers_with_a_t_interval_over_documents():
+def test_same_tokens_is_a_mean_share_with_a_t_interval():
     """Documents with equally many processed tokens: then it is the interval of a mean of their shares."""
     rng, documents, _ = text(2)
     final = np.zeros((DOCUMENTS, TOKENS), dtype=bool)
@@ -87,7 +87,7 @@ def test_settled_depth_is_the_mean_share_of_layers_with_a_t_interval_over_docume
     assert _same_tokens(Choices({}, {}), Choices({}, {}), documents) is None
 
 
-def test_settled_experts_are_the_finally_chosen_that_were_chosen_already_in_any_place():
+def test_same_experts_ignores_the_order_of_choice():
     documents = np.repeat(np.arange(5), 2)
     final = np.tile([[0, 1], [2, 3]], (5, 1, 1))
     then = np.tile([[1, 0], [3, 1]], (5, 1, 1))

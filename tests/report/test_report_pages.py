@@ -151,7 +151,7 @@ def test_groups_with_different_texts_never_share_a_table(tmp_path):
     assert [group.comparison_hash for group in comparison.groups] == ["c0ffee-aaaa", "c0ffee-bbbb"]
     for group, text in zip(comparison.groups, ("aaaa", "bbbb"), strict=True):
         assert [run.record.run.id for run in group.runs] == [f"dense-{text}", f"mod-{text}"]
-        assert f"Only runs on the text {text} stand here" in group.notes[0]
+        assert f"Only runs on the text {text} are shown" in group.notes[0]
     pages = build(tmp_path / "results", tmp_path / "reports")
     assert "c0ffee-bbbb" in pages[0].read_text()
 
@@ -221,7 +221,7 @@ def test_method_with_two_settings_becomes_two_methods(tmp_path):
 def test_newer_run_of_the_same_seed_replaces_the_older_with_a_note(results, tmp_path):
     save(results, make_record("mod", 0, 1.9, run_id="again", created="2026-12-01T00:00:00Z"))
     (page,) = build(results, tmp_path)
-    assert "mod--s0 is left out: again is a newer run" in page.read_text(encoding="utf-8")
+    assert "mod--s0 is excluded: again is a newer run" in page.read_text(encoding="utf-8")
 
 
 def test_damaged_files_are_named_and_the_rest_is_built(results, tmp_path, caplog):

@@ -4,42 +4,42 @@ import pytest
 
 from bench.errors import UserError
 from bench.records.record import Environment, Timing
-from bench.records.targets import Bar, Bars, load_bars, save_bars
+from bench.records.targets import Target, Targets, load_targets, save_targets
 from bench.report.targets import write_targets
 
 
-def _bars() -> Bars:
+def _bars() -> Targets:
     environment = Environment(
         python="3.11", torch="2.13", device="cpu", device_name="<a cpu>", platform="linux", threads=2, packages={}
     )
     value = Timing(median=1.04, low=1.0, high=1.1, samples=12)
-    return Bars(
+    return Targets(
         study="step_time",
         created="2026-01-01T00:00:00+00:00",
         command="python -m bench +study=step_time",
         environment=environment,
         shape={"n_layers": 8, "d_model": 256, "n_heads": 4, "context": 256, "batch_size": 16},
         rounds=12,
-        bars=[
-            Bar(figure="under", value=value, at_most=1.05, step_seconds=value, flop_ratio=0.5676),
-            Bar(figure="over", value=value, at_most=1.03),
+        targets=[
+            Target(figure="under", value=value, at_most=1.05, step_seconds=value, flop_ratio=0.5676),
+            Target(figure="over", value=value, at_most=1.03),
         ],
     )
 
 
 def test_target_is_met_by_its_median():
-    assert [bar.met for bar in _bars().bars] == [True, False]
+    assert [bar.met for bar in _bars().targets] == [True, False]
 
 
 def test_targets_are_read_back_as_saved(tmp_path):
-    assert load_bars(save_bars(_bars(), tmp_path / "step_time")) == _bars()
+    assert load_targets(save_targets(_bars(), tmp_path / "step_time")) == _bars()
 
 
 def test_damaged_targets_file_gives_one_line(tmp_path):
-    path = save_bars(_bars(), tmp_path)
+    path = save_targets(_bars(), tmp_path)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(UserError, match="bars.json") as caught:
-        load_bars(path)
+    with pytest.raises(UserError, match="targets.json") as caught:
+        load_targets(path)
     assert "\n" not in str(caught.value)
 
 

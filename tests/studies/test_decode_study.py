@@ -1,4 +1,4 @@
-"""The decode study's own parts: shares that are set, bars that say what they rest on."""
+"""The parts of the decode study: shares that are set, targets that state the share they hold for."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +11,9 @@ from bench.measure.decode import Roofline, decode_point
 from bench.measure.machine import Machine
 from bench.methods import build_model
 from bench.records.record import Environment
-from bench.records.targets import Bars
+from bench.records.targets import Targets
 from bench.report.decoding import decode_table
-from bench.studies.decode import _let_capacity_through, _method_bars, _points, _predictor_bars
+from bench.studies.decode import _method_targets, _pass_capacity, _points, _predictor_targets
 
 torch.set_num_threads(1)
 SHAPE = ModelConfig(n_layers=4, d_model=32, n_heads=4, context=128, d_ff=48)
@@ -31,21 +31,21 @@ def _text(rows, length=105):
 
 @pytest.mark.parametrize("causal", ["predictor", "threshold"])
 @torch.no_grad()
-def test_the_capacity_goes_through_before_and_while_it_is_timed(causal):
-    (twin, model), text = _models(causal), _text(4)
+def test_pass_capacity_holds_for_the_prompt_and_the_timed_tokens(causal):
+    (dense, model), text = _models(causal), _text(4)
     for parameter in model.parameters():
         parameter.mul_(3.0)  # or nothing drifts
     for _ in range(2):  # one point after the other
-        for_steps = _let_capacity_through([model], text, 64)
+        for_steps = _pass_capacity([model], text, 64)
         _, routings = model(text[:, :64], causal=True)
         assert [routing.metrics["fraction_processed"].item() for routing in routings] == pytest.approx([0.25, 0.25])
-        _, point = decode_point(twin, [model], text, 64, 40, ROOFLINE, for_steps)
+        _, point = decode_point(dense, [model], text, 64, 40, ROOFLINE, for_steps)
         assert point.fraction_processed == pytest.approx(0.25)
 
 
 @torch.no_grad()
-def test_the_ceiling_is_measured_in_the_dtype_that_decodes(monkeypatch):
-    """Not the one of training, which a machine's rate is for."""
+def test_points_measure_the_ceiling_in_the_dtype_that_decodes(monkeypatch):
+    """Not in the dtype of training, for which the machine's rate was measured."""
     rates = {torch.float32: 2e9, torch.bfloat16: 8e9}
     monkeypatch.setattr("bench.studies.decode.matmul_rate", lambda device, dtype: rates[dtype])
     monkeypatch.setattr("bench.studies.decode.memory_rate", lambda device: 1e30)
@@ -58,38 +58,38 @@ def test_the_ceiling_is_measured_in_the_dtype_that_decodes(monkeypatch):
 
 
 @torch.no_grad()
-def test_bars_say_what_share_they_rest_on_and_where_it_is_far_from_the_capacity(monkeypatch):
+def test_method_targets_state_the_share_processed_and_flag_a_far_one(monkeypatch):
     monkeypatch.setattr("bench.studies.decode._CONTEXT", 64)
-    (twin, model), text = _models(), _text(2)
-    for_steps = _let_capacity_through([model], text, 64)
-    _, point = decode_point(twin, [model], text, 64, 40, ROOFLINE, for_steps)
-    speed, cache = _method_bars("mod", [point], 0.25)
+    (dense, model), text = _models(), _text(2)
+    for_steps = _pass_capacity([model], text, 64)
+    _, point = decode_point(dense, [model], text, 64, 40, ROOFLINE, for_steps)
+    speed, cache = _method_targets("mod", [point], 0.25)
     assert speed.figure == "mod decode over dense, batch 2, context 64, 25.0 % processed"
     assert cache.figure.endswith("batch 2, context 64") and cache.value.median == point.kv_cache_ratio
-    far, _ = _method_bars("mod", [point.model_copy(update={"fraction_processed": 0.19})], 0.25)
+    far, _ = _method_targets("mod", [point.model_copy(update={"fraction_processed": 0.19})], 0.25)
     assert far.figure.endswith("19.0 % processed, FAR FROM THE CAPACITY OF 25 %")
 
 
 @torch.no_grad()
-def test_the_table_holds_what_is_held_beside_what_is_allocated():
-    (twin, model), text = _models(), _text(2)
-    for_steps = _let_capacity_through([model], text, 64)
-    points = decode_point(twin, [model], text, 64, 40, ROOFLINE, for_steps)
+def test_decode_table_shows_held_and_allocated_cache():
+    (dense, model), text = _models(), _text(2)
+    for_steps = _pass_capacity([model], text, 64)
+    points = decode_point(dense, [model], text, 64, 40, ROOFLINE, for_steps)
     environment = Environment(
         python="3.11", torch="2.13", device="cpu", device_name="a cpu", platform="linux", threads=2, packages={}
     )
-    bars = Bars(
-        study="decode", created="", command="", environment=environment, shape={}, rounds=40, bars=[],
+    record = Targets(
+        study="decode", created="", command="", environment=environment, shape={}, rounds=40, targets=[],
         decode={"dense": [points[0]], "mod": [points[1]]},
     )  # fmt: skip
-    table = decode_table(bars)
+    table = decode_table(record)
     held = points[1].kv_cache_held_bytes / points[0].kv_cache_held_bytes
     assert table.data["kv_cache_held_ratio"].tolist()[1] == held != points[1].kv_cache_ratio
     assert table.rows[0][-1] == "–" and table.rows[1][-1].startswith(f"{held:.2f}")
 
 
-def test_the_predictor_is_held_to_its_bars_where_there_are_records(tmp_path):
-    assert _predictor_bars(tmp_path) == []
-    accuracy, loss = _predictor_bars(Path(__file__).parents[2] / "results" / "default")
+def test_predictor_targets_need_records_of_the_default_comparison(tmp_path):
+    assert _predictor_targets(tmp_path) == []
+    accuracy, loss = _predictor_targets(Path(__file__).parents[2] / "results" / "default")
     assert accuracy.value.samples == 3 and 0.9 < accuracy.value.median < 1
     assert loss.at_most == 1.005 and abs(loss.value.median - 1) < 0.01

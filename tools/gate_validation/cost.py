@@ -27,7 +27,7 @@ from bench.gate.dashboard import build
 from bench.gate.load import Side, read_side
 from bench.measure.speed import interleave
 from bench.records.record import Timing
-from bench.records.targets import Bar
+from bench.records.targets import Target
 from bench.studies.targets import finish
 
 _BASELINE = Path(__file__).resolve().parents[2] / "results" / "ci"
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _measure(rounds: int) -> tuple[dict[str, int], list[Bar]]:
+def _measure(rounds: int) -> tuple[dict[str, int], list[Target]]:
     """The size of the history, and the times."""
     browser, side = _browser(), read_side(_BASELINE)
     with tempfile.TemporaryDirectory() as place:
@@ -84,8 +84,8 @@ def _browser() -> str:
     return found
 
 
-def _target(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Bar:
-    return Bar(figure=figure, value=Timing.of(interleave([action], rounds, _CPU)[0]), unit="s", at_most=limit)
+def _target(figure: str, action: Callable[[], object], rounds: int, limit: float) -> Target:
+    return Target(figure=figure, value=Timing.of(interleave([action], rounds, _CPU)[0]), unit="s", at_most=limit)
 
 
 def _rows(side: Side) -> Iterator[history.Row]:
@@ -125,7 +125,7 @@ def _run(*module: str) -> None:
     subprocess.run([sys.executable, "-m", *module], check=True, capture_output=True)
 
 
-def _browser_targets(browser: str, front: Path, rounds: int) -> list[Bar]:
+def _browser_targets(browser: str, front: Path, rounds: int) -> list[Target]:
     """From opening the page to the first readable chart, and from choosing a method to its charts, in Chromium."""
     from playwright.sync_api import sync_playwright
 

@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.records.isoflop import FILE, Stages, Study, Timed, load_study
 from bench.records.record import Record, load_record
 from bench.records.targets import FILE as BARS
-from bench.records.targets import Bars, load_bars
+from bench.records.targets import Targets, load_targets
 from bench.report.differences import exclusion
 from bench.report.load import Group, Method, RunFiles, read_files
 
@@ -29,7 +29,7 @@ class Results:
     runs: pd.DataFrame
     files: dict[str, RunFiles]
     problems: list[str]
-    decode: Bars | None = None  # of the decode study beside this one
+    decode: Targets | None = None  # of the decode study beside this one
 
     @cached_property
     def methods(self) -> list[str]:
@@ -158,8 +158,8 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def _decode(path: Path) -> Bars | None:
+def _decode(path: Path) -> Targets | None:
     try:
-        return load_bars(path) if path.exists() else None
+        return load_targets(path) if path.exists() else None
     except UserError:
         return None

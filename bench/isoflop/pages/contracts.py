@@ -15,7 +15,7 @@ from bench.isoflop.pages.cells import difference_cell, interval_columns
 from bench.isoflop.pages.section import Part, there
 from bench.isoflop.pages.sizes import size_figures
 from bench.report.figures import DENSE, Drawing, canvas, error_bars, finish, method_colours, styled
-from bench.report.settings import CONTRACTS as WORDS
+from bench.report.load import CONTRACTS as WORDS
 from bench.report.tables import Table
 
 

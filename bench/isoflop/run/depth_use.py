@@ -1,4 +1,4 @@
-"""Which tokens a depth router processes: rank correlations with what is known of them, and mean shares."""
+"""Which tokens a depth router processes: rank correlations with properties of the tokens, and mean shares."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.stats.jackknife import over_documents
 
 CLASSES = ("capital", "word start", "inside a word", "digit", "space", "punctuation", "line end", "other")
 STATISTIC = "jackknife over documents"
-_PARTS = 10  # of a profile, about equally many tokens each
-_CONSTANT = 1e-9  # squares of ranks, of which n have n^3 / 12 in all, below which they are those of rounding
-_TIES = ("position", "frequency")  # with the kind of token, what difficulty is told apart from
+_PARTS = 10  # quantiles of a profile
+_CONSTANT = 1e-9  # sum of squared ranks over n^3 (n^3 / 12 without ties), below which it is rounding error
+_TIES = ("position", "frequency")  # controlled for, with the kind of token, when difficulty is tested
 
 
 @dataclass
 class HeldOut:
-    """Held-out windows of full length, and what is known of each of their tokens without a router."""
+    """Validation windows of full length, and properties of each of their tokens that no router is needed for."""
 
     inputs: torch.Tensor  # (B, T) int64
     targets: torch.Tensor  # (B, T)
@@ -30,7 +30,7 @@ class HeldOut:
 
 
 def depth_use(processed: dict[int, np.ndarray], held_out: HeldOut) -> DepthUse:
-    """Rank correlations with every covariate, layer by layer and of all layers together; profiles of the latter."""
+    """Rank correlations with every covariate, for each layer and for all together, with profiles of the latter."""
     layers = {str(layer): chosen.flatten().astype(float) for layer, chosen in sorted(processed.items())}
     visits = sum(layers.values())
     assert not isinstance(visits, int)
@@ -55,10 +55,10 @@ def depth_use(processed: dict[int, np.ndarray], held_out: HeldOut) -> DepthUse:
 def _correlation(
     layer: str, name: str, given: str, used: np.ndarray, values: np.ndarray, held_out: HeldOut
 ) -> Covariate | None:
-    """Spearman's rho of `used` and `values`; ranks are those of all tokens. None where one side has but one value.
+    """Spearman's rho of `used` and `values`; ranks are those of all tokens. None where one side is constant.
 
-    Given others: of what is left of both ranks after a least-squares fit to the ranks of position and frequency and
-    to the kinds of token.
+    Given others, it is a partial correlation: of the residuals of both ranks after a least-squares fit to the ranks of
+    position and frequency and to the kinds of token.
     """
     there = np.isfinite(values)
     x, y = stats.rankdata(used[there]), stats.rankdata(values[there])
@@ -94,7 +94,7 @@ def _adjust(found: list[Covariate]) -> None:
 
 
 def _profile(share: np.ndarray, values: np.ndarray, documents: np.ndarray) -> list[Profile]:
-    """Mean share of routed layers that process a token, over parts by `values`, equally large but for ties."""
+    """Mean share of routed layers that process a token, over quantiles of `values`, equally large except for ties."""
     there = np.isfinite(values)
     share, values, documents = share[there], values[there], documents[there]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _PARTS + 1)))

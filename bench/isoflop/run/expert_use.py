@@ -1,4 +1,4 @@
-"""What experts take: kinds of token, and which are chosen together, layer by layer."""
+"""Which kinds of token experts process and which experts are chosen together, layer by layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.stats.jackknife import over_documents
 def expert_use(
     experts: dict[int, np.ndarray], kinds: np.ndarray, n_kinds: int, documents: np.ndarray
 ) -> list[ExpertUse]:
-    """Layer by layer: the kinds of token each expert takes, and which experts are chosen together.
+    """Layer by layer: the kinds of token each expert processes, and which experts are chosen together.
 
     experts: layer -> (B, T, k) the experts chosen; kinds, documents (B * T,): of each token.
     """
@@ -44,9 +44,9 @@ def expert_use(
 
 
 def _information_of(tables: np.ndarray, counts: np.ndarray) -> float:
-    """Mutual information of expert and kind over the entropy of kinds: 0 blind, 1 the expert tells the kind.
+    """Mutual information of expert and kind over the entropy of kinds: 0 independent, 1 the expert determines the kind.
 
-    tables: (documents, experts, kinds) tokens; counts (documents,): how often each document counts.
+    tables: (documents, experts, kinds) tokens; counts (documents,): weight of each document.
     """
     table = np.tensordot(counts, tables, axes=1)
     joint = table / table.sum()

@@ -1,7 +1,7 @@
-"""Which runs an isoFLOP study has: a ladder of shapes, a window of it for each budget and method, and what follows.
+"""The runs of an isoFLOP study: a ladder of shapes, a window of it for each budget and method, seeds and ablations.
 
-A window is centred where a run of the budget would train on `tokens_per_param` tokens for each active parameter.
-A method that spends less on a token trains on more of them, so its window stands higher on the ladder.
+A window is centred where a run of the budget would train on `tokens_per_param` tokens per active parameter.
+A method that spends less per token trains on more of them, so its window is higher on the ladder.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
 from bench.flops.match import Plan, plan
 
-SWEEP_SEEDS = 2  # of every size and rate of a learning-rate sweep
+SWEEP_SEEDS = 2  # for each size and rate of a learning-rate sweep
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its configuration, and what it will be."""
+    """One run: its configuration and its plan."""
 
     config: RunConfig
     plan: Plan
@@ -33,12 +33,12 @@ class Job:
         return self.plan.budget_flops
 
 
-Loss = Callable[[RunConfig], float | None]  # of a run that has ended; None: it diverged or failed its audit
+Loss = Callable[[RunConfig], float | None]  # validation loss of an ended run; None: it diverged or failed its audit
 Sizes = dict[tuple[str, float], list[Job]]  # (method, budget) -> runs of ascending size
 
 
 class Grid:
-    """The runs of a study, as functions of what the runs before them have shown."""
+    """The runs of a study, as functions of the losses of the runs they depend on."""
 
     def __init__(self, config: RunConfig):
         assert config.study is not None and config.study.grid is not None
@@ -55,7 +55,7 @@ class Grid:
     def job(self, method: MethodConfig, rung: int, budget: float, seed: int, lr_at_128: float, snapshots=0) -> Job:
         """The run of a method on a rung of the ladder, under the study's name.
 
-        A predictor is half as wide as the model, as at the default shape; a fixed width would weigh on small sizes.
+        A predictor is half as wide as the model, as at the default shape; a fixed width would burden small sizes.
         """
         if method.depth is not None:
             hidden = max(8, self.ladder[rung].d_model // 2)
@@ -70,14 +70,14 @@ class Grid:
         return Job(config, self._plan(config))
 
     def _plan(self, config: RunConfig) -> Plan:
-        """Counting a model takes a while, so equal shapes are counted once."""
+        """Counting a model is slow, so equal shapes are counted once."""
         key = repr((config.model, config.method, config.train.budget_flops))
         if key not in self._plans:
             self._plans[key] = plan(config, self.vocab_size)
         return self._plans[key]
 
     def window(self, name: str, budget: float) -> range:
-        """The rungs that are run first."""
+        """The rungs of the ladder that are run first."""
         distance = []
         for rung in range(len(self.ladder)):
             solved = self.job(self.methods[name], rung, budget, 0, 1.0).plan
@@ -88,8 +88,8 @@ class Grid:
         first = max(0, min(first, len(self.ladder) - sizes))
         return range(first, first + sizes)
 
-    def rates(self) -> dict[str, list[Job]]:
-        """Method -> the learning-rate sweep: the smallest budget, a small and a large size, every rate, SWEEP_SEEDS."""
+    def learning_rates(self) -> dict[str, list[Job]]:
+        """Method -> its sweep: the smallest budget, a small and a large size, every rate, SWEEP_SEEDS seeds."""
         base = self.config.train.lr_at_128
         found = {}
         for name, method in self.methods.items():
@@ -114,7 +114,7 @@ class Grid:
         }  # fmt: skip
 
     def extended(self, jobs: list[Job], loss: Loss) -> list[Job]:
-        """The sizes of a method and budget, with one more rung where the best run stands at an end of them."""
+        """The sizes of a method and budget, with one more where the best run is at the grid edge."""
         best = best_of(jobs, loss)
         rungs = [self.rung(job) for job in jobs]
         if best is jobs[0] and rungs[0] > 0:
@@ -139,7 +139,7 @@ class Grid:
         return found
 
     def controls(self, optima: Mapping[tuple[str, float], Job]) -> list[Job]:
-        """Other methods at the best shape of the method they are controls of, all seeds; of those that have one."""
+        """Ablations: variants of a method at its best shape, all seeds, for each method whose best shape is known."""
         budget = self.control_budget
         found = []
         for name, method in self._controls:
@@ -152,15 +152,15 @@ class Grid:
 
     @cached_property
     def control_budget(self) -> float:
-        """The budget of the controls: as given, or the smallest."""
+        """The budget of the ablations: as given, or the smallest."""
         return self.values.control_budget or self.budgets[0]
 
     def rung(self, job: Job) -> int:
-        """Where its shape stands on the ladder."""
+        """The rung of its shape on the ladder."""
         return self.ladder.index(job.config.model)
 
     def planned_flops(self) -> dict[str, tuple[int, float]]:
-        """Stage -> (runs, FLOPs), before any run has shown anything; a grid that has to be extended adds to it."""
+        """Stage -> (runs, FLOPs), before the first run; a grid that has to be extended adds to it."""
         cells = [(name, budget) for name in self.methods for budget in self.budgets]
         more = self.values.seeds - 1
         controls = self.values.seeds * len(self.values.controls)
@@ -171,12 +171,12 @@ class Grid:
             "learning rates": (rates, rates * self.budgets[0]),
             "sizes": (sizes * len(cells), sizes * total),
             "seeds at each optimum": (more * len(cells), more * total),
-            "controls": (controls, controls * self.control_budget),
+            "ablations": (controls, controls * self.control_budget),
         }
 
 
 def best_of(jobs: Iterable[Job], loss: Loss) -> Job:
-    """The run of the lowest loss. Raises UserError where every one of them diverged."""
+    """The run of the lowest loss. Raises UserError where all of them diverged."""
     jobs = list(jobs)
     losses = [(value, number) for number, job in enumerate(jobs) if (value := loss(job.config)) is not None]
     if not losses:
@@ -210,23 +210,23 @@ def _check(values: GridConfig) -> None:
     for key in ("tokens_per_param", "minutes", "workers", "control_budget"):
         value = getattr(values, key)
         if value is not None and value <= 0:
-            raise UserError(f"study.grid.{key}={value} is not allowed: it must be more than 0.")
+            raise UserError(f"study.grid.{key}={value} is not allowed: it must be above 0.")
     for key in ("budgets", "rates"):
         if not all(0 < value < math.inf for value in getattr(values, key)):
-            raise UserError(f"study.grid.{key}={getattr(values, key)} is not allowed: all must be more than 0.")
+            raise UserError(f"study.grid.{key}={getattr(values, key)} is not allowed: all must be above 0.")
     for key in ("budgets", "methods", "shapes", "rates"):
         given = [str(value) for value in getattr(values, key)]
         if len(given) > len(set(given)):
             raise UserError(f"study.grid.{key} holds {max(given, key=given.count)} twice.")
     if len(values.shapes) < 3 or any(len(shape) != 3 for shape in values.shapes):
-        raise UserError("study.grid.shapes needs three shapes and more, each [n_layers, d_model, n_heads].")
+        raise UserError("study.grid.shapes needs at least three shapes, each [n_layers, d_model, n_heads].")
     if values.control_budget is not None and values.control_budget not in values.budgets:
         raise UserError(f"study.grid.control_budget={values.control_budget:g} must be one of study.grid.budgets.")
     for control in values.controls:
         if len(control) != 2 or control[0] not in values.methods or not control[1].split():
             raise UserError(
                 f"study.grid.controls: {control} is not [METHOD, OTHER], where METHOD is one of study.grid.methods and "
-                "OTHER a method with its values, such as [mod, mod method.depth.capacity=0.5]."
+                "OTHER a method with its values, for example [mod, mod method.depth.capacity=0.5]."
             )
     planned = values.planned_for
     numbers = (planned.matmul_flops, planned.memory_bytes, planned.utilisation)
@@ -236,7 +236,7 @@ def _check(values: GridConfig) -> None:
             "study.grid.planned_for needs a name, matmul_flops and memory_bytes above 0 and a utilisation of at most 1."
         )
     if values.methods[0] != "dense":
-        raise UserError("study.grid.methods must begin with dense, which the others are held to.")
+        raise UserError("study.grid.methods must begin with dense, the baseline of the others.")
 
 
 def plain(values: GridConfig) -> dict:

@@ -1,10 +1,9 @@
 """The learning-rate rule of each method, from a small sweep at the smallest budget.
 
-The rule is lr = lr_at_128 x sqrt(128 / d_model); the sweep finds lr_at_128 for each method. Loss is taken as a
-parabola in log lr, the same for every size of the sweep but for its level. It is fitted by a loss that grows linearly
-with a large residual: near its highest usable rate a small model now and then ends far above its neighbours, on one
-seed and not on another, and least squares would let one such run of sixteen decide. Rates from the
-lowest on at which a run diverged, and those beyond a cliff, are left out.
+The rule is lr = lr_at_128 x sqrt(128 / d_model); the sweep finds lr_at_128 for each method. The loss is modelled as a
+parabola in log lr, with one level for each size. The fit is robust, linear in large residuals: near the highest usable
+rate a small model sometimes ends far above its neighbours, on one seed and not on another, and would dominate a least-
+squares fit. Excluded are rates from the lowest diverging one upwards, and rates beyond a cliff.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import numpy as np
 from bench.isoflop.run.grid import Job, Loss
 from bench.records.isoflop import LearningRate, Tried
 
-_RESIDUAL = 0.02  # nats, from which on a residual counts linearly: about the spread over seeds
-_CLIFF = 0.3  # nats above the best rate, typically, from which on a higher one is no part of the parabola
-_FAR = 100.0  # of a log rate: beyond all that anybody tries
+_RESIDUAL = 0.02  # nats, above which a residual counts linearly: about the standard deviation over seeds
+_CLIFF = 0.3  # nats above the best rate (median over runs), above which a higher rate is excluded from the fit
+_FAR = 100.0  # of a log rate: beyond any rate in use
 
 
-def settle(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
-    """The rule that the finished `jobs` of one method speak for; `given` where there was no sweep."""
+def choose_learning_rate(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
+    """The rule of one method from its finished `jobs`; `given` where there was no sweep."""
     tried = [
         Tried(
             n_layers=job.config.model.n_layers,
@@ -41,7 +40,7 @@ def settle(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
 
 
 def _best(tried: Sequence[Tried]) -> tuple[float, str]:
-    """The parabola's minimum, or the end that lies toward it; where there is no parabola, the best rate tried."""
+    """The parabola's minimum, or the grid edge towards it; where the fit is rejected, the best rate tried."""
     size = np.array([f"{each.n_layers} x {each.d_model}" for each in tried])
     rate, loss = (np.array([getattr(each, name) for each in tried]) for name in ("lr_at_128", "val_loss_nats"))
     level = {name: np.median(loss[size == name]) for name in np.unique(size)}
@@ -49,15 +48,15 @@ def _best(tried: Sequence[Tried]) -> tuple[float, str]:
     typical = {float(each): float(np.median(above[rate == each])) for each in np.unique(rate)}
     best = min(typical, key=typical.__getitem__)
     near = [each for each, value in typical.items() if each <= best or value < typical[best] + _CLIFF]
-    left = np.isin(rate, near)
-    at = _minimum(size[left], rate[left], loss[left]) if len(near) >= 3 else None
+    kept = np.isin(rate, near)
+    at = _minimum(size[kept], rate[kept], loss[kept]) if len(near) >= 3 else None
     if at is not None:
         return min(max(at, near[0]), near[-1]), "fitted" if near[0] < at < near[-1] else "edge"
     return best, "edge" if best in (near[0], near[-1]) else "tried"
 
 
 def _minimum(size: np.ndarray, rate: np.ndarray, loss: np.ndarray) -> float | None:
-    """Of the parabola; None where it opens downwards."""
+    """The rate at the parabola's minimum; None where it opens downwards."""
     from scipy.optimize import least_squares
 
     z = np.log(rate)

@@ -1,28 +1,28 @@
-"""How many runs at once are worth it: measured before a study's first run.
+"""How many concurrent runs give the highest throughput: measured before a study's first run.
 
-A run that is small fills neither two cores nor a GPU, so the throughput of one worker with all threads is held against
-several with fewer. On a GPU several are tried only where as many of the largest run fit into its memory.
+A small run saturates neither two cores nor a GPU, so one worker with all threads is compared with several with fewer.
+On a GPU, several are tried only where as many of the largest run fit into its memory.
 """
 
 from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from bench.config.schema import RunConfig
 from bench.data import Batches, prepare
-from bench.isoflop.run.clock import Clock
 from bench.isoflop.run.grid import Job
-from bench.isoflop.run.memory import memory_bytes
+from bench.isoflop.run.plan import memory_bytes
 from bench.isoflop.run.pool import SPAWN
+from bench.isoflop.run.session import Session
 from bench.measure.machine import Machine
 from bench.measure.speed import synchronise
 from bench.methods import build_model
-from bench.records.isoflop import Packing, Study
+from bench.records.isoflop import Packing
 from bench.train.step import Trainee
 
 _MEASURED_SECONDS = 4.0
@@ -30,34 +30,34 @@ _CUDA_WORKERS = (1, 2, 4)
 
 
 def measure_packing(
-    study: Study, jobs: Sequence[Job], largest: float, machine: Machine, workers: int | None,
-    save: Callable[[], None], clock: Clock,
-) -> None:  # fmt: skip
-    """Put into `study.packings` the throughput on `jobs` with one worker and more, best first.
+    session: Session, jobs: Sequence[Job], largest: float, machine: Machine, workers: int | None
+) -> None:
+    """Put into the study's packings the throughput on `jobs` with one worker and more, best first.
 
-    largest: bytes of memory of the study's largest run. `workers`, where given, are measured if they have not been and
-    go first, whatever was settled on before; otherwise that stays once runs have been trained. Saves after each, so
-    that another session goes on from there. Raises Interrupted past the deadline.
+    largest: bytes of memory of the study's largest run. workers: as many as are asked for; they are measured if they
+    have not been, and go first. None: the best, which stays once runs have been trained. Saves after each measurement.
+    Raises Interrupted past the deadline.
     """
+    study = session.study
     if workers is None and study.packings and study.training_seconds:
         return
     cores = torch.get_num_threads()
     counts = _counts(machine, largest, cores) if workers is None else [workers]
-    left = [count for count in counts if count not in {packing.workers for packing in study.packings}]
-    if left:
-        print("\nMeasuring how many runs at once are worth it.", flush=True)
-    for count in left:
-        clock.check()
+    missing = [count for count in counts if count not in {packing.workers for packing in study.packings}]
+    if missing:
+        print("\nMeasuring the throughput of concurrent runs.", flush=True)
+    for count in missing:
+        session.check()
         found = [*study.packings, _measured(jobs, machine, count, max(1, cores // count))]
         study.packings = sorted(found, key=lambda packing: -packing.flops_per_second)
-        save()
+        session.save()
     if workers is not None:
         study.packings = sorted(study.packings, key=lambda packing: packing.workers != workers)
-        save()
+        session.save()
 
 
 def _counts(machine: Machine, largest: float, cores: int) -> list[int]:
-    """Numbers of workers to be tried: on a GPU as many as have room for the largest run, elsewhere up to the cores."""
+    """Numbers of workers to try: on a GPU as many as have room for the largest run, elsewhere up to the cores."""
     if machine.device.type != "cuda":
         return [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
     room = memory_bytes(machine.device)
@@ -81,7 +81,7 @@ def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int)
                 total += rates.get(timeout=1.0)
                 break
             except queue.Empty:
-                if any(process.exitcode for process in started):  # out of memory, for one
+                if any(process.exitcode for process in started):  # out of memory, for example
                     for process in started:
                         process.kill()
                     return Packing(workers=workers, threads=threads, flops_per_second=0.0)
@@ -91,7 +91,7 @@ def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int)
 
 
 def _rate(configs: list[RunConfig], flops: list[float], machine: Machine, threads: int, barrier: Any, rates: Any):
-    """FLOP/s over equal FLOPs of each configuration, beside the other workers."""
+    """FLOP/s over equal FLOPs of each configuration, while the other workers run."""
     torch.set_num_threads(threads)
     seconds_per_flop = 0.0
     for config, step_flops in zip(configs, flops, strict=True):

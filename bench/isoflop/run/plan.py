@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from bench.formats import scaled
 from bench.isoflop.run.grid import Grid, Job
-from bench.isoflop.run.memory import memory_bytes, planned_memory
 from bench.measure.machine import Machine
 from bench.records.isoflop import Packing
-from bench.runs.dry_run import duration
+from bench.runs.dry_run import duration, training_memory
 
-# Of the rate of matrix products. In the study isoflop_cpu, on two cores of 215 GFLOP/s, steps timed alone reach 0.06 to
-# 0.35 of it, and its runs, two at once, 0.22 together.
+# Share of the rate of matrix products. In the study isoflop_cpu, on two cores of 215 GFLOP/s, single steps reach 0.06
+# to 0.35 of it, and two concurrent runs 0.22 together.
 _SMALL_SHAPES = 0.2
+
+
+def planned_memory(grid: Grid) -> list[tuple[float, Job]]:
+    """(bytes that training takes at most, run) for each run of the first window of every method and budget."""
+    sizes = grid.sizes(dict.fromkeys(grid.methods, grid.config.train.lr_at_128))
+    return [(training_memory(job.plan, job.config), job) for jobs in sizes.values() for job in jobs]
+
+
+def memory_bytes(device: torch.device) -> float:
+    """All the memory of a GPU, or of this machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
     """Stages with runs, FLOPs and estimated time; the sizes of each budget and method; the memory of the largest.
 
-    packing: what the study's runs at once were measured to reach, where they were.
+    packing: the measured throughput of concurrent runs, None before it is measured.
     """
     device = _device(grid, machine, packing)
     stages = [["stage", "runs", "training FLOPs", "time (estimate)"]]
@@ -46,8 +61,8 @@ def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
             *_aligned(sizes),
             "",
             f"A run takes at most {max(size for size, _ in memory) / 2**30:.2f} GiB. Time: on {device.name}, "
-            f"{device.rate}. It is that of training steps alone: sizes whose best run stands at an end are extended, "
-            "and evaluation, packing, step times and tokens take theirs.",
+            f"{device.rate}. It covers training steps only: windows whose best run is at a grid edge are extended, "
+            "and evaluation, packing, step times and token statistics take more.",
             *_too_large(memory, device),
         ]
     )
@@ -55,7 +70,7 @@ def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
 
 @dataclass(frozen=True)
 class _Device:
-    """Whose time and memory a plan is in. rate: where its FLOP/s of training, of all runs at once, come from."""
+    """The device that a plan is made for. rate: where the FLOP/s of all concurrent runs together come from."""
 
     name: str
     flops_per_second: float
@@ -64,18 +79,18 @@ class _Device:
 
 
 def _device(grid: Grid, machine: Machine, packing: Packing | None) -> _Device:
-    """The one the study is planned for, or this machine."""
+    """The device named in study.grid.planned_for, or this machine."""
     planned = grid.values.planned_for
     if planned.name and planned.matmul_flops and planned.utilisation and planned.memory_bytes:
-        rate = f"one run after another, at {_share(planned.utilisation, planned.matmul_flops)} (as planned for)"
+        rate = f"one run after another, at {_share(planned.utilisation, planned.matmul_flops)} (study.grid.planned_for)"
         return _Device(planned.name, planned.utilisation * planned.matmul_flops, planned.memory_bytes, rate)
     memory = memory_bytes(machine.device)
     if packing is not None and packing.flops_per_second > 0:
-        rate = f"{packing.workers} at once, at {packing.flops_per_second / 1e9:,.0f} GFLOP/s together (measured before)"
+        rate = f"{packing.workers} concurrent runs at {packing.flops_per_second / 1e9:,.0f} GFLOP/s together (measured)"
         return _Device("this machine", packing.flops_per_second, memory, rate)
-    rate = f"as many runs at once as are worth it, together at {_share(_SMALL_SHAPES, machine.matmul_flops)}"
-    told = f"{rate} (the share is assumed, as small shapes reach; it is measured before the first run)"
-    return _Device("this machine", _SMALL_SHAPES * machine.matmul_flops, memory, told)
+    share = _share(_SMALL_SHAPES, machine.matmul_flops)
+    rate = f"concurrent runs together at {share} (assumed, typical of small shapes; measured before the first run)"
+    return _Device("this machine", _SMALL_SHAPES * machine.matmul_flops, memory, rate)
 
 
 def _share(utilisation: float, matmul_flops: float) -> str:

@@ -1,6 +1,6 @@
-"""Several runs at once: worker processes, and one progress display over all of them.
+"""Concurrent runs: worker processes, and one progress display over all of them.
 
-Speed itself is never timed while workers run.
+Speed is never timed while workers run.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from bench.runs.run import run
 from bench.train.progress import Progress
 
 SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-_TOLD_EVERY = 0.5  # seconds
+_REPORT_EVERY = 0.5  # seconds
 
 
 @dataclass
 class _Report:
-    """What a worker tells: progress | done | stopped | failed. seconds: of all steps of a run that is done."""
+    """A worker's message: progress | done | stopped | failed. seconds: of all steps of a run that is done."""
 
     worker: int
     kind: str
@@ -47,7 +47,7 @@ class _Report:
 
 @dataclass
 class _Running:
-    """A job under way. first, seconds: what its steps had taken before this session, and have by now."""
+    """A job in progress. first, seconds: time of its steps before this session, and until now."""
 
     job: Job
     first: float | None = None
@@ -56,11 +56,10 @@ class _Running:
 
 
 class Pool:
-    """Worker processes that train what they are handed; a context manager.
+    """Worker processes that train the jobs assigned to them; a context manager.
 
     flops: of all runs, and of those that had ended before, for the progress display. `training_seconds` is the time
-    spent in training steps so far, summed over workers; `deadline` (seconds by time.monotonic) is when to stop with
-    checkpoints written.
+    spent in training steps so far, summed over workers. deadline: in seconds by time.monotonic; None: none.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Pool:
             for n, tasks in enumerate(self.tasks)
         ]
         self.running: dict[int, _Running] = {}
-        self.told_to_stop = False
+        self.stopping = False
         total_flops, self.done_flops = flops
         self.bar = tqdm(
             total=total_flops, initial=self.done_flops, unit="FLOP", unit_scale=True, dynamic_ncols=True, smoothing=0.02
@@ -96,27 +95,27 @@ class Pool:
         self.bar.close()
 
     def train(self, missing: Callable[[], Sequence[Job]]) -> None:
-        """Train what is `missing`, first things first, which is asked for again whenever a run has ended.
+        """Train the jobs that `missing` lists, in its order; it is called again whenever a run has ended.
 
-        Raises Interrupted after a signal or at the deadline, UserError on a failure; with checkpoints written.
+        Raises Interrupted after a signal or at the deadline, UserError on a failure, with checkpoints written.
         """
         idle = list(range(len(self.workers)))
-        before = {each: signal.signal(each, self._told_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+        before = {each: signal.signal(each, self._on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
             waiting = self._waiting(missing)
             while waiting or self.running:
-                if self.told_to_stop or (self.deadline is not None and time.monotonic() > self.deadline):
+                if self.stopping or (self.deadline is not None and time.monotonic() > self.deadline):
                     raise Interrupted
                 while waiting and idle:
-                    self._hand(idle.pop(), waiting.popleft())
+                    self._assign(idle.pop(), waiting.popleft())
                 report = self._next_report()
-                if report is not None and self._take(report):
+                if report is not None and self._handle(report):
                     idle.append(report.worker)
-                    if waiting:  # before it is asked what else is missing, which takes a while
-                        self._hand(idle.pop(), waiting.popleft())
+                    if waiting:  # before `missing` is called, which is slow
+                        self._assign(idle.pop(), waiting.popleft())
                     waiting = self._waiting(missing)
                 self._show(len(waiting))
-            if self.told_to_stop:  # as the last run ended
+            if self.stopping:  # as the last run ended
                 raise Interrupted
         finally:
             for each, handler in before.items():
@@ -124,9 +123,9 @@ class Pool:
             if self.running:
                 self._stop()
 
-    def _told_to_stop(self, *_: object) -> None:
-        """Not by an exception, which is lost where it happens to be raised in a callback."""
-        self.told_to_stop = True
+    def _on_signal(self, *_: object) -> None:
+        """Not by an exception, which would be lost if it were raised in a callback."""
+        self.stopping = True
 
     def _waiting(self, missing: Callable[[], Sequence[Job]]) -> deque[Job]:
         under_way = {run_folder(running.job.config): running.job.flops for running in self.running.values()}
@@ -135,7 +134,7 @@ class Pool:
         self.bar.total = max(self.bar.total, known)
         return waiting
 
-    def _hand(self, worker: int, job: Job) -> None:
+    def _assign(self, worker: int, job: Job) -> None:
         self.running[worker] = _Running(job)
         self.tasks[worker].put(job.config)
 
@@ -148,31 +147,31 @@ class Pool:
                 code = self.workers[gone[0]].exitcode
                 raise UserError(
                     f"the process that trained {label(self.running[gone[0]].job.config)} died (exit code {code}); "
-                    "out of memory? Run the same command again to go on, with study.grid.workers=1 if it happens again."
+                    "out of memory? Run the same command again to resume, with study.grid.workers=1 if that fails."
                 ) from None
             return None
 
-    def _take(self, report: _Report) -> bool:
+    def _handle(self, report: _Report) -> bool:
         """Whether the worker is free again."""
         running = self.running[report.worker]
         if report.kind == "progress":
             assert report.progress is not None
-            if running.first is None:  # told after a step: the run's first one, or the first since a checkpoint
+            if running.first is None:  # reported after a step: the run's first one, or the first since a checkpoint
                 begun = report.progress.flops <= running.job.plan.step_flops
                 running.first = 0.0 if begun else report.progress.seconds
             running.last, running.seconds = report.progress, report.progress.seconds
             return False
-        if report.kind == "done":  # its last steps may not have been told
+        if report.kind == "done":  # its last steps may not have been reported
             running.seconds = report.seconds
-        self._forget(report.worker)
+        self._release(report.worker)
         if report.kind == "failed":
             raise UserError(report.message)
-        if report.kind == "stopped":  # a signal that reached the worker alone
+        if report.kind == "stopped":  # a signal that reached only the worker
             raise Interrupted
         self.done_flops += running.job.flops
         return True
 
-    def _forget(self, worker: int) -> None:
+    def _release(self, worker: int) -> None:
         running = self.running.pop(worker)
         self.training_seconds += 0.0 if running.first is None else running.seconds - running.first
 
@@ -183,18 +182,18 @@ class Pool:
                 worker.terminate()
         for worker in self.workers:
             worker.join(timeout=60)
-        while not self.reports.empty():  # what they had still to say
+        while not self.reports.empty():  # their last reports
             report = self.reports.get()
             if report.kind == "progress" and report.worker in self.running:
-                self._take(report)
+                self._handle(report)
         for number in list(self.running):
-            self._forget(number)
+            self._release(number)
 
     def _show(self, waiting: int) -> None:
         under_way = [each for each in self.running.values() if each.last]
         self.bar.n = self.done_flops + sum(min(each.last.flops, each.job.flops) for each in under_way if each.last)
-        told = "; ".join(f"{_name(each.job.config)} {each.last.loss:.3f}" for each in under_way if each.last)
-        self.bar.set_description_str(f"{waiting} waiting | {told}", refresh=False)
+        losses = "; ".join(f"{_name(each.job.config)} {each.last.loss:.3f}" for each in under_way if each.last)
+        self.bar.set_description_str(f"{waiting} waiting | {losses}", refresh=False)
         self.bar.update(0)
 
 
@@ -203,22 +202,22 @@ def _name(config: RunConfig) -> str:
 
 
 def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, packing: Packing) -> None:
-    """A worker: trains what it is handed until it is handed None, or its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and says what is to be done
+    """A worker: trains the jobs it is given until it is given None, or its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and decides
     torch.set_num_threads(packing.threads)
-    alone = packing.workers == 1  # or the machine's counter of energy counts other runs, too
+    alone = packing.workers == 1  # otherwise the machine's energy counter includes other runs
     _follow_parent()
     corpora: dict[str, Any] = {}
-    told = 0.0
+    reported = 0.0
 
     def show(progress: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told > _TOLD_EVERY or progress.share >= 1.0:
-            told = time.monotonic()
+        nonlocal reported
+        if time.monotonic() - reported > _REPORT_EVERY or progress.share >= 1.0:
+            reported = time.monotonic()
             reports.put(_Report(number, "progress", progress))
 
     while (config := tasks.get()) is not None:
-        told = 0.0
+        reported = 0.0
         try:
             key = repr(config.data)
             if key not in corpora:
@@ -236,7 +235,7 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
 
 
 def _follow_parent() -> None:
-    """End, with a checkpoint, when the parent has been killed and can tell nobody to."""
+    """End, with a checkpoint, when the parent has been killed and cannot stop its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,8 +1,8 @@
-"""How a study stands: the runs it has by what has ended so far, and which of them are missing.
+"""The runs of a study given what has ended so far, and which of them are missing.
 
-What follows is decided method by method and budget by budget, as soon as the runs that decide it have ended: sizes by
-the method's learning-rate sweep, and one more size, then seeds and controls, by the sizes of a budget. So nobody waits
-for a stage to end before the last runs of a study, and one that was stopped stands where its records say.
+Runs are scheduled method by method and budget by budget, as soon as the runs they depend on have ended. Sizes depend on
+the method's learning-rate sweep; a further size, seeds and ablations depend on the sizes of a budget. No stage waits
+for another to end, and a study that was stopped resumes from its records.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.isoflop.run.grid import Grid, Job, Sizes, best_of
-from bench.isoflop.run.learning_rates import settle
+from bench.isoflop.run.learning_rates import choose_learning_rate
 from bench.records.isoflop import LearningRate
 from bench.runs.run import finished
 
@@ -26,22 +26,22 @@ class Ended:
         self._losses: dict[Path, float | None] = {}
 
     def has(self, job: Job) -> bool:
-        """Whether the run has ended, well or not."""
+        """Whether the run has ended, successfully or not."""
         folder = run_folder(job.config)
         if folder not in self._losses and (record := finished(job.config)) is not None:
             self._losses[folder] = record.quality.val_loss_nats if record.comparable and record.quality else None
         return folder in self._losses
 
     def loss(self, config: RunConfig) -> float | None:
-        """With the causal router, of a run that `has` has seen ended; None where it diverged or failed its audit."""
+        """Validation loss of a run for which `has` was true; None where it diverged or failed its audit."""
         return self._losses[run_folder(config)]
 
 
 @dataclass
-class Standing:
+class Schedule:
     """learning_rates: of the methods whose sweep has ended; sizes: theirs, as far as they are known.
 
-    stages: what each run is for, with the runs that have ended; missing: the others, in the order to run them in.
+    stages: the ended runs by purpose; missing: the other runs, in the order to run them.
     """
 
     learning_rates: dict[str, LearningRate]
@@ -56,22 +56,22 @@ class Standing:
         return sum(once.values())
 
 
-def standing(grid: Grid, ended: Ended) -> Standing:
-    """How the study of `grid` stands. Raises UserError where every size of a method and budget diverged."""
-    sweeps, given = grid.rates(), grid.config.train.lr_at_128
+def schedule(grid: Grid, ended: Ended) -> Schedule:
+    """The runs of `grid`, ended and missing. Raises UserError where every size of a method and budget diverged."""
+    sweeps, given = grid.learning_rates(), grid.config.train.lr_at_128
     swept = {name: jobs for name, jobs in sweeps.items() if all(map(ended.has, jobs))}
-    rules = {name: settle(jobs, ended.loss, given) for name, jobs in swept.items()}
+    rules = {name: choose_learning_rate(jobs, ended.loss, given) for name, jobs in swept.items()}
     windows = grid.sizes({name: rule.lr_at_128 for name, rule in rules.items()})
     sizes = {key: _as_far_as_known(grid, jobs, ended) for key, jobs in windows.items()}
-    settled = {key: jobs for key, jobs in sizes.items() if all(map(ended.has, jobs))}
-    optima = {key: best_of(jobs, ended.loss) for key, jobs in settled.items()}
+    complete = {key: jobs for key, jobs in sizes.items() if all(map(ended.has, jobs))}
+    optima = {key: best_of(jobs, ended.loss) for key, jobs in complete.items()}
     stages = {
         "rates": list(itertools.chain.from_iterable(sweeps.values())),
         "grid": list(itertools.chain.from_iterable(sizes.values())),
         "seeds": grid.seeds(optima),
         "controls": grid.controls(optima),
     }
-    return Standing(
+    return Schedule(
         learning_rates=rules,
         sizes=sizes,
         stages={stage: [job for job in jobs if ended.has(job)] for stage, jobs in stages.items()},
@@ -80,7 +80,7 @@ def standing(grid: Grid, ended: Ended) -> Standing:
 
 
 def _as_far_as_known(grid: Grid, window: list[Job], ended: Ended) -> list[Job]:
-    """The window, and rungs beyond it until the best run does not stand at an end."""
+    """The window, extended until its best run is not at the grid edge."""
     jobs = window
     while all(map(ended.has, jobs)):
         longer = grid.extended(jobs, ended.loss)
@@ -91,7 +91,7 @@ def _as_far_as_known(grid: Grid, window: list[Job], ended: Ended) -> list[Job]:
 
 
 def _missing(stages: dict[str, list[Job]], ended: Ended) -> list[Job]:
-    """Each once: the sweep, which all else waits for, then the largest first, so that the last ones are short."""
+    """Each once: the sweep first, since all else depends on it, then the largest first, so that the last are short."""
     jobs = [job for jobs in stages.values() for job in jobs if not ended.has(job)]
     sweep = {run_folder(job.config) for job in stages["rates"]}
     once = {run_folder(job.config): job for job in jobs}

@@ -1,6 +1,6 @@
-"""What a training step of each method and shape costs, with nothing else running.
+"""The time of a training step of each method and shape, with nothing else running.
 
-A method is timed in turn with dense of its shape, and only those two are built: all shapes together would not fit.
+Steps of a method alternate with those of dense of the same shape. Only those two are built: all shapes would not fit.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from collections.abc import Callable, Mapping
 import torch
 
 from bench.data import Batches, Corpus
-from bench.isoflop.run.clock import Clock
 from bench.isoflop.run.grid import Job
+from bench.isoflop.run.session import Session
 from bench.measure.machine import Machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
-from bench.records.isoflop import Study, Timed
+from bench.records.isoflop import Timed
 from bench.records.record import Timing
 from bench.train.step import Trainee
 
 
 def time_steps(
-    study: Study, jobs: Mapping[tuple[str, int], Job], corpus: Corpus, machine: Machine, rounds: int,
-    save: Callable[[], None], clock: Clock,
-) -> None:  # fmt: skip
-    """Put into `study.timings` what is not there yet of `jobs`: (method, rung of the ladder) -> a run of it.
+    session: Session, jobs: Mapping[tuple[str, int], Job], corpus: Corpus, machine: Machine, rounds: int
+) -> None:
+    """Add to the study's timings those of `jobs` that are missing: (method, rung of the ladder) -> a run of it.
 
-    Saves after each. Raises Interrupted past the deadline, to go on from there in another session.
+    Saves after each. Raises Interrupted past the deadline; the next session continues from there.
     """
+    study = session.study
     for (name, rung), job in jobs.items():
         shape = (name, job.config.model.n_layers, job.config.model.d_model)
         if shape in {(timed.method, timed.n_layers, timed.d_model) for timed in study.timings}:
             continue
-        clock.check()
+        session.check()
         dense = jobs.get(("dense", rung)) if name != "dense" else None
         study.timings = [*study.timings, _timed(name, job, dense, corpus, machine, rounds)]
-        save()
+        session.save()
 
 
 def _timed(name: str, job: Job, dense: Job | None, corpus: Corpus, machine: Machine, rounds: int) -> Timed:

@@ -1,13 +1,12 @@
-"""Why conditional computation works, or does not: what the routers of trained models do with each held-out token.
+"""What the routers of trained models do with each token of the validation text.
 
-Depth: is a token processed where the dense twin finds it hard, or only where it stands in the text, how frequent it
-is, what kind of byte it is? Experts: which kinds of byte does each take, and which are chosen together? Both: when in
-training do the decisions settle? Everything is measured with the causal router.
+Depth: is a token processed because the dense baseline finds it hard, or by its position, frequency and kind? Experts:
+which kinds of token does each process, and which are chosen together? Both: when in training do the decisions settle?
+Everything is measured with the causal router.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,12 @@ import torch.nn.functional as F
 
 from bench.config.schema import EvaluateConfig
 from bench.data import Corpus
-from bench.isoflop.run.clock import Clock
 from bench.isoflop.run.depth_use import CLASSES, STATISTIC, HeldOut, depth_use
 from bench.isoflop.run.expert_use import expert_use
+from bench.isoflop.run.session import Session
 from bench.measure.quality import choose, windows
 from bench.model import Transformer
-from bench.records.isoflop import Settling, Study, TokenStudy
+from bench.records.isoflop import Settling, TokenStudy
 from bench.runs.load import WEIGHTS, load_run
 from bench.stats.jackknife import Spread, over_documents
 from bench.train.checkpoint import load_weights, read_weights
@@ -33,48 +32,47 @@ _ENOUGH_TOKENS = 1 << 18
 
 @dataclass
 class Choices:
-    """What the routers of one model did. processed: layer -> (B, T) bool; experts: layer -> (B, T, k)."""
+    """Decisions of one model's routers. processed: layer -> (B, T) bool; experts: layer -> (B, T, k)."""
 
     processed: dict[int, np.ndarray]
     experts: dict[int, np.ndarray]
 
 
 def study_tokens(
-    study: Study, runs: dict[str, Path], twin: Path, corpus: Corpus, evaluate: EvaluateConfig,
-    save: Callable[[], None], clock: Clock,
-) -> None:  # fmt: skip
-    """Put into `study.tokens` what is not there yet of `runs`: method -> the folder of a finished run.
+    session: Session, runs: dict[str, Path], baseline: Path, corpus: Corpus, evaluate: EvaluateConfig
+) -> None:
+    """Add to the study's tokens those of `runs` that are missing: method -> the folder of a finished run.
 
-    twin: the dense run whose loss and entropy say what is hard. Saves after each method. Raises Interrupted past the
-    deadline, to go on from there in another session.
+    baseline: the dense run whose loss and entropy measure difficulty. Saves after each method. Raises Interrupted past
+    the deadline; the next session continues from there.
     """
-    found = study.tokens
-    if found is None or (found.twin, found.statistic) != (twin.name, STATISTIC):
+    found = session.study.tokens
+    if found is None or (found.twin, found.statistic) != (baseline.name, STATISTIC):
         found = TokenStudy(
             tokens=0, documents=0, statistic=STATISTIC,
-            twin=twin.name, runs={}, kinds=list(CLASSES), depth={}, experts={}, settling={},
+            twin=baseline.name, runs={}, kinds=list(CLASSES), depth={}, experts={}, settling={},
         )  # fmt: skip
     missing = {name: folder for name, folder in runs.items() if found.runs.get(name) != folder.name}
     if not missing:
         return
-    clock.check()
-    gone = [str(folder) for folder in (twin, *missing.values()) if not (folder / WEIGHTS).exists()]
+    session.check()
+    gone = [str(folder) for folder in (baseline, *missing.values()) if not (folder / WEIGHTS).exists()]
     if gone:
         have = "has" if len(gone) == 1 else "have"
-        print(f"{', '.join(gone)} {have} no weights any more, so what routers do with tokens is left as it was.")
+        print(f"{', '.join(gone)} {have} no weights any more, so the token statistics stay as they were.")
         return
-    dense = load_run(twin).model
+    dense = load_run(baseline).model
     held_out = _held_out(corpus, dense, evaluate.batch_size)
     found.tokens, found.documents = held_out.inputs.numel(), len(np.unique(held_out.documents))
     for name, folder in missing.items():
-        clock.check()
+        session.check()
         _add(found, name, folder, held_out, evaluate.batch_size)
-        study.tokens = found
-        save()
+        session.study.tokens = found
+        session.save()
 
 
 def _add(found: TokenStudy, name: str, folder: Path, held_out: HeldOut, rows: int) -> None:
-    """What the routers of one run do, into `found`."""
+    """Add the statistics of one run to `found`."""
     trained = load_run(folder)
     choices = _choices(trained.model, held_out.inputs, rows)
     for part in (found.depth, found.experts, found.settling):
@@ -91,9 +89,9 @@ def _add(found: TokenStudy, name: str, folder: Path, held_out: HeldOut, rows: in
 
 @torch.inference_mode()
 def _held_out(corpus: Corpus, dense: Transformer, rows: int) -> HeldOut:
-    """As many documents as there are, for it is over them that intervals are, but no more than `_ENOUGH_TOKENS` need.
+    """As many documents as `_ENOUGH_TOKENS` take, since documents are the units of the intervals.
 
-    Whole windows only, so that every position is as frequent as the others.
+    Whole windows only, so that all positions are equally frequent.
     """
     documents = choose(corpus.validation, _ENOUGH_TOKENS)
     whole = [w for w in windows(documents, dense.context, corpus.tokenizer.eot) if len(w.inputs) == dense.context]
@@ -104,7 +102,7 @@ def _held_out(corpus: Corpus, dense: Transformer, rows: int) -> HeldOut:
         next_loss.append(F.nll_loss(logs.flatten(0, 1), targets[start : start + rows].flatten(), reduction="none"))
         entropy.append(-(logs.exp() * logs).sum(-1).flatten())
     nats = torch.cat(next_loss).view(inputs.shape)
-    own = torch.cat([nats[:, :1] * torch.nan, nats[:, :-1]], dim=1)  # of the token read: predicted one step before
+    own = torch.cat([nats[:, :1] * torch.nan, nats[:, :-1]], dim=1)  # of the input token, as predicted one step earlier
     counts = np.bincount(corpus.train[: 1 << 22], minlength=corpus.tokenizer.vocab_size)
     read = inputs.flatten().numpy()
     position = np.broadcast_to(np.arange(dense.context), inputs.shape).flatten()
@@ -124,7 +122,7 @@ def _held_out(corpus: Corpus, dense: Transformer, rows: int) -> HeldOut:
 
 
 def _kinds(inputs: np.ndarray, corpus: Corpus) -> np.ndarray:
-    """By the first character of the piece, and whether the piece before ended inside a word."""
+    """Classes of tokens, by the first character of the piece and the last of the piece before."""
     pieces = {int(token): (corpus.tokenizer.pieces([int(token)])[0] or " ") for token in np.unique(inputs)}
     kinds = np.empty(inputs.shape, dtype=int)
     for row, tokens in enumerate(inputs):
@@ -153,7 +151,7 @@ def _kind(piece: str, before: str) -> str:
 
 @torch.inference_mode()
 def _choices(model: Transformer, inputs: torch.Tensor, rows: int) -> Choices:
-    """Experts behind a depth router see some of the tokens only, and are left out."""
+    """Experts behind a depth router, which see only some of the tokens, are excluded."""
     processed: dict[int, list[np.ndarray]] = {}
     experts: dict[int, list[np.ndarray]] = {}
     for start in range(0, len(inputs), rows):
@@ -204,7 +202,7 @@ def _same_experts(then: Choices, final: Choices, documents: np.ndarray) -> Sprea
 
 
 def _mean_share(layers: list[tuple[np.ndarray, np.ndarray]], documents: np.ndarray) -> Spread | None:
-    """Mean over layers of hits over chances, each (B, T): those of a token; None without layers."""
+    """Mean over layers of hits over chances, each (B, T), counted per token; None without layers."""
     if not layers:
         return None
     counted = [[np.bincount(documents, each.flatten()) for each in layer] for layer in layers]
