@@ -70,8 +70,8 @@ def write_page(
     """Write a report as `folder`, which it replaces as a whole; returns its page.
 
     It holds index.html and report.md, from `<template>.{html,md}.j2` of the folder `templates` with `values`;
-    `drawings` in figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError where `folder` is there and
-    is not a report, or cannot be written; what was there then stays.
+    `drawings` in figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError where `folder`
+    is there and is not a report, or cannot be written; what was there then stays.
     """
     if folder.exists() and not (folder / PAGE).exists():
         raise UserError(f"{folder} exists and is not a report. Move it away or give another --reports folder.")
