@@ -81,9 +81,12 @@ def mebibytes(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds, or milliseconds below a tenth of one, or minutes from two of them on."""
+    """Seconds, in the unit from milliseconds to days that a person would use."""
     if seconds is None:
         return DASH
     if seconds < 0.1:
         return f"{1000 * seconds:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.3g} s"

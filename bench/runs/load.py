@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from bench.config.schema import RunConfig
+from bench.config.validate import validated
 from bench.data import Tokenizer
 from bench.data.tokenizer import load_tokenizer
 from bench.errors import UserError
@@ -55,7 +53,7 @@ def load_run(folder: Path) -> TrainedRun:
     path = folder / WEIGHTS
     if not path.is_file():
         raise UserError(f"{folder} holds a record but no {WEIGHTS}. Train it again: {record.command}")
-    config = TypeAdapter(RunConfig).validate_python(record.config)
+    config = validated(record.config)
     tokenizer = load_tokenizer(config.data.tokenizer, folder)
     shape = plan(config, record.model.vocab_size).model
     model = build_model(shape, config.method, record.model.vocab_size)

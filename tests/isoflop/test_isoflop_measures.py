@@ -21,7 +21,7 @@ from bench.isoflop.study import _first_packing, packing, timing, tokens
 from bench.measure.machine import Machine, environment
 from bench.records.isoflop import Packing, Study, TokenStudy
 from bench.records.record import Timing
-from bench.runs.dry_run import duration
+from bench.formats import duration
 from bench.train.progress import Progress
 
 CPU = Machine(torch.device("cpu"), 1e11)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.formats import scaled
+from bench.formats import duration, scaled
 from bench.isoflop.run.grid import Grid, Job
 from bench.isoflop.run.memory import memory_bytes, planned_memory
 from bench.measure.machine import Machine
 from bench.records.isoflop import Packing
-from bench.runs.dry_run import duration
 
 # Of the rate of matrix products. In the study isoflop_cpu, on two cores of 215 GFLOP/s, steps timed alone reach 0.06 to
 # 0.35 of it, and its runs, two at once, 0.22 together.
