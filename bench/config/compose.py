@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,9 @@ from bench.errors import UserError
 _MOST_RUNS = 10_000  # of a sweep
 _CHOSEN_BY_NAME = ("method", "study")  # groups that the defaults leave open: `method=mod` means `+method=mod`
 _AXES = {"depth": DepthConfig, "experts": ExpertsConfig}
+_WITHOUT_JOB = [  # what Hydra would run a job by, which costs as much to compose as all of conf/
+    f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
+]
 _NOT_HYDRA_S = {  # what people set of Hydra's own, and what bench has in its place
     "hydra.run": "set results_dir= and name= instead",
     "hydra.sweep": "set results_dir= and name= instead",
@@ -157,6 +161,8 @@ def print_info(topic: str, overrides: Sequence[str], config_name: str = "config"
 def complete(command: str) -> None:
     """Hydra's shell completion: `command` is install=SHELL, uninstall=SHELL or query=SHELL."""
     sys.argv[0] = "bench"  # the console script: shells complete the words of a command, not of a module
+    if line := os.environ.get("COMP_LINE"):  # Hydra composes the words before the last one, which need their +
+        os.environ["COMP_LINE"] = re.sub(rf" ({'|'.join(_CHOSEN_BY_NAME)})=(?=\S+ )", r" +\1=", line)
     with _hydra("config") as (hydra, _):
         try:
             hydra.shell_completion("config", [command])
@@ -184,7 +190,7 @@ def _composed(overrides: Sequence[str], config_name: str) -> DictConfig:
     _check_groups(overrides)
     try:
         with _hydra(config_name) as (_, search):
-            composed = compose(config_name, [*_not_of_method(overrides), *search])
+            composed = compose(config_name, [*_not_of_method(overrides), *search, *_WITHOUT_JOB])
         if OmegaConf.get_type(composed) is not _SCHEMA:
             raise UserError(f"--config-name {config_name}: its defaults must begin with `config`, which has every key.")
         _settle_method(composed, overrides)
@@ -205,21 +211,23 @@ def _not_of_method(overrides: Sequence[str]) -> list[str]:
 
 def _check_groups(overrides: Sequence[str]) -> None:
     """Hydra's own answers to a group without a value, or chosen twice, speak of YAML files."""
-    chosen: set[str] = set()
+    names, chosen = groups(), set[str]()
     for word in overrides:
         key, _, value = word.lstrip("+").partition("=")
-        if key not in groups():
+        if key not in names:
             continue
         if value in ("null", "") or value[0] in "{[":
             raise UserError(f"{word.lstrip('+')} is not allowed; choose {key} from {', '.join(options(key))}.")
         if key in chosen:
             raise UserError(f"{key} is given more than once; give it once, or sweep with -m {key}=A,B.")
         chosen.add(key)
+    if chosen.issuperset(_CHOSEN_BY_NAME):
+        raise UserError("a study has methods of its own: give +study=NAME or +method=NAME, not both.")
 
 
 def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
     """Put the chosen variant's values over the method's, and those of the command line over both."""
-    chosen = next((word.partition("=")[2] for word in overrides if word.startswith("+method=")), None)
+    chosen = next((word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("method=")), None)
     own = [(word, _parse(word)) for word in overrides if word.lstrip("+").startswith("method.")]
     for word, override in own:
         _check_method_value(word.lstrip("+"), override)

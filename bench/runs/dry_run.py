@@ -43,7 +43,8 @@ def describe(config: RunConfig) -> str:
 
 _FIGURES = (
     "parameters", "active parameters", "layers", "d_model x d_ff", "forward FLOPs/token", "training FLOPs/token",
-    "steps", "tokens", "training FLOPs", "forward FLOPs over dense's", "training time (estimate)", "training memory (at most)",
+    "steps", "tokens", "training FLOPs", "forward FLOPs over dense's", "training time (estimate)",
+    "training memory (at most)",
 )  # fmt: skip
 
 
