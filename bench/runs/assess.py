@@ -53,7 +53,7 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     if record.routing is not None and judges(model):
         record.routing.causal_routers = {judges(model)[0]: observer.causal_router(quality)}
         record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
-    record.causality = audit(model, held_out_rows(corpus, model, _AUDIT_ROWS))
+    record.causality = audit(model, validation_rows(corpus, model, _AUDIT_ROWS))
     if not record.causality.passed:
         record.run.status = "audit_failed"
         record.run.message = f"logits change by {record.causality.max_abs_logit_change:.2g} when later tokens change"
@@ -83,7 +83,7 @@ def _other_routers(
     return found
 
 
-def held_out_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool = False) -> Tensor:
+def validation_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool = False) -> Tensor:
     """Rows (B, T) of validation text, one context long or as long as the text allows.
 
     From its beginning, where quality is measured; or from its end, which is not used otherwise in a text that is long.
@@ -156,7 +156,7 @@ def _decode(models: list[Transformer], corpus: Corpus, machine: Machine, batch_s
     roofline = Roofline(rate, memory_rate(machine.device))
     points = []
     for rows in batch_sizes:
-        text = held_out_rows(corpus, models[-1], rows)
+        text = validation_rows(corpus, models[-1], rows)
         text = text[torch.arange(rows) % len(text)]
         context = text.shape[1] // 2
         steps = min(_DECODE_STEPS, text.shape[1] - context - 1)

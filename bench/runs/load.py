@@ -53,7 +53,10 @@ def load_run(folder: Path) -> TrainedRun:
     path = folder / WEIGHTS
     if not path.is_file():
         raise UserError(f"{folder} holds a record but no {WEIGHTS}. Train it again: {record.command}")
-    config = validated(record.config)
+    try:
+        config = validated(record.config)
+    except UserError as error:
+        raise UserError(f"{folder / 'record.json'} has a configuration that cannot work: {error}") from error
     tokenizer = load_tokenizer(config.data.tokenizer, folder)
     shape = plan(config, record.model.vocab_size).model
     model = build_model(shape, config.method, record.model.vocab_size)

@@ -22,7 +22,7 @@ from bench.methods.registry import layer_count
 from bench.model.feed_forward import feed_forward_width
 from bench.records.files import make_folder
 from bench.records.record import Energy, Flops, Model, Record, Run, Training, save_record
-from bench.runs.assess import assess, assess_memory, assess_speed, held_out_rows
+from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, finished
 from bench.train import checkpoint
@@ -67,7 +67,7 @@ def run(
     used_joules = _used(started_joules, joules(machine.device)) if metered else None
     record = _record(prepared, counted, trained, trainee, corpus, machine, command)
     if trained.diverged is None:
-        calibrate(trainee.model, held_out_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))
+        calibrate(trainee.model, validation_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)

@@ -42,32 +42,32 @@ def _said(capsys, *arguments):
     return status, out, err
 
 
-def test_the_same_seed_gives_the_same_text(run, capsys):
+def test_same_seed_gives_the_same_text(run, capsys):
     status, first, told = _said(capsys, run, "And God", "--max-tokens", 40)
     assert status == 0 and "a second" in told and first.strip()
     assert _said(capsys, run, "And God", "--max-tokens", 40)[1] == first
     assert _said(capsys, run, "And God", "--max-tokens", 40, "--seed", 1)[1] != first
 
 
-def test_the_likeliest_token_needs_no_seed(run, capsys):
+def test_greedy_decoding_ignores_the_seed(run, capsys):
     greedy = [_said(capsys, run, "And", "--temperature", 0, "--seed", seed, "--max-tokens", 20)[1] for seed in (0, 1)]
     assert greedy[0] == greedy[1]
 
 
-def test_empty_and_overlong_prompts(run, capsys):
+def test_empty_and_overlong_prompts_generate(run, capsys):
     assert _said(capsys, run, "", "--max-tokens", 5)[0] == 0
     status, _, told = _said(capsys, run, "a" * 100, "--max-tokens", 100)
     assert status == 0 and "the prompt has 100 tokens, and the model reads its last 64" in told
 
 
-def test_text_only_ever_grows(run):
+def test_streamed_text_only_grows(run):
     found = load_run(run)
     options = Namespace(max_tokens=120, temperature=3.0, top_p=1.0, seed=3)  # hot: many broken characters
     texts = list(stream(found, [65], options))
     assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
 
 
-def test_a_character_is_shown_when_it_is_whole():
+def test_character_is_shown_once_it_is_whole():
     text, shown = "naïve €5 – 日本".encode(), ""
     for end in range(1, len(text) + 1):
         now = whole_characters(ByteTokenizer().decode(list(text[:end])))
@@ -87,7 +87,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line(name, folder, run, capsys, monkeypatch):
+def test_generate_mistake_is_one_line(name, folder, run, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     words, told = MISTAKES[name]
     status, out, err = _said(capsys, *[run if word == "RUN" else word for word in words])
@@ -95,7 +95,7 @@ def test_a_mistake_is_one_line(name, folder, run, capsys, monkeypatch):
     assert err.startswith("error: ") and told in err and err.count("\n") == 1
 
 
-def test_damaged_and_missing_weights(run, tmp_path):
+def test_damaged_and_missing_weights_are_reported(run, tmp_path):
     (tmp_path / "record.json").write_bytes((run / "record.json").read_bytes())
     with pytest.raises(UserError, match="no model.safetensors. Train it again: python -m bench"):
         load_run(tmp_path)
@@ -104,7 +104,7 @@ def test_damaged_and_missing_weights(run, tmp_path):
         load_run(tmp_path)
 
 
-def test_a_run_is_found_by_its_id(folder, run, monkeypatch):
+def test_run_is_found_by_its_id(folder, run, monkeypatch):
     monkeypatch.chdir(folder)
     assert find_run(run.name).resolve() == run.resolve()
 
@@ -119,7 +119,7 @@ def test_only_runs_with_weights_are_suggested(folder, run, tmp_path):
     assert "bare" not in str(caught.value)
 
 
-def test_the_reader_may_leave_and_the_terminal_may_know_ascii_alone(folder, run):
+def test_closed_pipe_and_ascii_terminal_are_handled(folder, run):
     command = [sys.executable, "-m", "bench.generate", str(run.resolve()), "é", "--temperature", "9", "--max-tokens"]
     left = subprocess.run(
         ["bash", "-c", '"$@" | head -c 1', "bash", *command, "60"], capture_output=True, text=True, cwd=folder
@@ -131,13 +131,13 @@ def test_the_reader_may_leave_and_the_terminal_may_know_ascii_alone(folder, run)
     assert ascii_alone.returncode == 0 and "?" in ascii_alone.stdout and " a second" in ascii_alone.stderr
 
 
-def test_one_token_at_hardly_any_temperature(run, capsys):
+def test_tiny_temperature_generates_as_greedy_does(run, capsys):
     status, out, told = _said(capsys, run, "And", "--temperature", "1e-45", "--max-tokens", 1)
     assert status == 0 and told.startswith("1 token in ")
     assert out == _said(capsys, run, "And", "--temperature", 0, "--max-tokens", 1)[1]
 
 
-def test_subwords_come_back_with_their_tokenizer(tmp_path, capsys):
+def test_subword_run_generates_with_its_own_tokenizer(tmp_path, capsys):
     words = ["+method=dense", "name=words", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=512"]
     folder = _trained(tmp_path, *words, f"data.cache_dir={tmp_path / 'cache'}")
     (path,) = folder.glob("results/words/dense-*")
