@@ -106,7 +106,7 @@ MISTAKES = {
     "misspelt option": (["--confg-dir", "x"], "did you mean --config-dir?"),
     "key as an option": (["+method=mod", "--train.lr=3"], "a key is given without dashes: train.lr=VALUE"),
     "option of Hydra's": (["--config-path", "x"], "--config-path is an option of Hydra's"),
-    "option without value": (["+method=mod", "--cfg"], "--cfg needs a value"),
+    "option without value": (["--cfg", "-m", "+method=mod"], "--cfg needs a value"),
     "value of a flag": (["+method=mod", "--multirun=3"], "--multirun takes no value"),
     "configuration of Hydra": (["+method=mod", "--cfg", "hydra"], "use --cfg job"),
     "information": (["+method=mod", "--info=nope"], "choose from all, config, defaults, defaults-tree"),
