@@ -1,20 +1,23 @@
-"""`python -m bench +method=mod`: train a method and its dense twin at matched FLOPs, compare, report.
+"""`python -m bench +method=mod`: train a method and its dense baseline at matched FLOPs, compare, report.
 
 Exit status: 0 done, 1 a run diverged or failed its audit, 2 a mistake (one line says which),
-130 interrupted (the same command resumes), 141 whoever read the output closed it.
+130 interrupted (the same command resumes), 141 the reader of the output closed it.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import signal
 import sys
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.errors import Interrupted, UserError
 
 _USAGE = """\
-usage: python -m bench +method=NAME [KEY=VALUE ...]        compare a method with its dense twin
+usage: python -m bench +method=NAME [KEY=VALUE ...]        compare a method with its dense baseline
        python -m bench -m +method=NAME,NAME seed=0,1,2     a sweep
        python -m bench +study=NAME                         a study: {studies}
 
@@ -22,20 +25,64 @@ methods:
 {methods}
 
 groups:  {groups}
-keys:    bench/config/schema.py lists them; for example model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true"""
+keys:    bench/config/schema.py lists them; for example model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true
+
+options:
+  -m, --multirun               run every combination of the values that are listed with commas
+  --cfg job                    print the configuration as YAML and run nothing
+  --info [TOPIC]               how the configuration is composed: {topics}
+  --config-dir DIR             search DIR for configuration, too, such as DIR/method/mine.yaml
+  --config-name NAME           begin with NAME.yaml in place of config.yaml
+  --shell-completion install=SHELL
+                               print completion of the command `bench` for bash, zsh or fish
+  --help                       print this"""
+
+_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_SHORT = {
+    "-h": "--help", "-m": "--multirun", "-c": "--cfg", "-i": "--info", "-cd": "--config-dir", "-cn": "--config-name",
+    "-sc": "--shell-completion", "-cp": "--config-path", "-p": "--package", "-r": "--run",
+}  # fmt: skip
+_WITH_VALUE = ("--cfg", "--config-dir", "--config-name", "--shell-completion")
+_OPTIONS = ("--help", "--multirun", "--info", *_WITH_VALUE)
+_REFUSED = {  # options of Hydra's
+    "--config-path": "use --config-dir DIR to add a folder of configuration",
+    "--experimental-rerun": "give the command that the run's record.json holds",
+    "--hydra-help": "use --help",
+    "--package": "--cfg job prints the whole configuration",
+    "--resolve": "--cfg job prints the configuration as it was given",
+    "--run": "leave it out: a command without -m runs once",
+    "--version": "python -m pip list shows the version",
+}
+
+
+@dataclass
+class _Command:
+    """A command line, taken apart."""
+
+    words: list[str] = field(default_factory=list)  # KEY=VALUE
+    options: dict[str, str] = field(default_factory=dict)  # --name -> its value, empty where it takes none
+
+    @property
+    def config_options(self) -> list[str]:
+        """What has to be given again for the same configuration."""
+        return [part for name in ("--config-dir", "--config-name") if name in self.options
+                for part in (name, self.options[name])]  # fmt: skip
+
+    @property
+    def config_name(self) -> str:
+        return self.options.get("--config-name", "config").removesuffix(".yaml")
 
 
 def usage() -> str:
     """The help text, with the methods and studies that conf/ holds."""
-    from bench.config.compose import CONF, groups, options
+    from bench.config.options import about, groups, options
 
-    about = []
-    for name in options("method"):
-        comment = (CONF / "method" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        about.append(f"  {name:<14} {comment}")
     chosen = [f"{group}={'|'.join(options(group))}" for group in groups() if group not in ("method", "study", "train")]
     return _USAGE.format(
-        methods="\n".join(about), studies=", ".join(options("study")), groups="\n         ".join(chosen)
+        methods="\n".join(f"  {name:<14} {about('method', name)}" for name in options("method")),
+        studies=", ".join(options("study")),
+        groups="\n         ".join(chosen),
+        topics=", ".join(_TOPICS),
     )
 
 
@@ -44,39 +91,93 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         print(usage(), file=sys.stderr)
         return 2
-    if {"-h", "--help"} & set(arguments):
-        print(usage())
-        return 0
-    multirun = bool({"-m", "--multirun"} & set(arguments))
-    words = [word for word in arguments if word not in ("-m", "--multirun")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both mean: stop
     try:
-        status = _execute(words, multirun)
+        status = _execute(_read(arguments), arguments)
         sys.stdout.flush()  # here, where a reader that has gone away is expected
         return status
     except Interrupted:
-        return _interrupted(words, multirun, "stopped; a checkpoint is saved.")
+        return _interrupted(arguments, "stopped; a checkpoint is saved.")
     except KeyboardInterrupt:
-        return _interrupted(words, multirun, "stopped.")
+        return _interrupted(arguments, "stopped.")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-    except BrokenPipeError:  # whoever read the output has closed it, as head does
+    except BrokenPipeError:  # the reader of the output has closed it, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
-        return 128 + signal.SIGPIPE
-    except OSError as error:  # a disk that fills up, a folder that vanishes: whatever else was being written
+        return 141
+    except OSError as error:  # a disk that fills up, a folder that vanishes
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
     return 2
 
 
-def _execute(words: list[str], multirun: bool) -> int:
-    from bench.config.compose import configure, expand
+def run() -> int:
+    """The console script `bench`."""
+    return main(sys.argv[1:])
 
-    runs = expand(words, multirun)
-    configs = [configure(overrides) for overrides in runs]
-    commands = [shlex.join(["python", "-m", "bench", *overrides]) for overrides in runs]
+
+def _read(arguments: list[str]) -> _Command:
+    """Take the command line apart. Raises UserError for an option that bench does not have."""
+    command, left = _Command(), list(arguments)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("-"):
+            command.words.append(word)
+            continue
+        given, equals, value = word.partition("=")
+        name = _SHORT.get(given, given)
+        if name in _REFUSED:
+            raise UserError(f"{given} is an option of Hydra's that bench does not have: {_REFUSED[name]}.")
+        if name not in _OPTIONS:
+            raise UserError(f"unknown option {given}{_suggest(given, equals)}")
+        if name in _WITH_VALUE and not equals:
+            if not left or left[0].startswith("-"):
+                raise UserError(f"{given} needs a value after it; python -m bench --help shows which.")
+            value = left.pop(0)
+        elif name == "--info" and not equals:
+            value = left.pop(0) if left and left[0] in _TOPICS else "all"
+        elif equals and name not in (*_WITH_VALUE, "--info"):
+            raise UserError(f"{word}: {given} takes no value.")
+        command.options[name] = value
+    return command
+
+
+def _suggest(given: str, equals: str) -> str:
+    close = difflib.get_close_matches(given, _OPTIONS, n=1, cutoff=0.8)
+    if close:
+        return f"; did you mean {close[0]}?"
+    if equals:
+        return f"; a key is given without dashes: {given.lstrip('-')}=VALUE."
+    return "; python -m bench --help lists the options."
+
+
+def _execute(command: _Command, arguments: list[str]) -> int:
+    options = command.options
+    if "--help" in options:
+        print(usage())
+        return 0
+    if "--config-dir" in options:
+        from bench.config.options import add_config_dir
+
+        add_config_dir(options["--config-dir"])
+    from bench.config.compose import complete, configure, expand
+
+    if "--shell-completion" in options:
+        complete(options["--shell-completion"])
+        return 0
+    runs = expand(command.words, "--multirun" in options)
+    if "--cfg" in options or "--info" in options:
+        return _describe(runs, command)
+    configs = [configure(overrides, command.config_name) for overrides in runs]
+    commands = [shlex.join(["python", "-m", "bench", *command.config_options, *overrides]) for overrides in runs]
+    if configs[0].study is not None and len(configs) > 1:
+        raise UserError("a study is not swept, because its runs are its own: give one +study and one value a key.")
+    if not configs[0].dry_run:
+        from bench.records.files import check_writable
+
+        for config in configs:
+            check_writable(Path(config.results_dir), "results_dir")
+            check_writable(Path(config.reports_dir), "reports_dir")
     if configs[0].study is not None:
-        if len(configs) > 1:
-            raise UserError("a study is not swept, for its runs are its own: give one +study and one value a key.")
         from bench.studies import run_study
 
         return run_study(configs[0], commands[0])
@@ -90,9 +191,26 @@ def _execute(words: list[str], multirun: bool) -> int:
     return 0 if compare(configs, commands) else 1
 
 
-def _interrupted(words: list[str], multirun: bool, told: str) -> int:
-    again = shlex.join(["python", "-m", "bench", *(["-m"] if multirun else []), *words])
-    print(f"\n{told} To go on from there: {again}", file=sys.stderr)
+def _describe(runs: list[list[str]], command: _Command) -> int:
+    """`--cfg` and `--info`: print how one run is configured."""
+    from bench.config.compose import as_yaml, print_info
+
+    if len(runs) > 1:
+        raise UserError(f"--cfg and --info describe one run, and this sweep has {len(runs)}: leave -m out.")
+    if "--info" in command.options:
+        topic = command.options["--info"]
+        if topic not in _TOPICS:
+            raise UserError(f"--info {topic} is unknown; choose from {', '.join(_TOPICS)}.")
+        print_info(topic, runs[0], command.config_name)
+    elif command.options["--cfg"] == "job":
+        print(as_yaml(runs[0], command.config_name), end="")
+    else:
+        raise UserError(f"--cfg {command.options['--cfg']} is not available: bench has no Hydra job; use --cfg job.")
+    return 0
+
+
+def _interrupted(arguments: list[str], what: str) -> int:
+    print(f"\n{what} To go on from there: {shlex.join(['python', '-m', 'bench', *arguments])}", file=sys.stderr)
     return 130
 
 

@@ -1,113 +1,134 @@
-"""From command-line words to typed configurations, by Hydra; its errors become one clear line each."""
+"""From the words of the command line to typed configurations, by Hydra; its errors become one clear line each."""
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from pathlib import Path
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING as REQUIRED
+from dataclasses import Field, field, fields, is_dataclass, make_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Optional, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.config.schema import MethodConfig, RunConfig
-from bench.config.validate import check
+from bench.config.explain import explain, suggest
+from bench.config.identity import MethodId
+from bench.config.options import CONF, config_dirs, groups, options
+from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, RunConfig
+from bench.config.validate import check_threads, validated
 from bench.errors import UserError
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-CONF = _PACKAGE / "conf"  # where an installed wheel carries it
-if not CONF.is_dir():  # a checkout
-    CONF = _PACKAGE.parent / "conf"
 
 _MOST_RUNS = 10_000  # of a sweep
 _CHOSEN_BY_NAME = ("method", "study")  # groups that the defaults leave open: `method=mod` means `+method=mod`
+_AXES = {"depth": DepthConfig, "experts": ExpertsConfig}
+_WITHOUT_JOB = [  # what Hydra would run a job by, which costs as much to compose as all of conf/
+    f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
+]
+_NOT_HYDRA_S = {  # what people set of Hydra's own, and what bench has in its place
+    "hydra.run": "set results_dir= and name= instead",
+    "hydra.sweep": "set results_dir= and name= instead",
+    "hydra.job": "set name= instead",
+    "hydra.searchpath": "add a folder of configuration by --config-dir DIR instead",
+    "hydra.mode": "add -m for a sweep instead",
+}
 
 
-def options(group: str) -> list[str]:
-    """The names one may choose from in a group of conf/."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def groups() -> list[str]:
-    """The groups of conf/."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
-
-
-def expand(words: list[str], multirun: bool) -> list[list[str]]:
-    """One list of overrides a run: sweeps such as `seed=0,1,2` are multiplied out, first word slowest."""
+def expand(words: Sequence[str], multirun: bool) -> list[list[str]]:
+    """One list of overrides per run: sweeps such as `seed=0,1,2` are multiplied out, first word slowest."""
     words = [_with_plus(word) for word in words]
-    choices = []
-    for word, override in zip(words, _parsed(words), strict=True):
-        if override.is_delete():
-            raise UserError(f"{word}: nothing can be left out. Write KEY=VALUE, for example seed=1.")
-        if not override.is_sweep_override():
-            choices.append([word])
-        elif multirun:
-            choices.append(_values(word, override))
-        else:
-            raise UserError(f"{word} lists several values; a sweep needs -m: python -m bench -m {' '.join(words)}")
-    if math.prod(map(len, choices)) > _MOST_RUNS:
-        raise UserError(f"this sweep has {math.prod(map(len, choices)):,} runs; at most {_MOST_RUNS:,} are allowed.")
+    overrides = [_parse(word) for word in words]
+    if not multirun:
+        for word, override in zip(words, overrides, strict=True):
+            if override.is_sweep_override():
+                raise UserError(f"{word} lists several values; a sweep needs -m: python -m bench -m {' '.join(words)}")
+    runs = math.prod(_sweep_length(word, override) for word, override in zip(words, overrides, strict=True))
+    if runs > _MOST_RUNS:
+        raise UserError(f"this sweep has {runs:,} runs; at most {_MOST_RUNS:,} are allowed.")
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [word]
+        for word, override in zip(words, overrides, strict=True)
+    ]
     return [list(run) for run in itertools.product(*choices)]
-
-
-def _parsed(words: list[str]) -> list[Override]:
-    parsed: list[Override] = []
-    for word in words:
-        try:
-            parsed += OverridesParser.create().parse_overrides([word])
-        except HydraException as error:
-            raise UserError(
-                f"cannot read {word}: write KEY=VALUE, for example seed=1; a value with other characters than letters, "
-                "digits and . _ - / goes in quotes, such as 'name=\"é\"'."
-            ) from error
-    return parsed
-
-
-def _values(word: str, override: Override) -> list[str]:
-    """`key=value` for each value of a sweep."""
-    try:
-        values = list(itertools.islice(override.sweep_string_iterator(), _MOST_RUNS + 1))
-    except HydraException as error:
-        raise UserError(f"{word} cannot be swept; list the values, such as seed=0,1,2.") from error
-    if not values:
-        raise UserError(f"{word} lists no value; list some, such as seed=0,1,2.")
-    return [f"{override.get_key_element()}={value}" for value in values]
 
 
 def _with_plus(word: str) -> str:
     return f"+{word}" if word.split("=")[0] in _CHOSEN_BY_NAME else word
 
 
-def configure(overrides: list[str]) -> RunConfig:
+def _parse(word: str) -> Override:
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        override = None
+    if override is None or not override.key_or_group or override.package is not None:
+        raise UserError(
+            f"cannot read {word}: write KEY=VALUE, for example seed=1; a value with other characters than letters, "
+            "digits and . _ - / goes in quotes, such as 'name=\"é\"'."
+        )
+    if override.is_delete():
+        raise UserError(f"{word}: nothing can be left out. Write KEY=VALUE, for example seed=1.")
+    key = override.key_or_group.replace("/", ".")
+    if key.split(".")[0] == "hydra":
+        instead = next(
+            (each for start, each in _NOT_HYDRA_S.items() if f"{key}.".startswith(f"{start}.")), "leave it out"
+        )
+        raise UserError(f"{word} is not allowed: bench takes only its configuration from Hydra; {instead}.")
+    return override
+
+
+def _sweep_length(word: str, override: Override) -> int:
+    """How many values the word gives, without listing them. Raises UserError for none, or for no list."""
+    if not override.is_sweep_override():
+        return 1
+    sweep: Any = override.value()
+    try:
+        if isinstance(sweep, RangeSweep):
+            start, stop, step = (float(part or 0) for part in (sweep.start, sweep.stop, sweep.step))
+            length = max(0, math.ceil((stop - start) / step))
+        else:
+            length = sum(1 for _ in override.sweep_string_iterator())
+    except (HydraException, ArithmeticError, ValueError, TypeError) as error:
+        raise UserError(f"{word} cannot be swept; list the values, such as seed=0,1,2.") from error
+    if not length:
+        raise UserError(f"{word} lists no value; list some, such as seed=0,1,2.")
+    return length
+
+
+def configure(overrides: Sequence[str], config_name: str = "config") -> RunConfig:
     """The typed, checked configuration of one run.
 
     Raises UserError for an unknown key or option, a value of the wrong kind, or one that cannot work.
     """
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    composed = _composed(overrides, config_name)
+    if OmegaConf.is_missing(composed.method, "name"):
+        raise UserError(f"no method chosen: add +method=NAME, one of {', '.join(options('method'))}.")
     try:
-        with initialize_config_dir(str(CONF), version_base=None):
-            composed = _compose(overrides)
-        _choose_variant(composed)
-        extra = next(_unknown_keys(composed), None)
-        if extra is not None:
-            raise UserError(f"unknown key {extra}{_suggest(extra)}")
         missing = OmegaConf.missing_keys(composed)
         if missing:
             raise UserError(f"{sorted(missing)[0]} must be given.")
-        config = OmegaConf.to_object(composed)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error, overrides)) from error
-    assert isinstance(config, RunConfig)
-    check(config)
+        values = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(_in_one_line(error, overrides)) from error
+    assert isinstance(values, dict)
+    config = validated({str(key): value for key, value in values.items()})
+    check_threads(config)
     return config
 
 
@@ -117,56 +138,108 @@ def configure_method(words: str) -> MethodConfig:
     Raises UserError as `configure` does.
     """
     first, *values = words.split()
-    name, _, variant = first.partition("/")
-    return configure([f"+method={name}", *([f"method.variant={variant}"] if variant else []), *values]).method
+    method = MethodId.parse(first)
+    variant = [f"method.variant={method.variant}"] if method.variant else []
+    return configure([f"+method={method.name}", *variant, *values]).method
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def as_yaml(overrides: Sequence[str], config_name: str = "config") -> str:
+    """The composed configuration of one run, checked where a method is chosen, as `--cfg job` prints it."""
+    composed = _composed(overrides, config_name)
+    if not OmegaConf.is_missing(composed.method, "name"):
+        configure(overrides, config_name)
+    return OmegaConf.to_yaml(composed)
+
+
+def print_info(topic: str, overrides: Sequence[str], config_name: str = "config") -> None:
+    """Hydra's own account of how a configuration is composed: `--info defaults-tree`, `searchpath` and others."""
+    _composed(overrides, config_name)  # for its errors, which are clearer
+    with _hydra(config_name) as (hydra, search):
+        hydra.show_info(topic, config_name, [*_not_of_method(overrides), *search])
+
+
+def complete(command: str) -> None:
+    """Hydra's shell completion: `command` is install=SHELL, uninstall=SHELL or query=SHELL."""
+    sys.argv[0] = "bench"  # the console script: shells complete the words of a command, not of a module
+    if line := os.environ.get("COMP_LINE"):  # Hydra composes the words before the last one, which need their +
+        os.environ["COMP_LINE"] = re.sub(rf" ({'|'.join(_CHOSEN_BY_NAME)})=(?=\S+ )", r" +\1=", line)
+    with _hydra("config") as (hydra, _):
+        try:
+            hydra.shell_completion("config", [command])
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"--shell-completion {command}: give install=SHELL or uninstall=SHELL; SHELL is bash, zsh or fish."
+            ) from error
+
+
+@contextmanager
+def _hydra(config_name: str) -> Iterator[tuple[Hydra, list[str]]]:
+    """Hydra where `config_name` is, and the override that has it search the other folders."""
+    ConfigStore.instance().store(name="schema", node=_SCHEMA)
+    main = next((each for each in (CONF, *config_dirs) if (each / f"{config_name}.yaml").is_file()), CONF)
+    others = [each for each in (CONF, *config_dirs) if each != main]
+    quoted = ",".join('"file://' + re.sub(r'(["\\])', r"\\\1", str(each)) + '"' for each in others)
+    with initialize_config_dir(str(main), version_base=None):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        yield hydra, [f"hydra.searchpath=[{quoted}]"] if others else []
+
+
+def _composed(overrides: Sequence[str], config_name: str) -> DictConfig:
+    """What Hydra composes, with the method's variant chosen, of known keys alone."""
+    _check_groups(overrides)
     try:
-        _check_groups(overrides)
-        return compose("config", overrides)
+        with _hydra(config_name) as (_, search):
+            composed = compose(config_name, [*_not_of_method(overrides), *search, *_WITHOUT_JOB])
+        if OmegaConf.get_type(composed) is not _SCHEMA:
+            raise UserError(f"--config-name {config_name}: its defaults must begin with `config`, which has every key.")
+        _settle_method(composed, overrides)
     except AssertionError as error:  # OmegaConf's answer to a key below one that is null
-        bare = [word.lstrip("+") for word in overrides]
-        below = next((w for w in bare if w.startswith(("method.depth.", "method.experts."))), " ".join(bare))
-        axis = ".".join(below.split("=")[0].split(".")[:-1])
-        raise UserError(f"{below} has nothing to change: this method has no {axis}.") from error
+        raise UserError(_without_parent(overrides)) from error
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(_in_one_line(error, overrides)) from error
+    extra = next(_unknown_keys(composed), None)
+    if extra is not None:
+        raise UserError(f"unknown key {extra}{suggest(extra)}")
+    return composed
 
 
-def _check_groups(overrides: list[str]) -> None:
+def _not_of_method(overrides: Sequence[str]) -> list[str]:
+    """All but a method's values, which come after those of its variant."""
+    return [word for word in overrides if not word.lstrip("+").startswith("method.")]
+
+
+def _check_groups(overrides: Sequence[str]) -> None:
     """Hydra's own answers to a group without a value, or chosen twice, speak of YAML files."""
-    chosen: set[str] = set()
+    names, chosen = groups(), set[str]()
     for word in overrides:
         key, _, value = word.lstrip("+").partition("=")
-        if key not in groups():
+        if key not in names:
             continue
-        if value in ("null", ""):
+        if value in ("null", "") or value[0] in "{[":
             raise UserError(f"{word.lstrip('+')} is not allowed; choose {key} from {', '.join(options(key))}.")
         if key in chosen:
             raise UserError(f"{key} is given more than once; give it once, or sweep with -m {key}=A,B.")
         chosen.add(key)
+    if chosen.issuperset(_CHOSEN_BY_NAME):
+        raise UserError("a study has methods of its own: give +study=NAME or +method=NAME, not both.")
 
 
-def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Keys that a + has added beside those of the schema; the free-form parts of a method may hold any."""
-    schema = OmegaConf.get_type(node)
-    known = {entry.name for entry in fields(schema)} if is_dataclass(schema) else None
-    for key in map(str, node):
-        child = None if OmegaConf.is_missing(node, key) else node[key]
-        if known is not None and key not in known:
-            yield f"{prefix}{key}"
-        elif known is not None and isinstance(child, DictConfig):
-            yield from _unknown_keys(child, f"{prefix}{key}.")
-
-
-def _choose_variant(composed: DictConfig) -> None:
-    """Put the chosen variant's values over the method's own."""
+def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
+    """Put the chosen variant's values over the method's, and those of the command line over both."""
+    chosen = next((word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("method=")), None)
+    own = [(word, _parse(word)) for word in overrides if word.lstrip("+").startswith("method.")]
+    for word, override in own:
+        _check_method_value(word.lstrip("+"), override)
+        if override.key_or_group == "method.variant":
+            composed.method.variant = override.value()
     method = composed.method
-    if "name" not in method or OmegaConf.is_missing(method, "name"):
-        raise UserError(f"no method chosen: add +method=NAME, one of {', '.join(options('method'))}.")
-    if method.name not in options("method"):
-        raise UserError(
-            f"method.name={method.name} is not allowed; choose +method=NAME, one of {', '.join(options('method'))}."
-        )
+    if OmegaConf.is_missing(method, "name"):
+        if own:
+            raise UserError(f"{own[0][0]} needs a method: add +method=NAME, one of {', '.join(options('method'))}.")
+        return
+    if method.name not in options("method") or chosen not in (None, method.name):
+        raise UserError(f"method.name={method.name} is not allowed: conf/method/NAME.yaml must give that NAME.")
     variants = list(method.variants)
     if method.variant is not None and method.variant not in variants:
         allowed = f"one of {', '.join(variants)}" if variants else "left out: this method has no variants"
@@ -174,54 +247,85 @@ def _choose_variant(composed: DictConfig) -> None:
     if method.variant is not None:
         composed.method = OmegaConf.merge(method, method.variants[method.variant])
     composed.method.variants = {}
+    for word, override in own:
+        _set_method_value(composed, word.lstrip("+"), override)
 
 
-def _explain(error: Exception, overrides: list[str]) -> str:
-    """Hydra's or OmegaConf's message, in one line that says what would work."""
+def _check_method_value(word: str, override: Override) -> None:
+    """A method's name stands for what it does: refuse what would make it another one."""
+    key, value = override.key_or_group, override.value()
+    if key == "method.name":
+        raise UserError(
+            f"{word} is not allowed: choose the method itself, one of method={', '.join(options('method'))}."
+        )
+    if key.startswith("method.variants"):
+        raise UserError(f"{word} is not allowed: choose a variant by method.variant=NAME.")
+    if key.removeprefix("method.") in _AXES and value is None:
+        raise UserError(
+            f"{word} is not allowed: it would make another method; choose one without it, such as method=dense."
+        )
+
+
+def _set_method_value(composed: DictConfig, word: str, override: Override) -> None:
+    key, value = override.key_or_group, override.value()
+    axis = key.split(".")[1]
+    if axis in _AXES and composed.method[axis] is None:
+        if key != f"method.{axis}" or not isinstance(value, dict):
+            raise UserError(f"{word} has nothing to change: this method has no method.{axis}.")
+        composed.method[axis] = OmegaConf.structured(_hydra_type(_AXES[axis]))
+    OmegaConf.update(composed, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
+
+
+def _without_parent(overrides: Sequence[str]) -> str:
+    for word in (word.lstrip("+") for word in overrides):
+        if word.startswith("study.grid.") and any(each.startswith("+study=") for each in overrides):
+            return f"{word} has nothing to change: this study has no grid. +study=isoflop has one."
+        if word.startswith("study."):
+            names = ", ".join(options("study"))
+            return f"{word} has nothing to change: no study is chosen. Add +study=NAME, one of {names}."
+    return f"{' '.join(overrides)}: a key stands below one that is null."
+
+
+def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that a + has added to those of the schema; the free-form parts of a method may hold any."""
+    schema = OmegaConf.get_type(node)
+    known = {entry.name for entry in fields(schema)} if is_dataclass(schema) else None
+    for key in map(str, node):
+        child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+        if known is not None and key not in known:
+            yield f"{prefix}{key}"
+        elif known is not None and isinstance(child, DictConfig) and not child._is_none():
+            yield from _unknown_keys(child, f"{prefix}{key}.")
+
+
+def _in_one_line(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra wraps what the value itself was refused for
         error = error.__cause__
-    message = str(error)
-    option = re.search(r"Could not find '(\w+)/([^']*)'", message)
-    if option and option[1] in groups():
-        return f"{option[1]}={option[2]} is unknown; choose from {', '.join(options(option[1]))}."
-    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", message)
-    if key:
-        unknown = re.search(r"full_key: (\S+)", message)
-        name = (unknown[1] if unknown else key[1] or key[2]).lstrip("+~")
-        return f"unknown key {name}{_suggest(name)}"
-    value = re.search(r"full_key: (\S+)", message)
-    if value:
-        given = next((word for word in overrides if word.lstrip("+~").split("=")[0] == value[1]), value[1])
-        return f"{given} is not allowed: {_first_line(message)}"
-    return f"{_first_line(message)} (while reading {' '.join(overrides)})"
+    return explain(str(error) or repr(error), overrides)
 
 
-def _suggest(name: str) -> str:
-    known = _keys(OmegaConf.structured(RunConfig)) + groups()
-    known += [f"method.{axis}.{key}" for axis in ("depth", "experts") for key in _axis_keys(axis)]
-    close = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    parent = name.rsplit(".", 1)[0]
-    siblings = [key for key in known if "." in key and key.rsplit(".", 1)[0] == parent]
-    return f"; {parent} has {', '.join(siblings)}." if siblings else "; bench/config/schema.py lists every key."
+@cache
+def _hydra_type(hint: Any) -> Any:
+    """A type of the schema as OmegaConf knows it: 2.3 takes no `Literal`, so choices become text until validated."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = get_type_hints(hint)
+        parts = [(each.name, _hydra_type(hints[each.name]), _default(each, hints[each.name])) for each in fields(hint)]
+        return make_dataclass(hint.__name__, parts)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return str
+    if origin is UnionType or type(None) in arguments:
+        (given,) = (each for each in arguments if each is not type(None))
+        return Optional[_hydra_type(given)]  # noqa: UP045
+    return list[_hydra_type(arguments[0])] if origin is list else hint  # type: ignore[misc]
 
 
-def _axis_keys(axis: str) -> list[str]:
-    from bench.config.schema import DepthConfig, ExpertsConfig
-
-    return [field.name for field in fields(DepthConfig if axis == "depth" else ExpertsConfig)]
-
-
-def _keys(node: DictConfig, prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in map(str, node):
-        name = f"{prefix}{key}"
-        child = None if OmegaConf.is_missing(node, key) else node[key]
-        found += _keys(child, f"{name}.") if isinstance(child, DictConfig) else [name]
-    return found
+def _default(entry: Field, hint: Any) -> Any:
+    if isinstance(hint, type) and is_dataclass(hint):
+        return field(default_factory=_hydra_type(hint))
+    return (
+        field(default=entry.default) if entry.default is not REQUIRED else field(default_factory=entry.default_factory)
+    )
 
 
-def _first_line(error: object) -> str:
-    line = str(error).strip().splitlines()[0].strip() if str(error).strip() else repr(error)
-    return line if line.endswith((".", "?", "!")) else f"{line}."
+_SCHEMA = _hydra_type(RunConfig)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config.schema import RunConfig
+from bench.config.schema import MethodConfig, RunConfig
 
 _ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
 
@@ -30,6 +30,11 @@ class MethodId:
         name, _, variant = text.partition("/")
         return cls(name, variant or None)
 
+    @classmethod
+    def of(cls, method: MethodConfig) -> MethodId:
+        """Of a configured method."""
+        return cls(method.name, method.variant)
+
     def __str__(self) -> str:
         return f"{self.name}/{self.variant}" if self.variant else self.name
 
@@ -49,7 +54,7 @@ _NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
 
 
 def shared_settings(config: RunConfig) -> dict[str, Any]:
-    """All that a method and its twin have in common: the whole config but method and seed."""
+    """All that a method and its baseline have in common: the whole config but method and seed."""
     settings = asdict(config)
     for key in _NOT_HASHED | {"method", "seed"}:
         settings.pop(key)
@@ -66,7 +71,7 @@ def digest(value: Any, length: int = 8) -> str:
 
 
 def comparison_hash(config: RunConfig) -> str:
-    """Equal for two runs that may stand in one table."""
+    """Equal for two runs that may be compared in one table."""
     return digest(shared_settings(config), 6)
 
 
@@ -77,17 +82,15 @@ def config_hash(config: RunConfig) -> str:
 
 def run_folder(config: RunConfig) -> Path:
     """`results/<comparison>/<method>[-<variant>]-seed<seed>-<config hash>`: other settings, another folder."""
-    label = config.method.name + (f"-{config.method.variant}" if config.method.variant else "")
-    run_id = f"{label}-seed{config.seed}-{config_hash(config)[:6]}"
+    run_id = f"{MethodId.of(config.method).slug}-seed{config.seed}-{config_hash(config)[:6]}"
     return Path(config.results_dir) / comparison_name(config) / run_id
 
 
 def comparison_name(config: RunConfig) -> str:
-    """The comparison's folder: as named, or told apart by everything that method and twin share."""
+    """The comparison's folder: as named, or made from everything that a method and its baseline share."""
     return config.name or f"{config.scale}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
 
 
-def label(config: RunConfig) -> str:
-    """The run in a few words."""
-    variant = f" {config.method.variant}" if config.method.variant else ""
-    return f"{config.method.name}{variant}, seed {config.seed}"
+def run_title(config: RunConfig) -> str:
+    """The run in a few words, for people."""
+    return f"{MethodId.of(config.method).title} (seed {config.seed})"

@@ -15,7 +15,6 @@ from pathlib import Path
 from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
-from bench.errors import UserError
 from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of, plain
 from bench.isoflop.run.packing import measure_packing
 from bench.isoflop.run.plan import describe, planned_memory
@@ -25,6 +24,7 @@ from bench.isoflop.run.session import Session
 from bench.isoflop.run.step_times import time_steps
 from bench.isoflop.run.token_study import study_tokens
 from bench.measure.machine import Machine, environment, git_commit, make_machine
+from bench.records.files import make_folder
 from bench.records.isoflop import FILE, Packing, Stages, Study, load_study
 from bench.records.record import load_record
 from bench.runs.load import WEIGHTS
@@ -45,7 +45,7 @@ def run(config: RunConfig, command: str) -> int:
     if config.dry_run:
         return 0
     corpus = prepare(config.data)
-    folder = _folder(config)
+    folder = make_folder(_place(config))
     study = _opened(folder, earlier, grid, machine, command, corpus)
     session = Session(study, folder, grid.values.minutes, earlier, started)
     largest = max(size for size, _ in planned_memory(grid))
@@ -77,15 +77,6 @@ def _first_packing(grid: Grid, earlier: Study | None) -> Packing | None:
     measured = earlier.packings if earlier else []
     asked = grid.values.workers
     return next((packing for packing in measured if asked in (None, packing.workers)), None)
-
-
-def _folder(config: RunConfig) -> Path:
-    folder = _place(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
-    return folder
 
 
 def _opened(folder: Path, earlier: Study | None, grid: Grid, machine: Machine, command: str, corpus: Corpus) -> Study:

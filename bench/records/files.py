@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,8 +37,38 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}. Free some space or choose another folder.") from error
     finally:
-        with contextlib.suppress(OSError):  # gone where it has become `path`
+        with suppress(OSError):  # gone where it has become `path`
             temporary.unlink()
+
+
+def make_folder(folder: Path, key: str = "results_dir") -> Path:
+    """`folder`, which is there afterwards. Raises UserError, naming the `key` that chose it, where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error, key) from error
+    return folder
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Raise UserError, naming the `key` that chose it, where `folder` cannot be written; leaves nothing behind."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_write(folder, error, key) from error
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _cannot_write(folder: Path, error: OSError, key: str) -> UserError:
+    file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+    reason = f"{file} is a file, not a folder" if file else error.strerror
+    return UserError(f"cannot write to {folder}: {reason}. Set {key} to another folder.")
 
 
 @contextmanager

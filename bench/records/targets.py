@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.errors import UserError
-from bench.records.files import load, write_atomically
+from bench.records.files import load, make_folder, write_atomically
 from bench.records.record import DecodePoint, Environment, Timing
 
 FILE = "targets.json"
@@ -79,11 +78,7 @@ class Targets(BaseModel):
 
 def save_targets(targets: Targets, folder: Path) -> Path:
     """Write `targets.json` into `folder`, atomically; returns its path."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
-    path = folder / FILE
+    path = make_folder(folder) / FILE
     write_atomically(path, targets.model_dump_json(indent=2, exclude_none=True) + "\n")
     return path
 

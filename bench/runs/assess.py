@@ -1,4 +1,4 @@
-"""What a trained model is judged by: quality, routers, causality, tasks, speed, memory, decoding."""
+"""What is measured on a trained model: quality, routers, causality, tasks, speed, memory, decoding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _DECODE_STEPS = 64
 def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer, folder: Path) -> None:
     """Quality, causality, routing and tasks, into `record` and the files beside it.
 
-    Weights that give no loss, for the last step ruined them, make the run a diverged one; nothing else is measured.
+    Weights that give no finite loss, because the last step ruined them, make the run a diverged one; nothing else is
+    measured.
     """
     n_noop = config.method.experts.n_noop if config.method.experts else 0
     documents = choose(corpus.validation, config.evaluate.validation_tokens)
@@ -45,14 +46,14 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     quality = summarise(losses)
     if not math.isfinite(quality.val_loss_nats):
         record.run.status = "diverged"
-        record.run.message = f"the held-out loss is NaN after step {record.training.steps}"
+        record.run.message = f"the validation loss is NaN after step {record.training.steps}"
         return
     record.quality = quality
     record.routing = observer.statistics(n_noop)
     if record.routing is not None and judges(model):
         record.routing.causal_routers = {judges(model)[0]: observer.causal_router(quality)}
         record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
-    record.causality = audit(model, held_out_rows(corpus, model, _AUDIT_ROWS))
+    record.causality = audit(model, validation_rows(corpus, model, _AUDIT_ROWS))
     if not record.causality.passed:
         record.run.status = "audit_failed"
         record.run.message = f"logits change by {record.causality.max_abs_logit_change:.2g} when later tokens change"
@@ -72,7 +73,7 @@ def _sees_future(config: RunConfig) -> bool:
 def _other_routers(
     config: RunConfig, corpus: Corpus, model: Transformer, documents: list[Document]
 ) -> dict[str, CausalRouterStatistics]:
-    """The causal routers that the run is not judged by, on the same text."""
+    """The causal routers other than the one that the run is evaluated with, on the same text."""
     found = {}
     for judge in judges(model)[1:]:
         observer = RoutingObserver()
@@ -82,10 +83,10 @@ def _other_routers(
     return found
 
 
-def held_out_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool = False) -> Tensor:
-    """Rows (B, T) of held-out text, one context long or as long as the text allows.
+def validation_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool = False) -> Tensor:
+    """Rows (B, T) of validation text, one context long or as long as the text allows.
 
-    From its beginning, where quality is measured; or from its end, where nothing is where there is enough.
+    From its beginning, where quality is measured; or from its end, which is not used otherwise in a text that is long.
     """
     text = np.concatenate([document.tokens for document in corpus.validation]).astype(np.int64)
     rows = max(1, min(at_most, len(text) // model.context))
@@ -95,7 +96,7 @@ def held_out_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool =
 
 
 def assess_memory(record: Record, trainee: Trainee, batch: tuple[Tensor, Tensor]) -> None:
-    """Peak memory of a training step, of this model alone: before its twin is built, which a device would count too."""
+    """Peak memory of a training step of this model: before the baseline is built, which a device would count, too."""
     gc.collect()
     trainee.model.train()
     step = fixed_batch(*batch, trainee.step)
@@ -106,27 +107,29 @@ def assess_speed(
     record: Record,
     solved: Plan,
     trainee: Trainee,
-    twin: tuple[Plan, Trainee] | None,
+    baseline: tuple[Plan, Trainee] | None,
     corpus: Corpus,
     machine: Machine,
     batch: tuple[Tensor, Tensor],
 ) -> None:
-    """Training steps and decoding of the trained model and of its trained twin, in turn; leaves both laid out
-    for decoding, so it comes last."""
+    """Training steps and decoding of the trained model and of its trained baseline, in turn.
+
+    Leaves both laid out for decoding, so it comes last.
+    """
     trainee.model.train()
     own = fixed_batch(*batch, trainee.step)
-    actions = [own] if twin is None else [own, fixed_batch(*batch, twin[1].step)]
+    actions = [own] if baseline is None else [own, fixed_batch(*batch, baseline[1].step)]
     evaluation = record.config["evaluate"]
     seconds = interleave(actions, evaluation["timing_steps"], machine.device)
     record.speed = step_speed(solved, seconds[0], machine.matmul_flops)
-    if twin is not None:
-        compare_steps(record.speed, solved, seconds[0], twin[0], seconds[1])
-    models = [trainee.model] if twin is None else [twin[1].model, trainee.model]
+    if baseline is not None:
+        compare_steps(record.speed, solved, seconds[0], baseline[0], seconds[1])
+    models = [trainee.model] if baseline is None else [baseline[1].model, trainee.model]
     record.speed.decode = _decode(models, corpus, machine, evaluation["decode_batch_sizes"])
 
 
 def step_speed(solved: Plan, seconds: Sequence[float], matmul_flops: float) -> Speed:
-    """Of training steps that took `seconds` each, on a machine whose matrix products run at `matmul_flops` FLOP/s."""
+    """Speed of training steps that took `seconds` each; the machine's matrix products run at `matmul_flops` FLOP/s."""
     step = Timing.of(seconds)
     return Speed(
         train_step_seconds=step,
@@ -137,23 +140,23 @@ def step_speed(solved: Plan, seconds: Sequence[float], matmul_flops: float) -> S
 
 
 def compare_steps(
-    speed: Speed, solved: Plan, seconds: Sequence[float], twin: Plan, twin_seconds: Sequence[float]
+    speed: Speed, solved: Plan, seconds: Sequence[float], baseline: Plan, baseline_seconds: Sequence[float]
 ) -> None:
-    """Put the speed-ups over the dense twin into `speed`: above 1 the method is faster. Seconds were taken in turn."""
-    speed.forward_speedup_ideal = twin.count.forward / solved.count.forward
-    speed.train_speedup_ideal = twin.step_flops / solved.step_flops
-    speed.train_speedup_realised = Timing.of(ratios(twin_seconds, seconds))
+    """Put the speed-ups over the baseline into `speed`: above 1 the method is faster. Seconds were measured in turn."""
+    speed.forward_speedup_ideal = baseline.count.forward / solved.count.forward
+    speed.train_speedup_ideal = baseline.step_flops / solved.step_flops
+    speed.train_speedup_realised = Timing.of(ratios(baseline_seconds, seconds))
 
 
 def _decode(models: list[Transformer], corpus: Corpus, machine: Machine, batch_sizes: list[int]) -> list[DecodePoint]:
-    """The last model's points: half a context is read, and what follows is decoded step by step."""
+    """The last model's points: half a context is prefilled, and the rest is decoded step by step."""
     if machine.device.type == "cpu":
         models = [model.lay_out_for_decoding() for model in models]
     rate = matmul_rate(machine.device, models[-1].head.weight.dtype)  # which need not be the one of training
     roofline = Roofline(rate, memory_rate(machine.device))
     points = []
     for rows in batch_sizes:
-        text = held_out_rows(corpus, models[-1], rows)
+        text = validation_rows(corpus, models[-1], rows)
         text = text[torch.arange(rows) % len(text)]
         context = text.shape[1] // 2
         steps = min(_DECODE_STEPS, text.shape[1] - context - 1)

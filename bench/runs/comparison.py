@@ -1,53 +1,50 @@
-"""A comparison: each method against its dense twin, measured, reported and summed up in the terminal."""
+"""A comparison: each method and its dense baseline, measured, reported and summed up in the terminal."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.config.identity import comparison_name, run_folder
+from bench.config.identity import comparison_name
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
-from bench.data.tokenizer import vocabulary_size
-from bench.errors import UserError
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
-from bench.flops.match import dense_twin, plan
 from bench.measure.machine import Machine, make_machine, set_threads
 from bench.records.record import Record
-from bench.runs.run import finished, run
+from bench.runs.prepared import finished, prepare_run
+from bench.runs.run import run
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
-    """Run every configuration and, before it, its dense twin; write the reports; print tables and verdicts.
+    """Run every configuration and, before it, its dense baseline; write the reports; print tables and verdicts.
 
-    What has been run already is not run again. Returns whether every run came to its end.
+    What has been run already is not run again. Returns whether every run finished. Raises UserError for what cannot
+    work in any of them before anything is trained.
     """
-    for config in configs:  # what cannot work is told before anything is trained
-        plan(config, vocabulary_size(config.data.tokenizer))
+    prepared = [prepare_run(config) for config in configs]
+    wanted = [(each.baseline, each) if each.baseline else (each,) for each in prepared]
+    records: dict[Path, Record | None] = {}
+    for config, pair in zip(configs, wanted, strict=True):
         check_tasks(config.evaluate.tasks)
-        _check_writable(Path(config.results_dir), "results_dir")
-        _check_writable(Path(config.reports_dir), "reports_dir")
-        if None in (finished(dense_twin(config)), finished(config)):
+        records |= {each.folder: finished(each.config) for each in pair if each.folder not in records}
+        if None in (records[each.folder] for each in pair):
             load_tasks(config.evaluate.tasks)
-    records: dict[Path, Record] = {}
-    shared = _Shared()
-    for config, command in zip(configs, commands, strict=True):
-        for wanted in (dense_twin(config), config):
-            folder = run_folder(wanted)
-            if folder in records:
+    shared, done = _Shared(), dict[Path, Record]()
+    for pair, command in zip(wanted, commands, strict=True):
+        for each in pair:
+            if each.folder in done:
                 continue
-            record = finished(wanted)
+            record = records[each.folder]
             if record is not None:
-                print(f"{folder} has been run already and is used as it is.")
+                print(f"{each.folder} has been run already and is used as it is.")
             else:
-                record = run(wanted, shared.corpus(config), shared.machine(config), command)
+                corpus, machine = shared.corpus(each.config), shared.machine(each.config)
+                record = run(each.with_vocabulary(corpus.tokenizer.vocab_size), corpus, machine, command)
             if record.run.message:
                 print(f"{record.run.id}: {record.run.message}.")
-            records[folder] = record
+            done[each.folder] = record
     _report(configs)
-    return all(record.run.status == "finished" for record in records.values())
+    return all(record.run.status == "finished" for record in done.values())
 
 
 class _Shared:
@@ -58,7 +55,7 @@ class _Shared:
         self.machines: dict[tuple[str, str, int | None], Machine] = {}
 
     def corpus(self, config: RunConfig) -> Corpus:
-        """The text of `config`; the first time, what it gives too few items for is told."""
+        """The text of `config`; the first time, print which tasks it gives too few items for."""
         key = repr(config.data)
         if key not in self.corpora:
             self.corpora[key] = prepare(config.data)
@@ -73,21 +70,6 @@ class _Shared:
             self.machines[key] = make_machine(config)
         set_threads(config.train)
         return self.machines[key]
-
-
-def _check_writable(folder: Path, key: str) -> None:
-    """Raise UserError, naming the `key` that chose it, where `folder` cannot be written; leaves nothing behind."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}. Set {key} to another folder.") from error
-    finally:
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
 
 def _report(configs: Sequence[RunConfig]) -> None:

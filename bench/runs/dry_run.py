@@ -2,61 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from bench.config.identity import MethodId
 from bench.config.schema import RunConfig
 from bench.data.tokenizer import vocabulary_size
 from bench.evaluate import check_tasks
-from bench.flops.match import Plan, dense_twin, plan
+from bench.flops.match import Plan
+from bench.formats import duration
 from bench.measure.machine import make_machine
 from bench.methods.registry import layer_count
 from bench.model.feed_forward import feed_forward_width
+from bench.runs.prepared import PreparedRun, prepare_run
 
-# Bytes of activations kept for the backward pass, a token and layer, in multiples of d_model and d_ff. Counted
+# Bytes of activations kept for the backward pass, per token and layer, in multiples of d_model and d_ff. Counted
 # on this decoder: norms, projections, attention and the residual stream keep 12 d_model, SwiGLU keeps 4 d_ff.
 _KEPT_D_MODEL, _KEPT_D_FF = 12, 4
-# And of the vocabulary, a token: logits, their log-softmax, and the gradient of each.
+# And per token, in multiples of the vocabulary: logits, their log-softmax, and the gradient of each.
 _KEPT_LOGITS = 4
 ASSUMED_UTILISATION = 0.5
 
 
 def describe(config: RunConfig) -> str:
-    """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense twin."""
-    vocab_size = vocabulary_size(config.data.tokenizer)
+    """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense baseline."""
     check_tasks(config.evaluate.tasks)
+    own = prepare_run(config)
     rate = make_machine(config).matmul_flops
-    configs = [dense_twin(config)] if config.method.name == "dense" else [dense_twin(config), config]
-    runs = [(each, plan(each, vocab_size)) for each in configs]
-    dense = runs[0][1].count.forward
-    rows = [["", *(["dense twin", _label(config)] if len(runs) == 2 else ["dense"])]]
-    for name, value in _FIGURES.items():
-        rows.append([name, *(value(each, p) for each, p in runs)])
-    rows.append(["forward FLOPs over dense's", *(f"{p.count.forward / dense:.4f}" for _, p in runs)])
-    rows.append(["training time (estimate)", *(duration(p.budget_flops / rate / ASSUMED_UTILISATION) for _, p in runs)])
-    rows.append(["training memory (at most)", *(f"{training_memory(p, each) / 2**30:.2f} GiB" for each, p in runs)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    if own.baseline is None:
+        columns = [["", *_FIGURES], ["dense", *_figures(own, own, rate)]]
+    else:
+        name = MethodId.of(config.method).title
+        columns = [["", *_FIGURES], ["dense baseline", *_figures(own.baseline, own.baseline, rate)]]
+        columns.append([name, *_figures(own, own.baseline, rate)])
+    widths = [max(map(len, column)) for column in columns]
     table = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
     )
-    note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s, of which half is assumed."
+    note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s; half of it is assumed."
     return f"contract {config.contract.name}\n{table}\n{note} Nothing was trained."
 
 
-_FIGURES: dict[str, Callable[[RunConfig, Plan], str]] = {
-    "parameters": lambda _, p: f"{p.count.params_total:,}",
-    "parameters a token meets": lambda _, p: f"{p.count.params_active:,}",
-    "layers": lambda config, p: f"{layer_count(p.model, config.method)}",
-    "d_model x d_ff": lambda _, p: f"{p.model.d_model} x {feed_forward_width(p.model)}",
-    "forward FLOPs a token": lambda _, p: f"{p.count.forward:,.0f}",
-    "training FLOPs a token": lambda _, p: f"{p.count.train:,.0f}",
-    "steps": lambda _, p: f"{p.steps:,}",
-    "tokens": lambda _, p: f"{p.tokens:,}",
-    "training FLOPs": lambda _, p: f"{p.steps * p.step_flops:.4g}",
-}
+_FIGURES = (
+    "parameters", "active parameters", "layers", "d_model x d_ff", "forward FLOPs/token", "training FLOPs/token",
+    "steps", "tokens", "training FLOPs", "forward FLOPs over dense's", "training time (estimate)",
+    "training memory (at most)",
+)  # fmt: skip
 
 
-def _label(config: RunConfig) -> str:
-    return config.method.name + (f" {config.method.variant}" if config.method.variant else "")
+def _figures(run: PreparedRun, dense: PreparedRun, rate: float) -> list[str]:
+    """The cells of `_FIGURES`, in their order. rate: FLOP/s of the machine's matrix products."""
+    solved, count = run.plan, run.plan.count
+    return [
+        f"{count.params_total:,}",
+        f"{count.params_active:,}",
+        f"{layer_count(solved.model, run.config.method)}",
+        f"{solved.model.d_model} x {feed_forward_width(solved.model)}",
+        f"{count.forward:,.0f}",
+        f"{count.train:,.0f}",
+        f"{solved.steps:,}",
+        f"{solved.tokens:,}",
+        f"{solved.steps * solved.step_flops:.4g}",
+        f"{count.forward / dense.plan.count.forward:.4f}",
+        duration(solved.budget_flops / rate / ASSUMED_UTILISATION),
+        f"{training_memory(solved, run.config) / 2**30:.2f} GiB",
+    ]
 
 
 def training_memory(p: Plan, config: RunConfig) -> float:
@@ -69,10 +77,3 @@ def training_memory(p: Plan, config: RunConfig) -> float:
     kept = layers * (_KEPT_D_MODEL * p.model.d_model + _KEPT_D_FF * feed_forward_width(p.model))
     logits = _KEPT_LOGITS * vocabulary_size(config.data.tokenizer)
     return 16 * p.count.params_total + 4 * rows * p.model.context * (kept + logits)
-
-
-def duration(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from bench.config.schema import RunConfig
+from bench.config.validate import validated
 from bench.data import Tokenizer
 from bench.data.tokenizer import load_tokenizer
 from bench.errors import UserError
@@ -71,7 +69,10 @@ def _load(folder: Path) -> TrainedRun:
     path = folder / WEIGHTS
     if not path.is_file():
         raise UserError(f"{folder} holds a record but no {WEIGHTS}. Train it again: {record.command}")
-    config = TypeAdapter(RunConfig).validate_python(record.config)
+    try:
+        config = validated(record.config)
+    except UserError as error:
+        raise UserError(f"{folder / 'record.json'} has a configuration that cannot work: {error}") from error
     if not config.method.name.isidentifier():  # part of a module's name
         raise UserError(f"{folder / 'record.json'}: method.name={config.method.name!r} is not the name of a method.")
     tokenizer = load_tokenizer(config.data.tokenizer, folder)

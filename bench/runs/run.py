@@ -5,17 +5,14 @@ from __future__ import annotations
 import datetime
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 
-from bench.config.identity import comparison_hash, comparison_name, config_hash, label, run_folder
-from bench.config.schema import RunConfig
+from bench.config.identity import comparison_hash, comparison_name
 from bench.data import Batches, Corpus
-from bench.data.corpus import corpus_fingerprint
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
-from bench.flops.match import Plan, dense_twin, plan
+from bench.flops.match import Plan
 from bench.flops.trace import COUNTS_AGREE_TO, Traced, trace
 from bench.measure.energy import joules
 from bench.measure.machine import Machine, environment, git_commit
@@ -23,19 +20,11 @@ from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.feed_forward import feed_forward_width
-from bench.records.packed import is_file
-from bench.records.record import (
-    Energy,
-    Flops,
-    Model,
-    Record,
-    Run,
-    Training,
-    load_record,
-    save_record,
-)  # fmt: skip
-from bench.runs.assess import assess, assess_memory, assess_speed, held_out_rows
+from bench.records.files import make_folder
+from bench.records.record import Energy, Flops, Model, Record, Run, Training, save_record
+from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
+from bench.runs.prepared import PreparedRun, finished
 from bench.train import checkpoint
 from bench.train.loop import Budget, Trained, train
 from bench.train.progress import Show, terminal_bar
@@ -44,62 +33,49 @@ from bench.train.step import Trainee
 _CALIBRATION_ROWS = 64
 
 
-def finished(config: RunConfig) -> Record | None:
-    """The record of this very configuration, where it has been run to its end.
-
-    Raises UserError where its text has changed since; a record from before that was kept is taken as it is.
-    """
-    folder = run_folder(config)
-    if not is_file(folder / "record.json"):
-        return None
-    record = load_record(folder / "record.json")
-    if record.run.config_hash != config_hash(config):
-        return None
-    if record.run.corpus_fingerprint not in (None, corpus_fingerprint(config.data)):
-        raise UserError(
-            f"{folder} was trained on other text: what data={config.data.name} reads has changed since. "
-            f"Set name= to write elsewhere, or delete {folder} to train it again."
-        )
-    return record
-
-
 def run(
-    config: RunConfig, corpus: Corpus, machine: Machine, command: str, show: Show | None = None, alone: bool = True
+    prepared: PreparedRun,
+    corpus: Corpus,
+    machine: Machine,
+    command: str,
+    show: Show | None = None,
+    alone: bool = True,
 ) -> Record:
-    """Train and measure `config`; leaves a record in its folder and returns it.
+    """Train and measure what is prepared, for the vocabulary of `corpus`; leaves a record in its folder and returns it.
 
-    `show` is told of every step; without it a bar in the terminal is. `alone`: no other run uses the device beside
-    it; energy is recorded of such runs only, for the device's counter knows nothing of runs, and only where one session
-    trained it from its first step to its last.
+    `show` is called after every step; without it a bar in the terminal shows them. `alone`: no other run uses the
+    device at the same time. Energy is recorded of such runs only, because the device's counter does not know runs
+    apart, and only where one session trained the run from its first step to its last.
 
-    The contract may refer to the dense twin: under `wall_clock` the twin must have been run before,
-    and where it has been, the method's steps are timed against the twin's.
-    Raises Interrupted after a signal, and UserError for what the user can mend.
+    Under `wall_clock` the dense baseline must have been run before. Where it has been, the method's steps are timed
+    against the baseline's. Raises Interrupted after a signal, and UserError for a mistake that the user can correct.
     """
-    _check_twin(config)
-    solved = plan(config, corpus.tokenizer.vocab_size)
+    config, solved, folder = prepared.config, prepared.plan, prepared.folder
+    baseline = None if prepared.baseline is None else finished(prepared.baseline.config)
+    _check_baseline(prepared, baseline)
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
-    trainee = _trainee(config, solved, corpus, machine)
+    trainee = _trainee(prepared, machine)
     inputs, targets = batches.at(0)
     counted = trace(trainee.model, inputs.to(machine.device))
-    _check_counts(config, counted)
-    folder = _make_folder(run_folder(config))
-    owner = checkpoint.Owner(config_hash(config), corpus.fingerprint)
+    _check_counts(prepared, counted)
+    make_folder(folder)
+    owner = checkpoint.Owner(prepared.hash, corpus.fingerprint)
     metered = alone and not any(folder.glob("checkpoint*"))
     started_joules = joules(machine.device) if metered else None
-    with terminal_bar(label(config), machine.matmul_flops) if show is None else nullcontext(show) as watcher:
-        trained = train(trainee, batches, solved, _budget(config, solved), folder, owner, watcher)
+    with terminal_bar(prepared.title, machine.matmul_flops) if show is None else nullcontext(show) as watcher:
+        trained = train(trainee, batches, solved, _budget(prepared, baseline), folder, owner, watcher)
     used_joules = _used(started_joules, joules(machine.device)) if metered else None
-    record = _record(config, solved, counted, trained, trainee, corpus, machine, command)
+    record = _record(prepared, counted, trained, trainee, corpus, machine, command)
     if trained.diverged is None:
-        calibrate(trainee.model, held_out_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))
+        calibrate(trainee.model, validation_rows(corpus, trainee.model, _CALIBRATION_ROWS, last=True))
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)
         assess(record, config, corpus, trainee.model, folder)
         if config.evaluate.timing_steps and record.run.status != "diverged":
             assess_memory(record, trainee, (inputs, targets))
-            assess_speed(record, solved, trainee, _twin(config, corpus, machine), corpus, machine, (inputs, targets))
+            trained_baseline = _trained_baseline(prepared, machine)
+            assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     save_record(record, folder)
@@ -107,66 +83,60 @@ def run(
     return record
 
 
-def _check_twin(config: RunConfig) -> None:
-    """Before anything is trained: refuse a twin of other text, and say where one has no weights to be timed."""
-    twin = dense_twin(config)
-    record = None if config.method.name == "dense" else finished(twin)
-    folder = run_folder(twin)
-    if record is None or not config.evaluate.timing_steps or (folder / WEIGHTS).exists():
+def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
+    """Before anything is trained, say where a finished baseline cannot be compared with or timed."""
+    if prepared.baseline is None or record is None or not prepared.config.evaluate.timing_steps:
+        return
+    folder = prepared.baseline.folder
+    if (folder / WEIGHTS).exists():
         return
     if record.run.status == "diverged":
-        print(f"{folder} diverged, so {label(config)} has nothing to be held to; lower the learning rate of both.")
+        print(
+            f"{folder} diverged, so {prepared.title} has no baseline to be compared with; "
+            "lower the learning rate of both."
+        )
     else:
         print(
-            f"{folder} holds no {WEIGHTS}, so {label(config)} will have no speed-up over it. "
-            f"For one, stop here, delete {folder} and give the same command again."
+            f"{folder} holds no {WEIGHTS}, so {prepared.title} will have no speed-up over it. "
+            f"To measure one, stop here, delete {folder} and give the same command again."
         )
 
 
-def _check_counts(config: RunConfig, counted: Traced) -> None:
-    """Nothing is trained to a budget of FLOPs that three counters do not agree on."""
+def _check_counts(prepared: PreparedRun, counted: Traced) -> None:
+    """Nothing is trained to a budget of FLOPs on which three counters disagree."""
     if counted.disagreement > COUNTS_AGREE_TO:
         raise UserError(
-            f"the FLOP counts of {label(config)} disagree by {counted.disagreement:.2%} (analytic "
+            f"the FLOP counts of {prepared.title} disagree by {counted.disagreement:.2%} (analytic "
             f"{counted.analytic:.6g}, fvcore {counted.fvcore:.6g}, torch {counted.torch:.6g}; {COUNTS_AGREE_TO:.1%} is "
             "allowed), so nothing was trained. This is a fault of bench, not of your values: please report this line."
         )
 
 
-def _twin(config: RunConfig, corpus: Corpus, machine: Machine) -> tuple[Plan, Trainee] | None:
-    """The finished dense twin, to be timed beside its method; None for the twin itself, or where it has not run."""
-    twin = dense_twin(config)
-    path = run_folder(twin) / WEIGHTS
-    if config.method.name == "dense" or not path.exists():
+def _trained_baseline(prepared: PreparedRun, machine: Machine) -> tuple[Plan, Trainee] | None:
+    """The finished dense baseline, to be timed in turn with its method; None where it has no weights, or is the run."""
+    baseline = prepared.baseline
+    if baseline is None or not (path := baseline.folder / WEIGHTS).exists():
         return None
-    solved = plan(twin, corpus.tokenizer.vocab_size)
-    trainee = _trainee(twin, solved, corpus, machine)
+    trainee = _trainee(baseline, machine)
     checkpoint.load_weights(trainee.model, checkpoint.read_weights(path), path)
-    return solved, trainee
+    return baseline.plan, trainee
 
 
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}. Set results_dir to another folder.") from error
-    return folder
-
-
-def _trainee(config: RunConfig, solved: Plan, corpus: Corpus, machine: Machine) -> Trainee:
-    model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed)
+def _trainee(prepared: PreparedRun, machine: Machine) -> Trainee:
+    config, shape = prepared.config, prepared.plan.model
+    model = build_model(shape, config.method, prepared.vocab_size, config.seed)
     torch.manual_seed(config.seed)
-    return Trainee(model, config.train, solved.model.d_model, machine.device)
+    return Trainee(model, config.train, shape.d_model, machine.device)
 
 
-def _budget(config: RunConfig, solved: Plan) -> Budget:
-    """Planned FLOPs; under wall_clock, the seconds that the finished twin trained for."""
-    if config.contract.name != "wall_clock" or config.method.name == "dense":
-        return Budget(solved.budget_flops)
-    twin = finished(dense_twin(config))
-    if twin is None:
-        raise UserError("contract=wall_clock needs the dense twin's training time first: run +method=dense.")
-    return Budget(solved.budget_flops, seconds=twin.training.seconds)
+def _budget(prepared: PreparedRun, baseline: Record | None) -> Budget:
+    """Planned FLOPs; under wall_clock, the seconds that the finished baseline trained for."""
+    flops = prepared.plan.budget_flops
+    if prepared.config.contract.name != "wall_clock" or prepared.baseline is None:
+        return Budget(flops)
+    if baseline is None:
+        raise UserError("contract=wall_clock needs the dense baseline's training time first: run +method=dense.")
+    return Budget(flops, seconds=baseline.training.seconds)
 
 
 def _used(before: float | None, after: float | None) -> float | None:
@@ -174,8 +144,7 @@ def _used(before: float | None, after: float | None) -> float | None:
 
 
 def _record(
-    config: RunConfig,
-    solved: Plan,
+    prepared: PreparedRun,
     counted: Traced,
     trained: Trained,
     trainee: Trainee,
@@ -184,15 +153,16 @@ def _record(
     command: str,
 ) -> Record:
     """The record as far as training goes."""
+    config, solved = prepared.config, prepared.plan
     shape, counts = solved.model, solved.count
     diverged = trained.diverged is not None
     return Record(
         run=Run(
-            id=run_folder(config).name,
+            id=prepared.folder.name,
             name=comparison_name(config),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             git_commit=git_commit(),
-            config_hash=config_hash(config),
+            config_hash=prepared.hash,
             comparison_hash=comparison_hash(config),
             corpus_fingerprint=corpus.fingerprint,
             seed=config.seed,
@@ -213,7 +183,7 @@ def _record(
             n_heads=shape.n_heads,
             d_ff=feed_forward_width(shape),
             context=shape.context,
-            vocab_size=trainee.model.vocab_size,
+            vocab_size=prepared.vocab_size,
         ),
         flops=Flops(
             forward_per_token=counts.forward,

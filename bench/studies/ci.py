@@ -24,6 +24,7 @@ from bench.measure.machine import Machine, environment, git_commit, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.records.ci import FILE, CiStudy, save_ci
+from bench.runs.prepared import prepare_run
 from bench.runs.run import run as run_once
 from bench.studies.reference_models import encoder_step
 from bench.train import checkpoint
@@ -46,8 +47,8 @@ def run(config: RunConfig, command: str) -> int:
     corpus, machine = prepare(config.data), make_machine(config)
     records = {}
     for name, own in configs.items():
-        checkpoint.remove(run_folder(own))  # of a study that was stopped, maybe of other code
-        records[name] = run_once(own, corpus, machine, command)
+        checkpoint.remove(run_folder(own))  # of a study that was stopped, under whatever code
+        records[name] = run_once(prepare_run(own, corpus.tokenizer.vocab_size), corpus, machine, command)
     speed, encoder_seconds = _speed(configs, config.study.processes, config.study.rounds)
     study = CiStudy(
         name=config.study.name,

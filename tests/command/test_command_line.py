@@ -1,4 +1,4 @@
-"""`python -m bench` as a person meets it: one line for a mistake, a record and a report for a run."""
+"""`python -m bench` as a person uses it: one line for a mistake, a record and a report for a run."""
 
 import csv
 import glob
@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config.compose import configure, expand, options
+from bench.config.compose import configure, expand
 from bench.config.identity import comparison_hash, config_hash
+from bench.config.options import options
 from bench.errors import UserError
 from bench.flops.match import plan
 from bench.measure.memory import peak_bytes
@@ -50,12 +51,14 @@ MISTAKES = {
     "sweep without -m": (["+method=mod", "seed=1,2"], "a sweep needs -m"),
     "no value": (["+method=mod", "seed"], "cannot read seed: write KEY=VALUE"),
     "name": (["+method=mod", "name=../up"], "plain folder name"),
+    "data name": (["+method=mod", "data.name=a/../../x"], "data.name='a/../../x' must be a plain folder name"),
     "budget": (["+method=mod", "train.budget_flops=1e5"], "less than one step"),
     "context": (["+method=mod", "model.context=5000000", "train.budget_flops=1e22"], "model.context"),
     "decoding": (["+method=mod", "model.context=2"], "at least 3, or evaluate.decode_batch_sizes=[]"),
     "missing file": (["+method=mod", "data=text", "data.train=[none.txt]"], "none.txt"),
     "no files": (["+method=mod", "data=text"], "data.train is empty"),
     "no device": (["+method=mod", "train.device=tpu"], "one of auto, cpu, cuda"),
+    "mps": (["+method=mod", "train.device=mps"], "train.device=mps is not allowed: it must be one of auto, cpu, cuda."),
     "infinite": (
         ["+method=mod", "train.budget_flops=inf"],
         "train.budget_flops=inf is not allowed: it must be",
@@ -97,27 +100,40 @@ MISTAKES = {
     "final rate": (["+method=mod", "train.lr_final=1.5"], "train.lr_final=1.5 is not allowed"),
     "shallow solved": (["+method=shallow", "contract=forward_flops"], "method.layers=0.5625 (shallow) sets"),
     "results": (["+method=mod", "results_dir=/proc/none", *TINY], "cannot write to /proc/none"),
+    "results a file": (["+method=mod", f"results_dir={__file__}"], "is a file, not a folder. Set results_dir"),
+    "last of a sweep": (["-m", "+method=dense,mod", "seed=0,x", *TINY], "seed=x is not allowed"),
+    "option": (["--foo"], "unknown option --foo; python -m bench --help"),
+    "misspelt option": (["--confg-dir", "x"], "did you mean --config-dir?"),
+    "key as an option": (["+method=mod", "--train.lr=3"], "a key is given without dashes: train.lr=VALUE"),
+    "option of Hydra's": (["--config-path", "x"], "--config-path is an option of Hydra's"),
+    "option without value": (["--cfg", "-m", "+method=mod"], "--cfg needs a value"),
+    "value of a flag": (["+method=mod", "--multirun=3"], "--multirun takes no value"),
+    "configuration of Hydra": (["+method=mod", "--cfg", "hydra"], "use --cfg job"),
+    "information": (["+method=mod", "--info=nope"], "choose from all, config, defaults, defaults-tree"),
+    "configuration folder": (["+method=mod", "--config-dir", "none"], "--config-dir none: there is no such folder"),
+    "configuration file": (["+method=mod", "--config-name", "none"], "there is no none.yaml in"),
+    "shell": (["--shell-completion", "install=csh"], "SHELL is bash, zsh or fish"),
 }
 
 
-@pytest.mark.parametrize("words,told", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_line_and_creates_nothing(words, told, tmp_path):
+@pytest.mark.parametrize("words,message", MISTAKES.values(), ids=MISTAKES)
+def test_mistake_is_one_line_and_creates_nothing(words, message, tmp_path):
     done = _bench(*words, "data.cache_dir=/tmp/bench-test-cache", cwd=tmp_path)
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line]
     assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
-    assert told in errors[0]
+    assert message in errors[0]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mistake_in_a_value_imports_no_torch():
+def test_mistake_in_a_value_imports_no_torch():
     mistake = "import sys; from bench.__main__ import main; main(['+method=mod', 'model.n_heads=3'])"
     code = f"{mistake}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False"
 
 
-def test_bare_lists_the_methods_and_help_helps(tmp_path):
+def test_bare_command_and_help_list_the_methods(tmp_path):
     bare, asked = _bench(cwd=tmp_path), _bench("--help", cwd=tmp_path)
     assert (bare.returncode, asked.returncode) == (2, 0)
     for method in options("method"):
@@ -131,14 +147,14 @@ def test_every_method_configures_at_every_scale(method, scale):
     assert (config.method.name, config.scale) == (method, scale)
 
 
-def test_a_sweep_is_multiplied_out():
+def test_sweep_is_multiplied_out():
     runs = expand(["method=dense,mod", "seed=0,1", "data=kjv"], multirun=True)
     assert [run[:2] for run in runs] == [
         ["+method=dense", "seed=0"], ["+method=dense", "seed=1"], ["+method=mod", "seed=0"], ["+method=mod", "seed=1"],
     ]  # fmt: skip
 
 
-def test_hashes_follow_what_changes_a_result():
+def test_hashes_change_with_what_changes_a_result():
     base = configure(["+method=mod"])
     for same in ("name=other", "results_dir=elsewhere", "reports_dir=elsewhere", "data.cache_dir=x"):
         assert config_hash(configure(["+method=mod", same])) == config_hash(base)
@@ -149,24 +165,24 @@ def test_hashes_follow_what_changes_a_result():
     assert comparison_hash(configure(["+method=mod", "train.budget_flops=1e9"])) != comparison_hash(base)
 
 
-def test_a_dry_run_prints_the_plan_and_trains_nothing(tmp_path):
+def test_dry_run_prints_the_plan_and_trains_nothing(tmp_path):
     done = _bench("+method=mod", "dry_run=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for figure in ("parameters", "forward FLOPs a token", "steps", "tokens", "time", "memory"):
+    for figure in ("parameters", "forward FLOPs/token", "steps", "tokens", "time", "memory"):
         assert figure in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def _dry_run(*words):
-    """The dry run's table: figure -> cells of twin and method."""
+    """The dry run's table: figure -> cells of baseline and method."""
     lines = describe(configure([*words, "train.device=cpu", "dry_run=true"])).splitlines()
     return {cells[0]: cells[1:] for line in lines if len(cells := re.split(r"  +", line)) == 3}
 
 
-def test_a_dry_run_prints_the_method_s_own_layers_and_how_near_its_flops_are():
+def test_dry_run_prints_layers_and_flop_ratio_of_the_method():
     said = _dry_run("+method=shallow")
     assert said["layers"] == ["8", "4"]
-    dense, own = (float(cell.replace(",", "")) for cell in said["forward FLOPs a token"])
+    dense, own = (float(cell.replace(",", "")) for cell in said["forward FLOPs/token"])
     assert [float(cell) for cell in said["forward FLOPs over dense's"]] == [1.0, pytest.approx(own / dense, abs=1e-4)]
     whole, fewer = (float(cell.split()[0]) for cell in said["training memory (at most)"])
     assert fewer < 0.6 * whole
@@ -174,7 +190,7 @@ def test_a_dry_run_prints_the_method_s_own_layers_and_how_near_its_flops_are():
 
 @pytest.mark.parametrize("method", ["dense", "moe", "shallow"])
 @pytest.mark.parametrize("vocab_size", [512, 16_384])
-def test_the_planned_memory_is_little_above_the_measured_one(method, vocab_size):
+def test_planned_memory_is_little_above_the_measured(method, vocab_size):
     """Measured on a step of a model of that vocabulary, whose logits are most of it at the larger one."""
     words = ["data.tokenizer.kind=bpe", f"data.tokenizer.vocab_size={vocab_size}"]
     shape = ["model.d_model=64", "model.n_layers=4", "model.context=64", "train.batch_size=8"]
@@ -187,7 +203,7 @@ def test_the_planned_memory_is_little_above_the_measured_one(method, vocab_size)
     assert measured <= training_memory(solved, config) < 1.2 * measured
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path):
+def test_closed_pipe_ends_the_command_quietly(tmp_path):
     """As in `python -m bench ... | true`: the pipe's other end is closed before anything is written."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -210,7 +226,7 @@ def _record(folder, method) -> tuple[Path, object]:
     return path, load_record(path)
 
 
-def test_a_run_leaves_every_promised_figure(finished):
+def test_run_records_every_promised_figure(finished):
     folder, done = finished
     _, dense = _record(folder, "dense")
     _, mod = _record(folder, "mod")
@@ -243,7 +259,7 @@ def test_a_run_leaves_every_promised_figure(finished):
     assert (folder / "reports" / "tiny" / "index.html").exists()
 
 
-def test_steps_are_logged_with_the_method_s_own_columns(finished):
+def test_steps_are_logged_with_columns_of_the_method(finished):
     path, record = _record(finished[0], "mod")
     with open(path.parent / "steps.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -252,25 +268,25 @@ def test_steps_are_logged_with_the_method_s_own_columns(finished):
     assert int(rows[-1]["tokens"]) == record.training.tokens
 
 
-def test_an_interrupted_start_is_one_line_too(tmp_path):
+def test_interrupted_run_says_how_to_resume(tmp_path):
     command = [sys.executable, "-m", "bench", "+method=mod", *TINY]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     while not glob.glob(f"{tmp_path}/results/*/*/steps.csv"):  # Path.glob fails where a folder vanishes meanwhile
         assert running.poll() is None
     running.terminate()
-    _, told = running.communicate()
-    assert running.returncode == 130 and "To go on from there: python -m bench +method=mod" in told
-    assert "Traceback" not in told
+    _, errors = running.communicate()
+    assert running.returncode == 130 and "To go on from there: python -m bench +method=mod" in errors
+    assert "Traceback" not in errors
 
 
-def test_a_sweep_over_results_folders_writes_them_all(tmp_path):
+def test_sweep_over_results_folders_writes_them_all(tmp_path):
     few = ["evaluate.tasks=[]", "evaluate.decode_batch_sizes=[]", "name=tiny"]
     done = _bench("-m", "+method=dense", "results_dir=one,two", *TINY, *few, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert all(list(tmp_path.glob(f"{folder}/tiny/dense-*/record.json")) for folder in ("one", "two"))
 
 
-def test_what_is_finished_is_not_run_again(finished):
+def test_finished_runs_are_not_run_again(finished):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")}
     done = _bench("+method=mod", *TINY, "name=tiny", cwd=folder)
@@ -284,8 +300,8 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("before,text,told", FAILURES.values(), ids=FAILURES)
-def test_a_write_that_fails_leaves_the_old_file_alone(before, text, told, tmp_path):
+@pytest.mark.parametrize("before,text,message", FAILURES.values(), ids=FAILURES)
+def test_failed_write_keeps_the_old_file(before, text, message, tmp_path):
     """In a process of its own, whose files may not grow past a limit, which stops root as well."""
     path = tmp_path / "file"
     write_atomically(path, "old")
@@ -298,27 +314,27 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 write_atomically(Path({str(path)!r}), {text})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 1 and told in done.stderr
+    assert done.returncode == 1 and message in done.stderr
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_that_cannot_take_its_place_leaves_nothing(tmp_path):
+def test_write_onto_a_folder_leaves_nothing(tmp_path):
     (tmp_path / "file" / "inside").mkdir(parents=True)
     with pytest.raises(UserError, match="cannot write"):
         write_atomically(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("text,told", [
+@pytest.mark.parametrize("text,message", [
     ("{\"schema_version\": 1, ", "not a whole JSON file"),
     ("{\"schema_version\": 99}", "schema version 99"),
     ("{\"schema_version\": 1}", "not a valid record"),
     ("[]", "not a valid record"),
 ])  # fmt: skip
-def test_a_bad_record_is_one_line(text, told, tmp_path):
+def test_bad_record_is_one_line(text, message, tmp_path):
     path = tmp_path / "record.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_record(path)
     assert "\n" not in str(caught.value)

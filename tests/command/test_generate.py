@@ -139,7 +139,10 @@ def _flipped_header(folder):
 HARMS = {
     "weights not finite": (_not_a_number, "holds weights that are not finite"),
     "weights flipped": (_flipped_header, "is damaged"),
-    "hostile method": (_harmed_record(config__method__name="../../../x"), "'../../../x' is not the name of a method"),
+    "hostile method": (
+        _harmed_record(config__method__name="../../../x"),
+        "method.name='../../../x' must be a plain folder name",
+    ),
     "dotted method": (_harmed_record(config__method__name="a.b"), "'a.b' is not the name of a method"),
     "a million layers": (_harmed_record(config__model__n_layers=10**6), "error: .*n_layers|describes a larger model"),
     "wide": (_harmed_record(config__model__d_model=1 << 12, config__train__budget_flops=1e15), "a larger model"),

@@ -1,8 +1,16 @@
-"""The spellings of a method."""
+"""The spellings of a method, and the hashes that committed records hold."""
+
+import json
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
-from bench.config.identity import MethodId
+from bench.config.compose import configure
+from bench.config.identity import MethodId, comparison_hash, config_hash, run_folder
+from bench.config.schema import MethodConfig
+from bench.config.validate import validated
 
 
 @pytest.mark.parametrize(
@@ -19,3 +27,28 @@ from bench.config.identity import MethodId
 def test_method_id_has_every_spelling(text: str, title: str, slug: str):
     method = MethodId.parse(text)
     assert (str(method), method.title, method.slug) == (text, title, slug)
+
+
+def committed_records() -> list[Path]:
+    return sorted((Path(__file__).resolve().parents[2] / "results").glob("**/record.json"))
+
+
+def test_configuration_and_hashes_of_committed_records_are_stable():
+    """Records hold the configuration and its hashes; what reads and extends them must find the same today."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in committed_records()]
+    assert records
+    for record in records:
+        config, run = validated(record["config"]), record["run"]
+        assert json.loads(json.dumps(asdict(config))) == record["config"]
+        assert (config_hash(config), comparison_hash(config)) == (run["config_hash"], run["comparison_hash"])
+        assert run_folder(config).name == run["id"]
+
+
+def test_composed_configuration_has_the_hash_of_a_committed_record():
+    """Of the command that a record names, composed anew."""
+    path = next(path for path in committed_records() if path.parent.name.startswith("dense") and "default" in str(path))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    words = shlex.split(record["command"])[3:]
+    config = configure([word for word in words if not word.startswith("-")])
+    config = replace(config, method=MethodConfig(name="dense"))
+    assert config_hash(config) == record["run"]["config_hash"]

@@ -12,6 +12,7 @@ from scipy import stats
 from test_isoflop_grid import grid
 
 from bench.errors import Interrupted, UserError
+from bench.formats import duration
 from bench.isoflop import study as isoflop
 from bench.isoflop.run import packing, step_times, token_study
 from bench.isoflop.run.depth_use import CLASSES, HeldOut, depth_use
@@ -22,7 +23,6 @@ from bench.isoflop.study import _first_packing
 from bench.measure.machine import Machine, environment
 from bench.records.isoflop import Packing, Study, TokenStudy, load_study
 from bench.records.record import Timing
-from bench.runs.dry_run import duration
 from bench.train.progress import Progress
 
 CPU = Machine(torch.device("cpu"), 1e11)

@@ -1,4 +1,4 @@
-"""What a trained model is measured beside: nothing for its memory, its twin for speed, its own dtype's rate."""
+"""What a trained model is measured with: alone for memory, its baseline for speed, the rate of its own dtype."""
 
 import weakref
 
@@ -10,6 +10,7 @@ from bench.data import prepare
 from bench.measure.machine import Machine
 from bench.measure.memory import peak_bytes
 from bench.runs import assess, run
+from bench.runs.prepared import prepare_run
 from bench.train.step import Trainee
 
 torch.set_num_threads(1)
@@ -28,22 +29,22 @@ def measured(tmp_path):
 
     def measure(method, *more):
         config = configure([f"+method={method}", *TINY, *places, *more])
-        return run.run(config, prepare(config.data), MACHINE, "command", lambda progress: None)
+        return run.run(prepare_run(config), prepare(config.data), MACHINE, "command", lambda progress: None)
 
     return measure
 
 
-def test_memory_is_measured_before_there_is_a_twin(measured, monkeypatch):
-    """On a device the allocator counts all that stands there, so nothing may stand beside the model."""
-    standing, seen = weakref.WeakSet(), []
+def test_memory_is_measured_before_the_baseline_is_built(measured, monkeypatch):
+    """On a device the allocator counts all that exists there, so no other model may exist."""
+    existing, seen = weakref.WeakSet(), []
 
     class Counted(Trainee):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            standing.add(self)
+            existing.add(self)
 
     def watched(step, model, optimiser):
-        seen.append([trainee.model is model for trainee in standing])
+        seen.append([trainee.model is model for trainee in existing])
         return peak_bytes(step, model, optimiser)
 
     monkeypatch.setattr(run, "Trainee", Counted)
@@ -51,11 +52,11 @@ def test_memory_is_measured_before_there_is_a_twin(measured, monkeypatch):
     dense = measured("dense")
     mod = measured("mod")
     assert seen == [[True], [True]]
-    assert mod.speed.train_speedup_realised is not None  # the twin was there, later
+    assert mod.speed.train_speedup_realised is not None  # the baseline was there, later
     assert dense.memory is not None and mod.memory is not None
 
 
-def test_the_roofline_of_decoding_takes_the_rate_of_the_dtype_that_decodes(measured, monkeypatch):
+def test_decoding_roofline_uses_the_rate_of_its_own_dtype(measured, monkeypatch):
     """Training in another dtype has another rate; weights are float32, and so are the products of decoding."""
     asked = []
 

@@ -1,4 +1,4 @@
-"""What a run takes from runs before it, and what it refuses: finished runs and twins of the same text alone."""
+"""What a run takes from earlier runs, and what it refuses: only finished runs and baselines of the same text."""
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from bench.measure.machine import Machine
 from bench.records.record import load_record
 from bench.runs.comparison import compare
 from bench.runs.load import WEIGHTS
-from bench.runs.run import finished, run
+from bench.runs.prepared import finished, prepare_run
+from bench.runs.run import run
 from bench.train.step import Trainee
 
 torch.set_num_threads(1)
@@ -39,6 +40,11 @@ def write_text(folder, animal, name="s.jsonl"):
     (folder / name).write_text("".join(lines))
 
 
+def trained(config, command):
+    corpus = prepare(config.data)
+    return run(prepare_run(config, corpus.tokenizer.vocab_size), corpus, MACHINE, command)
+
+
 def recorded(config):
     return load_record(run_folder(config) / "record.json")
 
@@ -57,16 +63,16 @@ def test_runs_of_other_text_are_neither_reused_nor_compared(configured, tmp_path
     assert compare([configured("mod", "name=goats")], ["elsewhere"])
 
 
-def test_the_same_text_elsewhere_in_time_is_reused(configured, tmp_path, capsys):
+def test_run_of_the_same_text_is_reused(configured, tmp_path, capsys):
     compare([configured("dense")], ["first"])
     write_text(tmp_path, "sheep")
     compare([configured("dense")], ["again"])
     assert "has been run already" in capsys.readouterr().out
 
 
-def test_a_record_from_before_the_text_was_kept_is_taken_as_it_is(configured, tmp_path):
+def test_record_without_a_fingerprint_is_used_as_it_is(configured, tmp_path):
     config = configured("dense")
-    record = run(config, prepare(config.data), MACHINE, "first")
+    record = trained(config, "first")
     assert record.run.corpus_fingerprint and record.run.config_hash == config_hash(config)
     path = run_folder(config) / "record.json"
     record.run.corpus_fingerprint = None
@@ -76,23 +82,23 @@ def test_a_record_from_before_the_text_was_kept_is_taken_as_it_is(configured, tm
     assert finished(config) == load_record(path)
 
 
-def test_a_checkpoint_of_other_text_is_not_gone_on_from(configured, tmp_path, monkeypatch):
+def test_checkpoint_of_other_text_is_refused(configured, tmp_path, monkeypatch):
     config = configured("dense", "train.checkpoint_every_seconds=1e-9")
     with monkeypatch.context() as patched:
         patched.setattr("bench.runs.run.assess", _stopped)
         with pytest.raises(KeyboardInterrupt):
-            run(config, prepare(config.data), MACHINE, "first")
+            trained(config, "first")
     write_text(tmp_path, "goats")
     with pytest.raises(UserError, match="checkpoint.json was trained on other text"):
-        run(config, prepare(config.data), MACHINE, "again")
+        trained(config, "again")
 
 
 def _stopped(*_):
     raise KeyboardInterrupt
 
 
-def test_method_and_twin_train_on_the_same_batches_in_the_same_order(configured, monkeypatch):
-    """What each is handed, step by step; the cheaper method only goes on for longer."""
+def test_method_and_baseline_train_on_the_same_batches_in_order(configured, monkeypatch):
+    """What each is given, step by step; the cheaper method only trains for longer."""
     handed, step = [], Trainee.step
 
     def watched(self, inputs, targets, lr):
@@ -103,7 +109,7 @@ def test_method_and_twin_train_on_the_same_batches_in_the_same_order(configured,
     for method in ("dense", "mod", "moe"):
         handed.append([])
         config = configured(method, "seed=3")
-        run(config, prepare(config.data), MACHINE, "command")
+        trained(config, "command")
     dense = handed[0]
     assert len(dense) > 5 and len({batch.numpy().tobytes() for batch in dense}) == len(dense)
     for method in handed[1:]:
@@ -111,37 +117,37 @@ def test_method_and_twin_train_on_the_same_batches_in_the_same_order(configured,
             assert torch.equal(one, other)
 
 
-def test_counts_that_disagree_stop_the_run_before_training(configured, monkeypatch):
+def test_disagreeing_counts_stop_the_run_before_training(configured, monkeypatch):
     monkeypatch.setattr("bench.runs.run.trace", lambda *_: Traced(analytic=1.0e9, fvcore=1.0e9, torch=1.002e9))
     config = configured("dense")
     with pytest.raises(UserError, match=r"disagree by 0.20%.*nothing was trained.*a fault of bench") as caught:
-        run(config, prepare(config.data), MACHINE, "command")
+        trained(config, "command")
     assert "\n" not in str(caught.value)
     assert not run_folder(config).exists()
 
 
-def test_a_twin_without_weights_is_told(configured, capsys):
+def test_baseline_without_weights_is_reported(configured, capsys):
     compare([configured("dense", "evaluate.timing_steps=1")], ["first"])
-    twin = run_folder(configured("dense", "evaluate.timing_steps=1"))
-    (twin / WEIGHTS).unlink()
+    baseline = run_folder(configured("dense", "evaluate.timing_steps=1"))
+    (baseline / WEIGHTS).unlink()
     compare([configured("mod", "evaluate.timing_steps=1")], ["second"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if WEIGHTS in line]
-    assert line.startswith(f"{twin} holds no {WEIGHTS}") and f"delete {twin}" in line
+    assert line.startswith(f"{baseline} holds no {WEIGHTS}") and f"delete {baseline}" in line
 
 
-def test_what_went_wrong_with_a_run_is_told_whenever_it_is_used(configured, capsys):
+def test_failure_of_a_run_is_reported_whenever_it_is_used(configured, capsys):
     words = ["train.lr=1e40", "train.grad_clip=1e30", "evaluate.timing_steps=1"]
-    twin = run_folder(configured("dense", *words))
+    baseline = run_folder(configured("dense", *words))
     for command in ("first", "again"):
         assert not compare([configured("dense", *words)], [command])
-        assert f"{twin.name}: the loss became NaN at step" in capsys.readouterr().out
+        assert f"{baseline.name}: the loss became NaN at step" in capsys.readouterr().out
     compare([configured("mod", *words)], ["its method"])
-    told = capsys.readouterr().out
-    assert f"{twin} diverged, so mod, seed 0 has nothing to be held to" in told
-    assert "For one, stop here" not in told
+    printed = capsys.readouterr().out
+    assert f"{baseline} diverged, so MoD (seed 0) has no baseline to be compared with" in printed
+    assert "To measure one, stop here" not in printed
 
 
-def test_every_run_of_a_sweep_over_texts_is_trained_on_its_own(configured, tmp_path, capsys, monkeypatch):
+def test_each_run_of_a_sweep_over_texts_trains_on_its_own(configured, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "bench.runs.comparison.excluded_tasks", lambda corpus, evaluate: [f"left out of {corpus.fingerprint}"]
     )
@@ -152,11 +158,11 @@ def test_every_run_of_a_sweep_over_texts_is_trained_on_its_own(configured, tmp_p
     texts = [corpus_fingerprint(config.data) for config in configs]
     assert [recorded(config).run.corpus_fingerprint for config in configs] == texts
     assert len(set(texts)) == 2
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out of")]
-    assert told == [f"left out of {text}" for text in texts[:2]]
+    excluded = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out of")]
+    assert excluded == [f"left out of {text}" for text in texts[:2]]
 
 
-def test_every_run_of_a_sweep_has_its_own_threads_and_machine(configured, monkeypatch):
+def test_each_run_of_a_sweep_has_its_own_threads_and_machine(configured, monkeypatch):
     measured = []  # once for all runs of equal settings
     monkeypatch.setattr(
         "bench.measure.machine.matmul_rate", lambda _, dtype: measured.append(dtype) or 1e9 * len(measured)
@@ -170,3 +176,22 @@ def test_every_run_of_a_sweep_has_its_own_threads_and_machine(configured, monkey
     assert [record.environment.threads for record in records] == [2, 1, 2, 1]
     assert [record.speed.matmul_flops_per_second for record in records] == [1e9, 2e9, 1e9, 3e9]
     assert measured == [torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_smaller_vocabulary_than_asked_for_is_planned_again(configured):
+    """A BPE on little text ends up smaller than its configuration says, and so does the model."""
+    config = configured("mod", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=4096")
+    prepared = prepare_run(config)
+    assert (prepared.vocab_size, prepared.baseline.vocab_size) == (4096, 4096)
+    smaller = prepared.with_vocabulary(300)
+    assert smaller.plan.count.params_total < prepared.plan.count.params_total
+    assert smaller.baseline.plan.count.params_total < prepared.baseline.plan.count.params_total
+    assert (smaller.hash, smaller.folder) == (prepared.hash, prepared.folder)
+    assert prepared.with_vocabulary(4096) is prepared and prepared.baseline.baseline is None
+
+
+def test_mistake_in_the_last_run_of_a_sweep_stops_the_first(configured):
+    configs = [configured("dense"), configured("dense", "train.budget_flops=10")]
+    with pytest.raises(UserError, match="train.budget_flops=10 is less than one step"):
+        compare(configs, ["first", "second"])
+    assert not run_folder(configs[0]).exists()

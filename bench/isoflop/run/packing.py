@@ -19,7 +19,7 @@ from bench.isoflop.run.grid import Job
 from bench.isoflop.run.plan import memory_bytes
 from bench.isoflop.run.pool import SPAWN
 from bench.isoflop.run.session import Session
-from bench.measure.machine import Machine
+from bench.measure.machine import Machine, keep_freed_memory
 from bench.measure.speed import synchronise
 from bench.methods import build_model
 from bench.records.isoflop import Packing
@@ -92,6 +92,7 @@ def _measured(jobs: Sequence[Job], machine: Machine, workers: int, threads: int)
 
 def _rate(configs: list[RunConfig], flops: list[float], machine: Machine, threads: int, barrier: Any, rates: Any):
     """FLOP/s over equal FLOPs of each configuration, while the other workers run."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     seconds_per_flop = 0.0
     for config, step_flops in zip(configs, flops, strict=True):

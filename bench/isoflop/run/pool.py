@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.config.identity import label, run_folder
+from bench.config.identity import run_folder, run_title
 from bench.config.schema import RunConfig
 from bench.data import prepare
 from bench.errors import Interrupted, UserError
 from bench.isoflop.run.grid import Job
-from bench.measure.machine import Machine
+from bench.measure.machine import Machine, keep_freed_memory
 from bench.records.isoflop import Packing
+from bench.runs.prepared import prepare_run
 from bench.runs.run import run
 from bench.train.progress import Progress
 
@@ -146,7 +147,7 @@ class Pool:
             if gone and self.reports.empty():
                 code = self.workers[gone[0]].exitcode
                 raise UserError(
-                    f"the process that trained {label(self.running[gone[0]].job.config)} died (exit code {code}); "
+                    f"the process that trained {run_title(self.running[gone[0]].job.config)} died (exit code {code}); "
                     "out of memory? Run the same command again to resume, with study.grid.workers=1 if that fails."
                 ) from None
             return None
@@ -204,6 +205,7 @@ def _name(config: RunConfig) -> str:
 def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, packing: Packing) -> None:
     """A worker: trains the jobs it is given until it is given None, or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and decides
+    keep_freed_memory()
     torch.set_num_threads(packing.threads)
     alone = packing.workers == 1  # otherwise the machine's energy counter includes other runs
     _follow_parent()
@@ -222,14 +224,16 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
             key = repr(config.data)
             if key not in corpora:
                 corpora[key] = prepare(config.data)
-            record = run(config, corpora[key], machine, command, show, alone)
+            corpus = corpora[key]
+            prepared = prepare_run(config, corpus.tokenizer.vocab_size)
+            record = run(prepared, corpus, machine, command, show, alone)
         except Interrupted:
             reports.put(_Report(number, "stopped"))
             return
         except UserError as error:
             reports.put(_Report(number, "failed", message=str(error)))
         except Exception:
-            reports.put(_Report(number, "failed", message=f"{label(config)} failed:\n{traceback.format_exc()}"))
+            reports.put(_Report(number, "failed", message=f"{run_title(config)} failed:\n{traceback.format_exc()}"))
         else:
             reports.put(_Report(number, "done", seconds=record.training.seconds))
 

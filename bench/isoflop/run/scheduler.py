@@ -16,7 +16,7 @@ from bench.config.schema import RunConfig
 from bench.isoflop.run.grid import Grid, Job, Sizes, best_of
 from bench.isoflop.run.learning_rates import choose_learning_rate
 from bench.records.isoflop import LearningRate
-from bench.runs.run import finished
+from bench.runs.prepared import finished
 
 
 class Ended:

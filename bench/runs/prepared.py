@@ -1,0 +1,66 @@
+"""A run that is solved and named before it starts, and the record that it has left where it has finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.identity import config_hash, run_folder, run_title
+from bench.config.schema import RunConfig
+from bench.data.corpus import corpus_fingerprint
+from bench.data.tokenizer import vocabulary_size
+from bench.errors import UserError
+from bench.flops.match import Plan, dense_twin, plan
+from bench.records.packed import is_file
+from bench.records.record import Record, load_record
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """What a run will be, where it is written, and the dense baseline that it is compared with."""
+
+    config: RunConfig
+    hash: str  # of the configuration
+    folder: Path
+    vocab_size: int  # that the plan is for
+    plan: Plan
+    baseline: PreparedRun | None  # None: this is the dense baseline
+
+    @property
+    def title(self) -> str:
+        return run_title(self.config)
+
+    def with_vocabulary(self, vocab_size: int) -> PreparedRun:
+        """The same run planned for another vocabulary: a BPE trained on little text is smaller than asked for."""
+        return self if vocab_size == self.vocab_size else prepare_run(self.config, vocab_size)
+
+
+def prepare_run(config: RunConfig, vocab_size: int | None = None) -> PreparedRun:
+    """Solve the contract of `config` and of its baseline; without `vocab_size` for the vocabulary that it asks for.
+
+    Raises UserError as `plan` does.
+    """
+    if vocab_size is None:
+        vocab_size = vocabulary_size(config.data.tokenizer)
+    baseline = None if config.method.name == "dense" else prepare_run(dense_twin(config), vocab_size)
+    solved = plan(config, vocab_size)
+    return PreparedRun(config, config_hash(config), run_folder(config), vocab_size, solved, baseline)
+
+
+def finished(config: RunConfig) -> Record | None:
+    """The record of this very configuration, where it has been run to its end.
+
+    Raises UserError where its text has changed since. A record without a fingerprint of its text is used as it is.
+    """
+    folder = run_folder(config)
+    if not is_file(folder / "record.json"):
+        return None
+    record = load_record(folder / "record.json")
+    if record.run.config_hash != config_hash(config):
+        return None
+    if record.run.corpus_fingerprint not in (None, corpus_fingerprint(config.data)):
+        raise UserError(
+            f"{folder} was trained on other text: what data={config.data.name} reads has changed since. "
+            "Set name= to write elsewhere, or delete that run to train it again."
+        )
+    return record

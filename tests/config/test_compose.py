@@ -1,0 +1,86 @@
+"""From words to a configuration: what composes, and what one line refuses."""
+
+import pytest
+
+from bench.config.compose import configure, configure_method, expand
+from bench.errors import UserError
+
+
+def test_experts_can_be_added_to_a_depth_routed_method():
+    method = configure(["+method=mod", "+method.experts={n_experts: 4, top_k: 2}"]).method
+    assert (method.experts.n_experts, method.experts.top_k, method.experts.balance) == (4, 2, "loss")
+    assert method.depth.capacity == 0.125
+    later = configure(["+method=mod", "method.experts={n_experts: 4}", "method.experts.top_k=1"]).method
+    assert (later.experts.n_experts, later.experts.top_k) == (4, 1)
+
+
+def test_command_line_values_win_over_those_of_the_variant():
+    assert configure(["+method=mode"]).method.experts.n_noop == 0
+    assert configure(["+method=mode", "method.experts.n_noop=4"]).method.experts.n_noop == 4
+    chosen = configure(["+method=mod", "method.variant=bce", "method.depth.causal=threshold"])
+    assert chosen.method.depth.causal == "threshold"
+
+
+def test_method_of_a_study_is_read_with_variant_and_values():
+    method = configure_method("mode/integrated method.experts.n_noop=2")
+    assert (method.variant, method.depth, method.experts.n_noop) == ("integrated", None, 2)
+
+
+def test_value_may_refer_to_another_key():
+    assert configure(["+method=mod", "model.d_ff=${model.d_model}"]).model.d_ff == 128
+
+
+REFUSED = {
+    "odd width": (["model.d_model=33"], "model.d_model=33 is odd.*; 32 or 40 would do with model.n_heads=4"),
+    "odd heads": (["model.d_model=36"], "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would do"),
+    "no study": (["study.name=x"], "study.name=x has nothing to change: no study is chosen. Add .study=NAME"),
+    "a word for a list": (["data.train=nope.txt"], "it must be a list, such as data.train=.nope.txt."),
+    "a number for a part": (["model=3"], "it must be set key by key, by model.n_layers"),
+    "a list for a number": (["seed=[1]"], "seed=.1. is not allowed: it must be a whole number"),
+    "null": (["seed=null"], "seed=null is not allowed"),
+    "a key of a number": (["seed.x=3"], "unknown key seed.x; seed has no keys of its own"),
+    "no key": (["=3"], "cannot read =3: write KEY=VALUE"),
+    "a package": (["@x=1"], "cannot read @x=1: write KEY=VALUE"),
+    "a group in a package": (["scale@model=base"], "cannot read scale@model=base"),
+    "a group of values": (["method={name: moe}"], "choose method from"),
+    "another name": (["method.name=moe"], "method.name=moe is not allowed: choose the method itself"),
+    "without its router": (["method.depth=null"], "method.depth=null is not allowed: it would make another method"),
+    "variants": (["+method.variants.x={}"], "choose a variant by method.variant=NAME"),
+    "an axis that is not there": (["method.experts.top_k=1"], "this method has no method.experts"),
+    "a misspelt value of a method": (["method.depth.capcity=1"], "did you mean method.depth.capacity"),
+    "an option of a method": (["method.options.x=1"], "add it as .method.options.x=VALUE"),
+    "a study and a method": (["+study=ci"], "give .study=NAME or .method=NAME, not both"),
+    "a missing reference": (["model.d_ff=${nope}"], "Interpolation key 'nope' not found"),
+    "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),
+    "a folder in a scale": (["data.name='a\\b'"], "data.name=.* must be a plain folder name"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED)
+def test_mistake_is_explained_in_one_line(words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        (run,) = expand(["+method=mod", *words], multirun=False)
+        configure(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_dense_takes_no_values_of_a_method():
+    for words in (["method.layers=0.5"], ["+method.depth={capacity: 0.5}"], ["+method.experts={}"]):
+        with pytest.raises(UserError, match="method=dense is what the others are compared with"):
+            configure(["+method=dense", *words])
+
+
+def test_long_sweep_is_refused_with_its_length_without_listing_it():
+    for values, runs in (("range(0,100000)", "100,000"), ("range(0,1e12,0.5)", "2,000,000,000,000")):
+        with pytest.raises(UserError, match=f"this sweep has {runs} runs; at most 10,000 are allowed"):
+            expand(["+method=mod", f"seed={values}"], multirun=True)
+
+
+@pytest.mark.parametrize("values", ["range(0,3,0)", "glob(*)", "interval(1,2)"])
+def test_sweep_that_lists_no_values_is_refused(values):
+    with pytest.raises(UserError, match="cannot be swept; list the values"):
+        expand(["+method=mod", f"seed={values}"], multirun=True)
+
+
+def test_sweep_of_a_range_is_expanded():
+    assert [run[1] for run in expand(["method=mod", "seed=range(1,6,2)"], True)] == ["seed=1", "seed=3", "seed=5"]
