@@ -51,7 +51,7 @@ class Plan:
         return self.steps * self.batch_tokens
 
 
-def dense_twin(config: RunConfig) -> RunConfig:
+def dense_baseline(config: RunConfig) -> RunConfig:
     """The same run with the dense method."""
     return replace(config, method=MethodConfig(name="dense"))
 

@@ -13,7 +13,7 @@ from bench.data import Corpus, prepare
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
 from bench.evaluate import check_tasks, left_out, load_tasks
-from bench.flops.match import dense_twin, plan
+from bench.flops.match import dense_baseline, plan
 from bench.measure.machine import Machine, make_machine, set_threads
 from bench.records.record import Record
 from bench.runs.run import finished, run
@@ -29,12 +29,12 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
         check_tasks(config.evaluate.tasks)
         _check_writable(Path(config.results_dir), "results_dir")
         _check_writable(Path(config.reports_dir), "reports_dir")
-        if None in (finished(dense_twin(config)), finished(config)):
+        if None in (finished(dense_baseline(config)), finished(config)):
             load_tasks(config.evaluate.tasks)
     records: dict[Path, Record] = {}
     shared = _Shared()
     for config, command in zip(configs, commands, strict=True):
-        for wanted in (dense_twin(config), config):
+        for wanted in (dense_baseline(config), config):
             folder = run_folder(wanted)
             if folder in records:
                 continue

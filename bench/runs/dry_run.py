@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bench.config.schema import RunConfig
 from bench.data.tokenizer import vocabulary_size
 from bench.evaluate import check_tasks
-from bench.flops.match import Plan, dense_twin, plan
+from bench.flops.match import Plan, dense_baseline, plan
 from bench.measure.machine import make_machine
 from bench.methods.registry import layer_count
 from bench.model.feed_forward import feed_forward_width
@@ -25,7 +25,7 @@ def describe(config: RunConfig) -> str:
     vocab_size = vocabulary_size(config.data.tokenizer)
     check_tasks(config.evaluate.tasks)
     rate = make_machine(config).matmul_flops
-    configs = [dense_twin(config)] if config.method.name == "dense" else [dense_twin(config), config]
+    configs = [dense_baseline(config)] if config.method.name == "dense" else [dense_baseline(config), config]
     runs = [(each, plan(each, vocab_size)) for each in configs]
     dense = runs[0][1].count.forward
     rows = [["", *(["dense twin", _label(config)] if len(runs) == 2 else ["dense"])]]

@@ -15,7 +15,7 @@ from bench.data import Batches, Corpus
 from bench.data.corpus import corpus_fingerprint
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
-from bench.flops.match import Plan, dense_twin, plan
+from bench.flops.match import Plan, dense_baseline, plan
 from bench.flops.trace import COUNTS_AGREE_TO, Traced, trace
 from bench.measure.energy import joules
 from bench.measure.machine import Machine, environment, git_commit
@@ -108,7 +108,7 @@ def run(
 
 def _check_twin(config: RunConfig) -> None:
     """Before anything is trained: refuse a twin of other text, and say where one has no weights to be timed."""
-    twin = dense_twin(config)
+    twin = dense_baseline(config)
     record = None if config.method.name == "dense" else finished(twin)
     folder = run_folder(twin)
     if record is None or not config.evaluate.timing_steps or (folder / WEIGHTS).exists():
@@ -134,7 +134,7 @@ def _check_counts(config: RunConfig, counted: Traced) -> None:
 
 def _twin(config: RunConfig, corpus: Corpus, machine: Machine) -> tuple[Plan, Trainee] | None:
     """The finished dense twin, to be timed beside its method; None for the twin itself, or where it has not run."""
-    twin = dense_twin(config)
+    twin = dense_baseline(config)
     path = run_folder(twin) / WEIGHTS
     if config.method.name == "dense" or not path.exists():
         return None
@@ -162,7 +162,7 @@ def _budget(config: RunConfig, solved: Plan) -> Budget:
     """Planned FLOPs; under wall_clock, the seconds that the finished twin trained for."""
     if config.contract.name != "wall_clock" or config.method.name == "dense":
         return Budget(solved.budget_flops)
-    twin = finished(dense_twin(config))
+    twin = finished(dense_baseline(config))
     if twin is None:
         raise UserError("contract=wall_clock needs the dense twin's training time first: run +method=dense.")
     return Budget(solved.budget_flops, seconds=twin.training.seconds)

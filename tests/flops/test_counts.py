@@ -10,7 +10,7 @@ from bench.config.compose import configure
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.errors import UserError
 from bench.flops.count import count
-from bench.flops.match import dense_twin, plan
+from bench.flops.match import dense_baseline, plan
 from bench.flops.trace import count_fvcore, count_torch, trace
 from bench.methods import build_model
 from bench.model import Attention, Stream
@@ -220,7 +220,7 @@ def test_equal_training_flops_to_within_a_step(method):
 )
 def test_solved_shapes_match_the_twin(method, contract, figure):
     config = _config(method, contract, "model.n_layers=4")
-    own, twin = plan(config, 256), plan(dense_twin(config), 256)
+    own, twin = plan(config, 256), plan(dense_baseline(config), 256)
     assert figure(own.count) == pytest.approx(figure(twin.count), rel=0.005)
 
 
@@ -238,7 +238,7 @@ def test_experts_of_a_given_width_are_matched_by_depth_alone(contract):
 @pytest.mark.parametrize("contract", ["tokens", "active_params"])
 def test_equal_tokens(contract):
     config = _config("mod", contract, "model.n_layers=4")
-    assert plan(config, 256).tokens == plan(dense_twin(config), 256).tokens
+    assert plan(config, 256).tokens == plan(dense_baseline(config), 256).tokens
 
 
 def test_a_budget_below_one_step_is_told():
