@@ -22,7 +22,7 @@ from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
 from bench.flops.count import Count, count
 from bench.methods import build_model
-from bench.model.feed_forward import feed_forward_width
+from bench.model.block import feed_forward_width
 
 _SOLVED: dict[str, Callable[[Count], float]] = {
     "forward_flops": lambda c: c.forward,

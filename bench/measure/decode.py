@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.measure.speed import ratios, synchronise
-from bench.methods.depth import DepthRouted, expecting
+from bench.methods.routed import RoutedLayer, expecting
 from bench.model import Attention, Transformer
 from bench.model.cache import KVCache
 from bench.records.record import DecodePoint, Timing
@@ -62,7 +62,7 @@ class _Decoder:
 
     def held_when_routed(self) -> int | None:
         """Tokens that the caches of the routed blocks hold, over rows and blocks; None where none has attention."""
-        routed = [layer for layer in self.model.layers if isinstance(layer, DepthRouted)]
+        routed = [layer for layer in self.model.layers if isinstance(layer, RoutedLayer)]
         owners = [module for layer in routed for module in layer.modules() if isinstance(module, Attention)]
         caches = [self.cache.layers[owner] for owner in owners if owner in self.cache.layers]  # from its first token on
         return sum(int(cache.lengths.sum()) for cache in caches) if owners else None
@@ -89,7 +89,7 @@ def decode_point(
     """
     decoders = [_Decoder(twin, "gathered", len(text))]
     for model in models:
-        routed = any(isinstance(layer, DepthRouted) for layer in model.layers)
+        routed = any(isinstance(layer, RoutedLayer) for layer in model.layers)
         forms = ["gathered", "masked"] if routed and len(text) > 1 else ["gathered"]
         decoders += [_Decoder(model, form, len(text)) for form in forms]
     first_token = _first_token(decoders, text[:, :context])
@@ -127,7 +127,7 @@ def _point(
 ) -> DecodePoint:
     rows, steps, model = decoder.cache.rows, len(decoder.seconds), decoder.model
     middle = context + steps // 2
-    routed = sum(isinstance(layer, DepthRouted) for layer in model.layers)
+    routed = sum(isinstance(layer, RoutedLayer) for layer in model.layers)
     point = DecodePoint(
         batch_size=rows,
         context=context,

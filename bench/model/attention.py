@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bench.config.schema import ModelConfig
 from bench.model.block import Branch, StepCost, Visit
 from bench.model.causal_attention import causal_attention
-from bench.model.context import Stream
+from bench.model.context import TokenContext
 from bench.model.kernels import RMSNorm, split_rotated
 
 
@@ -36,13 +36,13 @@ class Attention(Branch):
         self.out = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias=False)
         self.some_skip = False  # a router around it lets only some tokens through
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         """x (B, T, D) -> what attention adds to it (B, T, D)."""
         batch, length, _ = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, length, -1, self.head_dim)
-        query, key, value = split_rotated(qkv, stream.rotary, self.n_heads, self.n_kv_heads)
-        if stream.arrivals is not None:
-            mixed = stream.arrivals.attend(self, query[0], key[0], value[0])
+        query, key, value = split_rotated(qkv, context.rotary, self.n_heads, self.n_kv_heads)
+        if context.arrivals is not None:
+            mixed = context.arrivals.attend(self, query[0], key[0], value[0])
         else:
             mixed = causal_attention(query, key, value)
         return self.out(mixed.reshape(batch, length, -1))

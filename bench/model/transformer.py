@@ -1,4 +1,4 @@
-"""A decoder-only language model over any layers that follow model/block.py."""
+"""A decoder-only language model over any layers that keep the contract of model/block.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.config.schema import ModelConfig
 from bench.model.attention import rotary_table
 from bench.model.block import Block, Layer, Residual, StepCost, add_parts
 from bench.model.cache import Arrivals, KVCache
-from bench.model.context import Routing, Stream
+from bench.model.context import Routing, TokenContext
 from bench.model.kernels import RMSNorm
 from bench.model.prefix_tree import Branching, Tree
 
@@ -57,8 +57,8 @@ class Transformer(nn.Module):
         only what a token may know, and is what every reported quality figure comes from.
         """
         positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
-        stream = self._stream(positions, valid=valid, causal=causal)
-        return self.head(self.norm(self._through_layers(tokens, stream))), stream.routings
+        context = self._token_context(positions, valid=valid, causal=causal)
+        return self.head(self.norm(self._through_layers(tokens, context))), context.routings
 
     @torch.no_grad()
     def extend(self, tokens: Tensor, counts: Sequence[int], cache: KVCache, wanted: Tensor | None = None) -> Tensor:
@@ -77,13 +77,13 @@ class Transformer(nn.Module):
         positions = [at for before, after in zip(cache.read, read, strict=True) for at in range(before, after)]
         rows = [row for row, count in enumerate(counts) for _ in range(count)]
         step, whole = max(counts) <= 1, min(counts) == 1 == max(counts)
-        stream = self._stream(torch.tensor([positions], device=tokens.device), causal=True)
-        stream.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole)
+        context = self._token_context(torch.tensor([positions], device=tokens.device), causal=True)
+        context.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole)
         if wanted is None and not step:
             lasts = [end - 1 for end, count in zip(accumulate(counts), counts, strict=True) if count]
             wanted = torch.tensor(lasts, device=tokens.device)
         with cache.kept_on_failure():
-            logits = self._logits(tokens, stream, wanted)
+            logits = self._logits(tokens, context, wanted)
             cache.read = read
         return logits
 
@@ -95,35 +95,35 @@ class Transformer(nn.Module):
         """
         tokens = torch.tensor([token for tree in trees for token in tree.tokens], device=self.device)
         depths = torch.tensor([[depth for tree in trees for depth in tree.depths]], device=self.device)
-        stream = self._stream(depths, causal=True)
-        stream.arrivals = Branching.of(trees, self.device)
-        return self._logits(tokens, stream, wanted)
+        context = self._token_context(depths, causal=True)
+        context.arrivals = Branching.of(trees, self.device)
+        return self._logits(tokens, context, wanted)
 
-    def _logits(self, tokens: Tensor, stream: Stream, wanted: Tensor | None) -> Tensor:
+    def _logits(self, tokens: Tensor, context: TokenContext, wanted: Tensor | None) -> Tensor:
         """tokens (N,) that arrive -> logits (M, V) of those `wanted` (M,), of all where it is None.
 
         Of the last layer the others need no more than to be seen: what comes after its attention is left out.
         """
         tokens = tokens.unsqueeze(0)
         if wanted is None:
-            return self.head(self.norm(self._through_layers(tokens, stream)[0])).float()
-        x, last = self._through_layers(tokens, stream, self._layers()[:-1]), self._layers()[-1]
+            return self.head(self.norm(self._through_layers(tokens, context)[0])).float()
+        x, last = self._through_layers(tokens, context, self._layers()[:-1]), self._layers()[-1]
         if isinstance(last, Residual) and isinstance(last.branch, Block):
-            x = (x + last.branch.attention(x, stream))[:, wanted]
+            x = (x + last.branch.attention(x, context))[:, wanted]
             if len(wanted):
-                x = x + last.branch.feed_forward(x, stream.take(wanted))
+                x = x + last.branch.feed_forward(x, context.take(wanted))
         else:
-            x = last(x, stream)[:, wanted]
+            x = last(x, context)[:, wanted]
         return self.head(self.norm(x[0])).float()
 
-    def _stream(self, positions: Tensor, valid: Tensor | None = None, causal: bool = False) -> Stream:
-        return Stream(positions, self.rotary[positions], valid, causal)
+    def _token_context(self, positions: Tensor, valid: Tensor | None = None, causal: bool = False) -> TokenContext:
+        return TokenContext(positions, self.rotary[positions], valid, causal)
 
-    def _through_layers(self, tokens: Tensor, stream: Stream, layers: Sequence[Layer] | None = None) -> Tensor:
+    def _through_layers(self, tokens: Tensor, context: TokenContext, layers: Sequence[Layer] | None = None) -> Tensor:
         """The hidden states after `layers`, all of them unless said otherwise."""
         x = self.embedding(tokens)
         for layer in self._layers() if layers is None else layers:
-            x = layer(x, stream)
+            x = layer(x, context)
         return x
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, matmul_rate, memory_rate, ratios
-from bench.methods.depth import judged_by, judges
+from bench.methods.depth import causal_router_names, using_causal_router
 from bench.model import Transformer
 from bench.records.files import write_atomically
 from bench.records.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, Timing
@@ -49,8 +49,8 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
         return
     record.quality = quality
     record.routing = observer.statistics(n_noop)
-    if record.routing is not None and judges(model):
-        record.routing.causal_routers = {judges(model)[0]: observer.causal_router(quality)}
+    if record.routing is not None and causal_router_names(model):
+        record.routing.causal_routers = {causal_router_names(model)[0]: observer.causal_router(quality)}
         record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
     record.causality = audit(model, held_out_rows(corpus, model, _AUDIT_ROWS))
     if not record.causality.passed:
@@ -74,9 +74,9 @@ def _other_routers(
 ) -> dict[str, CausalRouterStatistics]:
     """The causal routers that the run is not judged by, on the same text."""
     found = {}
-    for judge in judges(model)[1:]:
+    for judge in causal_router_names(model)[1:]:
         observer = RoutingObserver()
-        with judged_by(model, judge):
+        with using_causal_router(model, judge):
             losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, True, observer)
         found[judge] = observer.causal_router(summarise(losses))
     return found

@@ -10,7 +10,7 @@ from bench.evaluate import check_tasks
 from bench.flops.match import Plan, dense_baseline, plan
 from bench.measure.machine import make_machine
 from bench.methods.registry import layer_count
-from bench.model.feed_forward import feed_forward_width
+from bench.model.block import feed_forward_width
 
 # Bytes of activations kept for the backward pass, a token and layer, in multiples of d_model and d_ff. Counted
 # on this decoder: norms, projections, attention and the residual stream keep 12 d_model, SwiGLU keeps 4 d_ff.

@@ -22,7 +22,7 @@ from bench.measure.machine import Machine, environment, git_commit
 from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
-from bench.model.feed_forward import feed_forward_width
+from bench.model.block import feed_forward_width
 from bench.records.record import (
     Energy,
     Flops,

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.config.schema import TrainConfig
-from bench.methods.experts import TokenChoice
-from bench.model import Routing, Transformer
+from bench.model import Branch, Layer, Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
 
@@ -76,7 +75,7 @@ class Trainee:
             group["lr"] = lr
         losses, passes = self.accumulate(inputs, targets)
         grad_norm = self.update()
-        self._balance(passes)
+        self._after_step(passes)
         return StepReport(
             loss=torch.stack(losses).mean().item(),
             grad_norm=grad_norm,
@@ -105,12 +104,11 @@ class Trainee:
         self.optimiser.zero_grad(set_to_none=True)
         return grad_norm
 
-    def _balance(self, passes: list[list[Routing]]) -> None:
-        """Loss-free balancing moves its biases once a step, by the step's whole load."""
+    def _after_step(self, passes: list[list[Routing]]) -> None:
+        """Give each routed branch and layer its routings of the whole step."""
         for module in self.model.modules():
-            if isinstance(module, TokenChoice) and module.config.balance == "bias":
-                counts = [r.expert_counts for routings in passes for r in routings if r.layer == module.layer]
-                module.adjust_bias(torch.stack([c for c in counts if c is not None]).sum(dim=0))
+            if isinstance(module, (Branch, Layer)) and module.layer is not None:
+                module.after_step([r for routings in passes for r in routings if r.layer == module.layer])
 
 
 def _compiled(model: Transformer) -> Callable[[Tensor], tuple[Tensor, list[Routing]]]:

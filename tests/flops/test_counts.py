@@ -13,8 +13,8 @@ from bench.flops.count import count
 from bench.flops.match import dense_baseline, plan
 from bench.flops.trace import count_fvcore, count_torch, trace
 from bench.methods import build_model
-from bench.model import Attention, Stream
-from bench.model.feed_forward import feed_forward_width
+from bench.model import Attention, TokenContext
+from bench.model.block import feed_forward_width
 
 torch.set_num_threads(1)
 
@@ -256,6 +256,6 @@ def test_mode_s_variants():
 
 def test_stream_positions_are_the_originals():
     rotary = 10.0 * torch.arange(6.0).view(1, 6, 1, 1, 1)
-    chosen = Stream(torch.arange(6)[None], rotary).select(torch.tensor([[1, 4], [0, 5]]), None)
+    chosen = TokenContext(torch.arange(6)[None], rotary).select(torch.tensor([[1, 4], [0, 5]]), None)
     assert chosen.positions.tolist() == [[1, 4], [0, 5]]
     assert chosen.rotary.flatten().tolist() == [10, 40, 0, 50]

@@ -6,7 +6,7 @@ import torch
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.measure.decode import Roofline, _Decoder, _first_token, _point, decode_point, step_bytes
 from bench.methods import build_model
-from bench.methods.depth import DepthRouted, calibrate, expecting, judged_by
+from bench.methods.depth import DepthRouted, calibrate, expecting, using_causal_router
 from bench.model.cache import KVCache
 
 torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def test_a_point_reports_what_was_done():
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
     text = _text(4, 49)
     calibrate(mod, text)
-    with judged_by(mod, "threshold"):
+    with using_causal_router(mod, "threshold"):
         twin, point = decode_point(dense, [mod], text, 32, 16, Roofline(1e11, 1e10))
         _, routings = mod(text, causal=True)
     assert point.form in ("gathered", "masked") and twin.form == "gathered"

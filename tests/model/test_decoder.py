@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from bench.config.schema import MethodConfig, ModelConfig
 from bench.methods import build_model
-from bench.model import Attention, Stream
+from bench.model import Attention, TokenContext
 from bench.model import causal_attention as attention_module
 from bench.model.attention import rotary_table
 from bench.model.causal_attention import causal_attention
@@ -16,9 +16,9 @@ torch.set_num_threads(1)
 SHAPE = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=16)
 
 
-def _stream(length, head_dim, start=0):
+def _context(length, head_dim, start=0):
     rotary = rotary_table(start + length, head_dim, 10_000.0)
-    return Stream(torch.arange(start, len(rotary))[None], rotary[None, start:])
+    return TokenContext(torch.arange(start, len(rotary))[None], rotary[None, start:])
 
 
 def test_swiglu_and_its_gradient():
@@ -103,7 +103,9 @@ def test_split_rotation_and_its_gradient(dtype):
 def test_attention_depends_on_distances_alone():
     attention = Attention(SHAPE)
     x = torch.randn(1, 6, 32)
-    torch.testing.assert_close(attention(x, _stream(6, 8)), attention(x, _stream(6, 8, start=9)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        attention(x, _context(6, 8)), attention(x, _context(6, 8, start=9)), atol=1e-5, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -115,7 +117,7 @@ def test_grouped_queries_are_repeated_keys_and_values():
     full.qkv.weight.copy_(torch.cat([query, *double]))
     full.out.weight.copy_(shared.out.weight)
     x = torch.randn(2, 8, 32)
-    torch.testing.assert_close(shared(x, _stream(8, 8)), full(x, _stream(8, 8)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shared(x, _context(8, 8)), full(x, _context(8, 8)), atol=1e-5, rtol=1e-4)
 
 
 def test_initialisation_depends_on_the_seed_and_leaves_the_global_one_alone():

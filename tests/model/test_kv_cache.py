@@ -5,7 +5,7 @@ import torch
 
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods import build_model
-from bench.methods.depth import DepthRouted, calibrate, judged_by, judges
+from bench.methods.depth import DepthRouted, calibrate, causal_router_names, using_causal_router
 from bench.model import Attention
 from bench.model import cache as cache_module
 from bench.model.cache import KVCache
@@ -44,7 +44,7 @@ def _model(name, **shape):
     model.train()
     model(_tokens())  # sets running thresholds
     model.eval()
-    if "threshold" in judges(model):
+    if "threshold" in causal_router_names(model):
         calibrate(model, _tokens())
     return model
 
@@ -98,9 +98,9 @@ def test_cached_equals_uncached(name, pieces):
 @torch.no_grad()
 def test_cached_equals_uncached_for_every_causal_router(name):
     model, tokens = _model(name), _tokens()
-    assert len(judges(model)) == 3
-    for judge in judges(model):
-        with judged_by(model, judge):
+    assert len(causal_router_names(model)) == 3
+    for judge in causal_router_names(model):
+        with using_causal_router(model, judge):
             got, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
             _assert_equal(got, _whole(model, tokens, LENGTHS))
         routed = [layer for layer in model.layers if isinstance(layer, DepthRouted)]
@@ -308,7 +308,7 @@ def test_a_gathered_step_computes_the_chosen_rows_alone(monkeypatch):
         monkeypatch.setattr(
             layer.branch,
             "forward",
-            lambda x, stream, seen=seen, branch=branch: seen.append(x.shape[1]) or branch(x, stream),
+            lambda x, context, seen=seen, branch=branch: seen.append(x.shape[1]) or branch(x, context),
         )
         routing.metrics["seen"] = seen
     _in_pieces(model, tokens, [T] * 4, PIECES["steps alone"])
