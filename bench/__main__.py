@@ -27,11 +27,11 @@ keys:    bench/config/schema.py lists them; for example model.d_model=512 train.
 
 def usage() -> str:
     """The help text, with the methods and studies that conf/ holds."""
-    from bench.config.compose import CONF, groups, options
+    from bench.config.compose import groups, method_file, options
 
     about = []
     for name in options("method"):
-        comment = (CONF / "method" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        comment = method_file(name).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         about.append(f"  {name:<14} {comment}")
     chosen = [f"{group}={'|'.join(options(group))}" for group in groups() if group not in ("method", "study", "train")]
     return _USAGE.format(

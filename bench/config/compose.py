@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bench.config import plugins
 from bench.config.schema import MethodConfig, RunConfig
 from bench.config.validate import check
 from bench.errors import UserError
@@ -32,8 +33,17 @@ _CHOSEN_BY_NAME = ("method", "study")  # groups that the defaults leave open: `m
 
 
 def options(group: str) -> list[str]:
-    """The names one may choose from in a group of conf/."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The names one may choose from in a group of conf/; for methods, those of installed packages too."""
+    installed = plugins.method_files() if group == "method" else {}
+    return sorted({path.stem for path in (CONF / group).glob("*.yaml")} | set(installed))
+
+
+def method_file(name: str) -> Path:
+    """The YAML of a method. Raises UserError where an installed package brings one of the same name."""
+    own, installed = CONF / "method" / f"{name}.yaml", plugins.method_files().get(name)
+    if installed is not None and own.is_file():
+        raise UserError(f"method {name} is in two places, {own} and {installed}: remove or rename one.")
+    return installed or own
 
 
 def groups() -> list[str]:
@@ -84,6 +94,8 @@ def _values(word: str, override: Override) -> list[str]:
 
 
 def _with_plus(word: str) -> str:
+    if word.startswith("method.options."):  # checked by the method's own dataclass, which may have more than its YAML
+        return f"++{word}"
     return f"+{word}" if word.split("=")[0] in _CHOSEN_BY_NAME else word
 
 
@@ -108,6 +120,8 @@ def configure(overrides: list[str]) -> RunConfig:
         raise UserError(_explain(error, overrides)) from error
     assert isinstance(config, RunConfig)
     check(config)
+    method_file(config.method.name)
+    config.method.options = plugins.resolved_options(config.method)
     return config
 
 
@@ -124,12 +138,18 @@ def configure_method(words: str) -> MethodConfig:
 def _compose(overrides: list[str]) -> DictConfig:
     try:
         _check_groups(overrides)
-        return compose("config", overrides)
+        return compose("config", [*map(_with_plus, overrides), *_search_path()])
     except AssertionError as error:  # OmegaConf's answer to a key below one that is null
         bare = [word.lstrip("+") for word in overrides]
         below = next((w for w in bare if w.startswith(("method.depth.", "method.experts."))), " ".join(bare))
         axis = ".".join(below.split("=")[0].split(".")[:-1])
         raise UserError(f"{below} has nothing to change: this method has no {axis}.") from error
+
+
+def _search_path() -> list[str]:
+    """The override by which Hydra finds the YAML of installed methods."""
+    found = ", ".join(f"'file://{folder}'" for folder in plugins.folders())
+    return [f"hydra.searchpath=[{found}]"] if found else []
 
 
 def _check_groups(overrides: list[str]) -> None:
