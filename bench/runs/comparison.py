@@ -16,7 +16,7 @@ from bench.evaluate import check_tasks, left_out, load_tasks
 from bench.flops.match import dense_baseline, plan
 from bench.measure.machine import Machine, make_machine, set_threads
 from bench.records.record import Record
-from bench.runs.run import finished, run
+from bench.runs.run import count_flops, finished, run
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
@@ -33,6 +33,12 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
             load_tasks(config.evaluate.tasks)
     records: dict[Path, Record] = {}
     shared = _Shared()
+    due = {run_folder(wanted): wanted for config in configs for wanted in (dense_baseline(config), config)}
+    counted = {  # counts that disagree are refused before anything is trained
+        folder: count_flops(wanted, shared.corpus(wanted), shared.machine(wanted))
+        for folder, wanted in due.items()
+        if finished(wanted) is None
+    }
     for config, command in zip(configs, commands, strict=True):
         for wanted in (dense_baseline(config), config):
             folder = run_folder(wanted)
@@ -42,7 +48,7 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
             if record is not None:
                 print(f"{folder} has been run already and is used as it is.")
             else:
-                record = run(wanted, shared.corpus(config), shared.machine(config), command)
+                record = run(wanted, shared.corpus(config), shared.machine(config), command, counted=counted[folder])
             if record.run.message:
                 print(f"{record.run.id}: {record.run.message}.")
             records[folder] = record

@@ -16,7 +16,7 @@ from bench.data.corpus import corpus_fingerprint
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
 from bench.flops.match import Plan, dense_baseline, plan
-from bench.flops.trace import COUNTS_AGREE_TO, Traced, trace
+from bench.flops.trace import Traced, check_counts
 from bench.measure.energy import joules
 from bench.measure.machine import Machine, environment, git_commit
 from bench.methods import build_model
@@ -62,14 +62,28 @@ def finished(config: RunConfig) -> Record | None:
     return record
 
 
+def count_flops(config: RunConfig, corpus: Corpus, machine: Machine) -> Traced:
+    """The three FLOP counts of the first batch of a run; raises UserError where they disagree."""
+    solved = plan(config, corpus.tokenizer.vocab_size)
+    model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device)
+    inputs, _ = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed).at(0)
+    return check_counts(label(config), model, inputs.to(machine.device))
+
+
 def run(
-    config: RunConfig, corpus: Corpus, machine: Machine, command: str, show: Show | None = None, alone: bool = True
+    config: RunConfig,
+    corpus: Corpus,
+    machine: Machine,
+    command: str,
+    show: Show | None = None,
+    alone: bool = True,
+    counted: Traced | None = None,
 ) -> Record:
     """Train and measure `config`; leaves a record in its folder and returns it.
 
     `show` is told of every step; without it a bar in the terminal is. `alone`: no other run uses the device beside
     it; energy is recorded of such runs only, for the device's counter knows nothing of runs, and only where one session
-    trained it from its first step to its last.
+    trained it from its first step to its last. `counted`: what `count_flops` gave, where it has been called.
 
     The contract may refer to the dense twin: under `wall_clock` the twin must have been run before,
     and where it has been, the method's steps are timed against the twin's.
@@ -80,8 +94,7 @@ def run(
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
     trainee = _trainee(config, solved, corpus, machine)
     inputs, targets = batches.at(0)
-    counted = trace(trainee.model, inputs.to(machine.device))
-    _check_counts(config, counted)
+    counted = counted or check_counts(label(config), trainee.model, inputs.to(machine.device))
     folder = _make_folder(run_folder(config))
     owner = checkpoint.Owner(config_hash(config), corpus.fingerprint)
     metered = alone and not any(folder.glob("checkpoint*"))
@@ -119,16 +132,6 @@ def _check_twin(config: RunConfig) -> None:
         print(
             f"{folder} holds no {WEIGHTS}, so {label(config)} will have no speed-up over it. "
             f"For one, stop here, delete {folder} and give the same command again."
-        )
-
-
-def _check_counts(config: RunConfig, counted: Traced) -> None:
-    """Nothing is trained to a budget of FLOPs that three counters do not agree on."""
-    if counted.disagreement > COUNTS_AGREE_TO:
-        raise UserError(
-            f"the FLOP counts of {label(config)} disagree by {counted.disagreement:.2%} (analytic "
-            f"{counted.analytic:.6g}, fvcore {counted.fvcore:.6g}, torch {counted.torch:.6g}; {COUNTS_AGREE_TO:.1%} is "
-            "allowed), so nothing was trained. This is a fault of bench, not of your values: please report this line."
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.config.schema import TrainConfig
+from bench.flops.match import BACKWARD_PER_FORWARD
 from bench.model import Branch, Layer, Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
@@ -126,7 +127,7 @@ def _compiled(model: Transformer) -> Callable[[Tensor], tuple[Tensor, list[Routi
 
 def _extra_flops(passes: list[list[Routing]]) -> float:
     forward = sum(float(r.executed_flops) for routings in passes for r in routings if r.executed_flops is not None)
-    return 3.0 * forward
+    return (1.0 + BACKWARD_PER_FORWARD) * forward
 
 
 def _mean_metrics(passes: list[list[Routing]]) -> dict[str, float]:

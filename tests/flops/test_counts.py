@@ -9,8 +9,7 @@ from torch import nn
 from bench.config.compose import configure
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.errors import UserError
-from bench.flops.count import count
-from bench.flops.match import dense_baseline, plan
+from bench.flops.match import count, dense_baseline, plan
 from bench.flops.trace import count_fvcore, count_torch, trace
 from bench.methods import build_model
 from bench.model import Attention, TokenContext
