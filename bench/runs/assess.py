@@ -18,8 +18,8 @@ from bench.flops.match import Plan
 from bench.measure.causality import audit
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.machine import Machine
-from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
+from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, matmul_rate, memory_rate, ratios
 from bench.methods.depth import causal_router_names, using_causal_router

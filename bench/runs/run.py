@@ -17,8 +17,8 @@ from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
 from bench.flops.match import Plan, dense_baseline, plan
 from bench.flops.trace import Traced, check_counts
-from bench.measure.energy import joules
 from bench.measure.machine import Machine, environment, git_commit
+from bench.measure.resources import joules
 from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
@@ -36,8 +36,8 @@ from bench.records.record import (
 from bench.runs.assess import assess, assess_memory, assess_speed, held_out_rows
 from bench.runs.load import WEIGHTS
 from bench.train import checkpoint
+from bench.train.log import Show, terminal_bar
 from bench.train.loop import Budget, Trained, train
-from bench.train.progress import Show, terminal_bar
 from bench.train.step import Trainee
 
 _CALIBRATION_ROWS = 64

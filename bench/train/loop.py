@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import signal
 import time
@@ -14,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import Batches
-from bench.errors import Interrupted, UserError
+from bench.errors import Interrupted
 from bench.flops.match import Plan
-from bench.records.files import write_atomically
 from bench.train import checkpoint
+from bench.train.log import Progress, Show, StepLog
 from bench.train.optimiser import schedule
-from bench.train.progress import Progress, Show
-from bench.train.step import StepReport, Trainee
+from bench.train.step import Trainee
 
 SNAPSHOTS = "snapshots"  # folder of weights kept on the way
-_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss", "lr", "grad_norm"]
 
 
 @dataclass
@@ -69,7 +65,7 @@ def train(
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
-    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
+    with StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
         if trainee.compiles:
             trainee.warm_up(*batches.at(state["step"]))
         saved_at = time.monotonic()
@@ -83,7 +79,7 @@ def train(
             state["step"] += 1
             state["flops"] += plan.step_flops + report.extra_flops
             if state["step"] % config.log_every == 0 or not math.isfinite(report.loss):
-                log.write(state, report, lr, plan)
+                log.write(state["step"], _tokens(state, plan), state["flops"], state["seconds"], report, lr)
             if not math.isfinite(report.loss):
                 return _finish(state, plan, diverged=state["step"])
             state["losses"] = [*state["losses"][-19:], report.loss]
@@ -140,78 +136,6 @@ def _finish(state: dict[str, Any], plan: Plan, diverged: int | None = None) -> T
         final_loss=sum(losses) / len(losses) if losses else None,
         diverged=diverged,
     )
-
-
-class _StepLog:
-    """`steps.csv`; on resuming, rows after the checkpoint are dropped, for they will be made again.
-
-    What is kept is on the disk before the first new row, so a kill at any moment loses no row of a checkpoint.
-    Raises UserError, naming the file, where it cannot be read or written.
-    """
-
-    def __init__(self, path: Path, resume_at: int):
-        self.path = path
-        kept = _rows_until(resume_at, path) if resume_at and path.exists() else []
-        write_atomically(path, _as_csv(kept))
-        with self._told():
-            self.file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
-        self.writer = csv.DictWriter(self.file, list(kept[0])) if kept else None
-
-    def __enter__(self) -> _StepLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._told():
-            self.file.close()
-
-    def write(self, state: dict[str, Any], report: StepReport, lr: float, plan: Plan) -> None:
-        row = {
-            "step": state["step"],
-            "tokens": _tokens(state, plan),
-            "train_flops": f"{state['flops']:.6e}",
-            "seconds": f"{state['seconds']:.3f}",
-            "loss": f"{report.loss:.5f}",
-            "lr": f"{lr:.4e}",
-            "grad_norm": f"{report.grad_norm:.4f}",
-        } | {name: f"{value:.5f}" for name, value in report.metrics.items()}
-        with self._told():
-            if self.writer is None:
-                self.writer = csv.DictWriter(self.file, [*_COLUMNS, *report.metrics])
-                self.writer.writeheader()
-            self.writer.writerow(row)
-
-    def flush(self) -> None:
-        with self._told():
-            self.file.flush()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """A disk's refusal as one line that names the file; a row may reach the disk in any of these calls."""
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}. Free some space or set results_dir to another folder."
-            ) from error
-
-
-def _rows_until(step: int, path: Path) -> list[dict[str, str]]:
-    """The rows of a log up to `step`, without one that a kill has cut short."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            whole = [row for row in csv.DictReader(file) if None not in row.values()]
-        return [row for row in whole if int(row["step"]) <= step]
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} is damaged. Delete {path.parent} to train from the start.") from error
-
-
-def _as_csv(rows: list[dict[str, str]]) -> str:
-    text = io.StringIO(newline="")
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
 
 
 class _Stop:

@@ -22,7 +22,7 @@ from bench.measure.machine import Machine, environment
 from bench.records.isoflop import Packing, Study, TokenStudy
 from bench.records.record import Timing
 from bench.runs.dry_run import duration
-from bench.train.progress import Progress
+from bench.train.log import Progress
 
 CPU = Machine(torch.device("cpu"), 1e11)
 

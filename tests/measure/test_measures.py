@@ -13,8 +13,8 @@ from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelC
 from bench.data import Document
 from bench.flops.match import Plan
 from bench.measure.causality import audit
-from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
+from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model

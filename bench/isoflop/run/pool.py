@@ -28,7 +28,7 @@ from bench.isoflop.run.grid import Job
 from bench.measure.machine import Machine
 from bench.records.isoflop import Packing
 from bench.runs.run import run
-from bench.train.progress import Progress
+from bench.train.log import Progress
 
 SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
 _TOLD_EVERY = 0.5  # seconds
