@@ -142,6 +142,11 @@ class Transformer(nn.Module):
         """Where tokens have to be."""
         return self.embedding.weight.device
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether training routes by later tokens, so that causal and non-causal figures differ."""
+        return any(getattr(part, "looks_ahead", False) for layer in self.layers for part in layer.modules())
+
     def _layers(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
 

@@ -10,7 +10,14 @@ from bench.report.settings import contract_words
 
 def caveats(group: Group) -> list[str]:
     """One sentence or two a caveat; those that need action come first."""
-    return [*_excluded(group), *_mixtures(group), _seeds(group), *_held_equal(group), *_measured(group)]
+    return [
+        *_excluded(group),
+        *_not_reported(group),
+        *_mixtures(group),
+        _seeds(group),
+        *_held_equal(group),
+        *_measured(group),
+    ]
 
 
 def _excluded(group: Group) -> list[str]:
@@ -22,6 +29,15 @@ def _excluded(group: Group) -> list[str]:
     if group.twin is None:
         reasons.append("There is no dense twin with these settings, so nothing is compared.")
     return reasons + group.notes
+
+
+def _not_reported(group: Group) -> list[str]:
+    """What methods with a module of their own leave out."""
+    return [
+        f"{method.label} does not report {', '.join(routing.not_reported)}: no figure of this page shows it."
+        for method in group.methods
+        if (routing := method.first.routing) and routing.not_reported
+    ]
 
 
 def _mixtures(group: Group) -> list[str]:

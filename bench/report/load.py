@@ -223,8 +223,9 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 def _read_routing(path: Path) -> RoutingDetail:
     detail = RoutingDetail.model_validate_json(path.read_bytes())
     if detail.passage:
-        lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in detail.passage.weights}
-        rows = {len(detail.passage.processed), len(detail.passage.weights)}
+        weights = detail.passage.processed if detail.passage.weights is None else detail.passage.weights
+        lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in weights}
+        rows = {len(detail.passage.processed), len(weights)}
         if lengths - {len(detail.passage.tokens)} or rows != {len(detail.passage.layers)}:
             raise ValueError("its passage has not one figure for each layer and token")
     bins = len(detail.weight_edges or []) - 1

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.config.plugins import module_of
 from bench.config.schema import RunConfig
 from bench.data import Corpus, Document
 from bench.evaluate import evaluate
 from bench.flops.match import Plan
-from bench.measure.causality import audit
+from bench.measure.audit import audit
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.machine import Machine
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
@@ -25,7 +26,15 @@ from bench.measure.speed import fixed_batch, interleave, matmul_rate, memory_rat
 from bench.methods.depth import causal_router_names, using_causal_router
 from bench.model import Transformer
 from bench.records.files import write_atomically
-from bench.records.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, Timing
+from bench.records.record import (
+    CausalRouterStatistics,
+    DecodePoint,
+    Memory,
+    Record,
+    RoutingStatistics,
+    Speed,
+    Timing,
+)
 from bench.train.step import Trainee
 
 _AUDIT_ROWS = 4
@@ -40,8 +49,9 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     n_noop = config.method.experts.n_noop if config.method.experts else 0
     documents = choose(corpus.validation, config.evaluate.validation_tokens)
     observer = RoutingObserver()
-    routed = config.method.depth is not None or _sees_future(config)
-    losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, routed, observer)
+    losses = document_losses(
+        model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, model.looks_ahead, observer
+    )
     quality = summarise(losses)
     if not math.isfinite(quality.val_loss_nats):
         record.run.status = "diverged"
@@ -52,6 +62,9 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     if record.routing is not None and causal_router_names(model):
         record.routing.causal_routers = {causal_router_names(model)[0]: observer.causal_router(quality)}
         record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
+    if module_of(config.method.name) is not None:
+        record.routing = record.routing or RoutingStatistics()
+        record.routing.not_reported = observer.not_reported(model.looks_ahead) or None
     record.causality = audit(model, held_out_rows(corpus, model, _AUDIT_ROWS))
     if not record.causality.passed:
         record.run.status = "audit_failed"
@@ -62,11 +75,6 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
         write_atomically(folder / "routing.json", detail.model_dump_json(exclude_none=True) + "\n")
     scores = evaluate(model, corpus, config.evaluate, 0)
     record.lm_eval = scores or None
-
-
-def _sees_future(config: RunConfig) -> bool:
-    experts = config.method.experts
-    return experts is not None and experts.routing == "expert_choice"
 
 
 def _other_routers(

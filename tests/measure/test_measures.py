@@ -12,7 +12,7 @@ import bench.measure.speed as speed_of_steps
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.data import Document
 from bench.flops.match import Plan
-from bench.measure.causality import audit
+from bench.measure.audit import audit
 from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
 from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
