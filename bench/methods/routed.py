@@ -135,7 +135,7 @@ class RoutedLayer(Layer):
         return x.index_add(1, index, added.to(x.dtype))
 
     def _executed(self, x: Tensor, selection: Selection) -> Tensor | None:
-        """FLOPs beyond the plan, the padding of rows with fewer chosen tokens included."""
+        """FLOPs beyond the plan; padding of rows with fewer chosen tokens is executed, so it counts."""
         rows, tokens, _ = x.shape
         planned, chosen = capacity_tokens(self.share, tokens), int(selection.index.shape[1])
         if chosen == planned:
@@ -151,9 +151,9 @@ class RoutedLayer(Layer):
         return self._spent(tokens, capacity_tokens(self.share, tokens))
 
     def step_cost(self, rows: int, context: int) -> StepCost:
-        """Every row meets the router; the share of them reaches the branch, whose cache is as much shorter.
+        """Every row pays for the router; a share of them reaches the branch, whose cache is shorter by that share.
 
-        Inside `expecting` it is another share.
+        Inside `expecting` the share is another one.
         """
         share = self.expected_share
         spent = sum(self.router_flops(1, share).values())

@@ -57,7 +57,7 @@ class Visit:
 
 
 class _Module(nn.Module):
-    """What branches and layers declare beside their costs."""
+    """What branches and layers declare, apart from their costs."""
 
     layer: int | None = None  # the number of its block, where it routes
     looks_ahead = False  # True: routes by later tokens in training, and without them where `context.causal`

@@ -53,8 +53,8 @@ class Transformer(nn.Module):
         """tokens (B, T) int64 -> logits (B, T, V) and what each router decided.
 
         valid (B, T) bool marks real tokens; padding must stand at the end of a row.
-        causal=False routes as in training (top-k looks at the whole sequence); causal=True uses
-        only what a token may know, and is what every reported quality figure comes from.
+        causal=False routes as in training (top-k looks at the whole sequence). causal=True uses only what a token
+        may know; every reported quality figure comes from it.
         """
         positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
         context = self._token_context(positions, valid=valid, causal=causal)
@@ -64,10 +64,10 @@ class Transformer(nn.Module):
     def extend(self, tokens: Tensor, counts: Sequence[int], cache: KVCache, wanted: Tensor | None = None) -> Tensor:
         """Read the next tokens of each row into `cache`; logits (M, V) in float32, causal routing.
 
-        tokens (N,): the new tokens of row 0, then those of row 1, ...; `counts` says how many are whose
-        (0 is allowed). wanted (M,): which of the N logits are asked for; None: the last of each row
-        that has any. Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's
-        context; a call that fails leaves the cache as it was.
+        tokens (N,): the new tokens of row 0, then those of row 1, ...; `counts`: how many each row has, 0 allowed.
+        wanted (M,): which of the N logits to return; None: the last of each row that has any. Equals
+        `forward(causal=True)` on the whole rows. Raises ValueError past the model's context; a call that fails
+        leaves the cache unchanged.
         """
         if not len(tokens):
             return torch.zeros(0, self.vocab_size, device=tokens.device)
@@ -100,9 +100,9 @@ class Transformer(nn.Module):
         return self._logits(tokens, context, wanted)
 
     def _logits(self, tokens: Tensor, context: TokenContext, wanted: Tensor | None) -> Tensor:
-        """tokens (N,) that arrive -> logits (M, V) of those `wanted` (M,), of all where it is None.
+        """tokens (N,) that arrive -> logits (M, V) of those `wanted` (M,); None: of all.
 
-        Of the last layer the others need no more than to be seen: what comes after its attention is left out.
+        In the last block the other tokens only serve as keys and values, so its feed-forward skips them.
         """
         tokens = tokens.unsqueeze(0)
         if wanted is None:
@@ -120,7 +120,7 @@ class Transformer(nn.Module):
         return TokenContext(positions, self.rotary[positions], valid, causal)
 
     def _through_layers(self, tokens: Tensor, context: TokenContext, layers: Sequence[Layer] | None = None) -> Tensor:
-        """The hidden states after `layers`, all of them unless said otherwise."""
+        """The hidden states after `layers`; None: after all."""
         x = self.embedding(tokens)
         for layer in self._layers() if layers is None else layers:
             x = layer(x, context)
@@ -130,8 +130,7 @@ class Transformer(nn.Module):
     def causal_logits(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """tokens (B, T) right-padded, lengths (B,) -> logits (B, T, V) in float32, causal routing.
 
-        Position t depends on the tokens <= t of its own row alone; logits at or past a row's length
-        are undefined.
+        Position t depends on the tokens <= t of its own row only; logits at or past a row's length are undefined.
         """
         valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)
         logits, _ = self(tokens, valid=valid, causal=True)
@@ -139,7 +138,7 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where tokens have to be."""
+        """The device of the weights, and of the tokens to give."""
         return self.embedding.weight.device
 
     @property
@@ -156,15 +155,15 @@ class Transformer(nn.Module):
         return add_parts(*(layer.flops(tokens) for layer in self._layers()), head)
 
     def step_cost(self, rows: int, context: int) -> StepCost:
-        """What a decoding step of `rows` rows costs, each with `context` tokens behind it, the head included."""
+        """Expected cost of a decoding step of `rows` rows, each after `context` tokens, the head included."""
         head = StepCost(self.head.weight.numel(), flops=2.0 * rows * self.head.weight.numel())
         return sum((layer.step_cost(rows, context) for layer in self._layers()), head)
 
     def lay_out_for_decoding(self) -> Transformer:
         """Store each matrix column by column, in place; shapes and values stay, training gets slower.
 
-        A product with few rows is bound by reading the matrix, and a CPU reads this way round in about
-        two thirds of the time (one row, 512 wide, MKL); with many rows it makes no difference.
+        A product with few rows is bound by reading the matrix. On a CPU this layout takes about two thirds of the
+        time (one row, 512 wide, MKL); with many rows there is no difference.
         """
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -172,14 +171,14 @@ class Transformer(nn.Module):
         return self
 
     def active_params(self) -> float:
-        """Parameters that one token meets, in expectation; a tied embedding counts once."""
+        """Expected number of parameters that one token uses; a tied embedding counts once."""
         ends = {id(p): p.numel() for p in (self.embedding.weight, self.head.weight, self.norm.weight)}
         return sum(ends.values()) + sum(layer.active_params() for layer in self._layers())
 
     def moved_bytes(self, tokens: int) -> float:
         """Bytes that sort, top-k, gather and scatter read and write in a forward pass of one row.
 
-        In float32, which the residual stream is in, whatever products are in.
+        In float32, the type of the residual stream, whatever type products have.
         """
         return sum(layer.moved_bytes(tokens) for layer in self._layers())
 

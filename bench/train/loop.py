@@ -19,12 +19,12 @@ from bench.train.log import Progress, Show, StepLog
 from bench.train.optimiser import schedule
 from bench.train.step import Trainee
 
-SNAPSHOTS = "snapshots"  # folder of weights kept on the way
+SNAPSHOTS = "snapshots"  # folder of weights kept during training
 
 
 @dataclass
 class Trained:
-    """How training went. seconds: in steps alone; diverged: the step at which the loss became NaN."""
+    """The outcome of training. seconds: of steps only; diverged: the step at which the loss became NaN."""
 
     steps: int
     tokens: int
@@ -57,10 +57,9 @@ def train(
 ) -> Trained:
     """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
 
-    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and as many
-    snapshots of the weights as `train.snapshots` asks for; calls `show` after each step. What is to be
-    compiled is compiled before the first step, in no step's seconds.
-    Raises Interrupted after a signal, with a checkpoint written.
+    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and `train.snapshots`
+    snapshots of the weights; calls `show` after each step. Compilation is done before the first step and is in no
+    step's seconds. Raises Interrupted after a signal, with a checkpoint written.
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
@@ -94,11 +93,11 @@ def train(
                 raise Interrupted
         log.flush()
         checkpoint.save(folder, trainee.model, trainee.optimiser, state, owner)
-    return _finish(state, plan)  # whatever happens to the record, the training need not be done again
+    return _finish(state, plan)  # so that training is not repeated if the record cannot be written
 
 
 def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
-    """Whether one more step would end farther from the budget than this point is."""
+    """Whether one more step would end farther from the budget than the present point."""
     if state["step"] == 0:
         return False
     left = 1.0 - budget.progress(state["flops"], state["seconds"])
@@ -107,13 +106,13 @@ def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
 
 
 def _after(state: dict[str, Any], budget: Budget, plan: Plan) -> float:
-    """Progress at the end of the coming step: the first step of a warm-up is not idle."""
+    """Progress at the end of the next step, so that the first step of a warm-up has a rate above 0."""
     seconds = state["seconds"] / state["step"] if state["step"] else 0.0
     return budget.progress(state["flops"] + plan.step_flops, state["seconds"] + seconds)
 
 
 def _snapshot(folder: Path, trainee: Trainee, before: float, after: float) -> None:
-    """Keep the weights where a step crosses one of the equal parts of the budget, but the last."""
+    """Save the weights when a step ends one of the equal parts of the budget, except the last."""
     parts = trainee.config.snapshots + 1
     part = int(after * parts)
     if part > int(before * parts) and part < parts:
@@ -144,7 +143,7 @@ class _Stop:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[_Stop]:
-    """Turn SIGINT and SIGTERM into a request that the loop honours after its step."""
+    """Turn SIGINT and SIGTERM into a request that the loop serves after its step."""
     stop = _Stop()
 
     def request(*_: object) -> None:
