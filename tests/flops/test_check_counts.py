@@ -73,7 +73,7 @@ class _Bessel(Residual):
         return super().forward(x, context) + torch.i0(x)
 
 
-def test_padding_of_a_routed_layer_is_counted():
+def test_routed_layer_with_ragged_rows_counts_padding():
     model = _model(Residual(_block()), _Positive(_block(), 32, 1, 0.5))
     counted = check_counts("mine", model, TOKENS)
     chosen = model(TOKENS)[1][0].selected.sum(dim=-1)
@@ -89,7 +89,7 @@ def test_padding_of_a_routed_layer_is_counted():
         (lambda: _Overcounted(_block()), "_Overcounted (layers 1)", "counts products that are not computed"),
     ],
 )
-def test_a_wrong_count_names_its_part_and_the_likely_cause(layer, part, cause):
+def test_wrong_count_names_its_part_and_likely_cause(layer, part, cause):
     model = _model(Residual(_block()), layer(), Residual(_block()))
     with pytest.raises(UserError, match=re.escape(f"{part}: counted ")) as caught:
         check_counts("mine, seed 0", model, TOKENS)
@@ -98,7 +98,7 @@ def test_a_wrong_count_names_its_part_and_the_likely_cause(layer, part, cause):
     assert "every other part agrees" in message and cause in message and "\n" not in message
 
 
-def test_an_unknown_operator_is_refused_until_its_layer_declares_it(monkeypatch):
+def test_unknown_operator_is_refused_until_declared(monkeypatch):
     model = _model(_Bessel(_block()))
     with pytest.raises(UserError, match="fvcore has no count for i0; .*product_free"):
         check_counts("mine", model, TOKENS)
@@ -106,7 +106,7 @@ def test_an_unknown_operator_is_refused_until_its_layer_declares_it(monkeypatch)
     assert check_counts("mine", model, TOKENS).disagreement < 1e-6
 
 
-def test_the_parts_add_up_to_the_whole():
+def test_trace_parts_add_up_to_the_whole():
     model = _model(Residual(_block()), Residual(_block()), _Positive(_block(), 32, 2, 0.5))
     parts, whole = trace_parts(model, TOKENS), check_counts("mine", model, TOKENS)
     assert list(parts) == ["Residual (layers 0, 1)", "_Positive (layers 2)", "head"]

@@ -43,13 +43,13 @@ def _python(package, *words):
     return subprocess.run([sys.executable, *words], cwd=package, capture_output=True, text=True, env=os.environ | paths)
 
 
-def test_the_test_of_the_page_passes(package):
+def test_guide_example_passes_its_own_test(package):
     done = _python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_hash_skip.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
 
 
-def test_the_method_of_the_page_runs_from_the_command_line(package):
+def test_guide_example_runs_from_the_command_line(package):
     cache = f"data.cache_dir={ROOT / '.cache' / 'bench'}"
     done = _python(package, "-m", "bench", "+method=hash_skip", "method.options.share=0.25", cache, *TINY)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,7 +68,7 @@ def test_the_method_of_the_page_runs_from_the_command_line(package):
     assert "does not report expert load" in page and "heat_map_hash_skip" in page
 
 
-def test_a_count_that_is_wrong_is_refused_before_the_baseline_trains(package):
+def test_comparison_with_wrong_counts_refuses_before_training(package):
     module = package / "my_methods" / "hash_skip.py"
     right = module.read_text()
     module.write_text(right.replace("build_layers(", "_build(") + WRONG)

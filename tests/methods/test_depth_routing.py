@@ -89,14 +89,14 @@ def _top(layer, x, k):
 
 
 @torch.no_grad()
-def test_training_pass_equals_the_plain_reference():
+def test_depth_layer_in_training_equals_reference():
     layer, x = _layer(), _rows()
     torch.testing.assert_close(layer(x, _context()), _reference(layer, x, _top(layer, x, 3)), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("causal", ["predictor", "bce"])
-def test_causal_pass_equals_the_plain_reference(causal):
+def test_depth_layer_in_causal_pass_equals_reference(causal):
     layer, x = _layer(causal=causal), _rows(6)
     scores = layer.router.rank(x, torch.arange(T)[None])
     wanted = layer.causal_router(x, scores) > 0
@@ -107,7 +107,7 @@ def test_causal_pass_equals_the_plain_reference(causal):
 
 
 @torch.no_grad()
-def test_padding_takes_no_capacity():
+def test_depth_layer_with_padding_gives_it_no_capacity():
     layer, x = _layer(), _rows()
     lengths = [12, 8, 4]
     valid = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
@@ -122,7 +122,7 @@ def test_padding_takes_no_capacity():
 
 
 @torch.no_grad()
-def test_a_weight_of_zero_is_the_identity():
+def test_depth_layer_with_zero_router_is_identity():
     layer, x = _layer(), _rows()
     layer.router.score.weight.zero_()
     torch.testing.assert_close(layer(x, _context()), x)
@@ -131,7 +131,7 @@ def test_a_weight_of_zero_is_the_identity():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, T), st.floats(0.01, 1.0), st.booleans())
 @torch.no_grad()
-def test_exactly_k_are_chosen_ties_or_not(length, capacity, ties):
+def test_top_k_with_ties_chooses_exactly_k(length, capacity, ties):
     layer = _layer(capacity=capacity)
     x = torch.ones(2, length, D) if ties else _rows(2, length)
     context = _context(length)
@@ -141,21 +141,21 @@ def test_exactly_k_are_chosen_ties_or_not(length, capacity, ties):
     assert context.routings[0].selected.sum(1).tolist() == [k, k]
 
 
-def test_capacity_of_the_paper():
+def test_capacity_of_the_paper_is_256_of_2048():
     assert capacity_tokens(0.125, 2048) == 256
     assert capacity_tokens(0.125, 1) == 1
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("causal", [False, True])
-def test_rows_do_not_meet(causal):
+def test_depth_layer_rows_are_independent(causal):
     layer, x = _layer(), _rows()
     other = x.clone()
     other[1:] = _rows(seed=9)[1:]
     torch.testing.assert_close(layer(x, _context(causal=causal))[0], layer(other, _context(causal=causal))[0])
 
 
-def test_full_capacity_is_a_gated_dense_layer_forward_and_backward():
+def test_depth_layer_at_full_capacity_equals_gated_dense():
     layer = _layer(capacity=1.0)
     x = _rows().requires_grad_()
     y = x.detach().clone().requires_grad_()
@@ -172,13 +172,13 @@ def test_full_capacity_is_a_gated_dense_layer_forward_and_backward():
     )
 
 
-def test_the_router_learns_from_the_language_model():
+def test_router_gets_gradient_from_language_model():
     layer, x = _layer(), _rows()
     layer(x, _context()).square().sum().backward()
     assert layer.router.score.weight.grad.abs().max() > 1e-6
 
 
-def test_the_predictor_learns_from_membership_and_touches_nothing_else():
+def test_predictor_loss_reaches_only_the_predictor():
     layer, x = _layer(), _rows().requires_grad_()
     context = _context()
     layer(x, context)
@@ -197,7 +197,7 @@ def test_the_predictor_learns_from_membership_and_touches_nothing_else():
 
 
 @torch.no_grad()
-def test_top_k_looks_ahead_and_the_causal_router_does_not():
+def test_top_k_looks_ahead_and_causal_router_does_not():
     layer, x = _layer(), _rows(1)
     high = layer.router.score.weight[0]
     x[:, 0] = 5 * high  # chosen, until later tokens score higher
@@ -212,7 +212,7 @@ def test_top_k_looks_ahead_and_the_causal_router_does_not():
 
 
 @torch.no_grad()
-def test_the_gaussian_router_is_fresh_in_training_and_fixed_in_evaluation():
+def test_gaussian_router_is_random_in_training_fixed_in_evaluation():
     layer, x = _layer(router="gaussian"), _rows()
 
     def selected(causal):
@@ -227,7 +227,7 @@ def test_the_gaussian_router_is_fresh_in_training_and_fixed_in_evaluation():
 
 
 @pytest.mark.parametrize("causal", ["predictor", "bce", "threshold"])
-def test_noise_is_judged_by_its_own_quantile_and_teaches_nobody(causal):
+def test_gaussian_router_has_one_causal_router_and_no_loss(causal):
     """Whatever causal router is asked for, there is nothing in noise to learn."""
     layer, context = _layer(router="gaussian", causal=causal).train(), _context()
     assert list(layer.causal_routers) == [layer.causal_router_name] == ["noise_threshold"]
@@ -240,7 +240,7 @@ def test_noise_is_judged_by_its_own_quantile_and_teaches_nobody(causal):
 
 
 @pytest.mark.parametrize("causal", ["predictor", "bce", "threshold", "expert_threshold"])
-def test_agreement_is_told_in_training_of_routers_that_are_there_by_then(causal):
+def test_predictor_accuracy_is_absent_for_uncalibrated_threshold(causal):
     """A threshold is set after training: until then it lets nothing through, and agreeing so often says nothing."""
     layer, context = _layer(causal=causal).train(), _context()
     layer(_rows(), context)
@@ -250,7 +250,7 @@ def test_agreement_is_told_in_training_of_routers_that_are_there_by_then(causal)
 
 
 @torch.no_grad()
-def test_the_plain_layer_adds_its_residual_once():
+def test_residual_layer_adds_its_residual_once():
     torch.manual_seed(0)
     layer = Residual(Block(Attention(SHAPE), FeedForward(SHAPE)))
     x = _rows(2)

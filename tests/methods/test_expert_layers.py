@@ -59,7 +59,7 @@ def _token_choice(layer, x):
 
 
 @pytest.mark.parametrize("changes", [{}, {"top_k": 1}, {"n_noop": 4}, {"n_shared": 1}, {"n_noop": 2, "top_k": 3}])
-def test_token_choice_equals_a_loop_forward_and_backward(changes):
+def test_token_choice_equals_loop_forward_and_backward(changes):
     layer, x = _layer(**changes), _rows()
     got, wanted = layer(x, _context()), _token_choice(layer, x)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
@@ -74,14 +74,14 @@ def test_token_choice_equals_a_loop_forward_and_backward(changes):
 
 
 @torch.no_grad()
-def test_inference_gives_what_training_gives():
+def test_token_choice_in_inference_equals_training():
     layer, x = _layer(n_noop=2), _rows()
     with torch.enable_grad():
         trained = layer(x, _context()).detach()
     torch.testing.assert_close(layer(x, _context()), trained)
 
 
-def test_one_expert_is_a_dense_feed_forward():
+def test_single_expert_equals_dense_feed_forward():
     layer = _layer(n_experts=1, top_k=1, hidden=32)
     dense = FeedForward(SHAPE)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_one_expert_is_a_dense_feed_forward():
     torch.testing.assert_close(layer.experts.down.grad[0], dense.down.weight.grad, atol=1e-4, rtol=1e-3)
 
 
-def test_experts_are_sized_for_equal_active_flops():
+def test_expert_width_gives_equal_active_flops():
     shape = ModelConfig(n_layers=8, d_model=256, n_heads=4, context=256)
     experts = TokenChoice(shape, ExpertsConfig(), 0).flops(256)["experts"]
     assert experts == FeedForward(shape).flops(256)["feed-forward"]
@@ -104,7 +104,7 @@ def test_experts_are_sized_for_equal_active_flops():
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_experts": 6}, {"n_experts": 6, "n_shared": 1}])
-def test_a_token_is_expected_to_meet_as_many_experts_whoever_chooses(changes):
+def test_expected_experts_are_equal_for_both_kinds_of_choice(changes):
     """One token, or a row whose length no quota divides: what a step costs and what is active are expectations."""
     tokens, experts = _layer(TokenChoice, **changes), _layer(ExpertChoice, **changes)
     assert tokens.step_cost(Visit(3, 1.0, 7)) == experts.step_cost(Visit(3, 1.0, 7))
@@ -115,7 +115,7 @@ def test_a_token_is_expected_to_meet_as_many_experts_whoever_chooses(changes):
 
 
 @torch.no_grad()
-def test_padding_visits_no_expert_and_counts_for_nothing():
+def test_token_choice_with_padding_visits_no_expert_for_it():
     layer, x = _layer(), _rows()
     valid = torch.arange(10) < torch.tensor([[10], [4]])
     context = _context(valid)
@@ -124,7 +124,7 @@ def test_padding_visits_no_expert_and_counts_for_nothing():
     torch.testing.assert_close(out[1, :4], layer(x[1:, :4], _context())[0], atol=1e-5, rtol=1e-4)
 
 
-def test_balance_and_z_losses_by_hand():
+def test_balance_and_z_losses_equal_their_formulas():
     layer, x = _layer(balance_loss=1.0, z_loss=1.0), _rows()
     context = _context()
     layer(x, context)
@@ -137,7 +137,7 @@ def test_balance_and_z_losses_by_hand():
     torch.testing.assert_close(losses["z"], (logits.exp().sum(-1).log() ** 2).mean())
 
 
-def test_a_balanced_router_has_a_balance_loss_of_one():
+def test_balance_loss_of_balanced_router_is_one():
     layer = _layer(balance_loss=1.0)
     with torch.no_grad():
         layer.router.weight.zero_()
@@ -147,7 +147,7 @@ def test_a_balanced_router_has_a_balance_loss_of_one():
 
 
 @torch.no_grad()
-def test_the_bias_moves_against_the_load_and_changes_choices_not_gates():
+def test_balance_bias_moves_against_the_load():
     layer, x = _layer(balance="bias", balance_bias_step=10.0), _rows()
     layer.adjust_bias(torch.tensor([9, 1, 1, 1]))
     assert layer.bias.tolist() == [-10.0, 10.0, 10.0, 10.0]
@@ -157,7 +157,7 @@ def test_the_bias_moves_against_the_load_and_changes_choices_not_gates():
 
 
 @torch.no_grad()
-def test_expert_choice_equals_a_loop_over_rows_and_experts():
+def test_expert_choice_equals_loop_over_rows_and_experts():
     layer, x = _layer(ExpertChoice), _rows()
     normed = _norm(layer, x)
     probabilities = (normed @ layer.router.weight.t()).softmax(-1)
@@ -172,7 +172,7 @@ def test_expert_choice_equals_a_loop_over_rows_and_experts():
 
 
 @torch.no_grad()
-def test_expert_choice_leaks_in_training_and_not_in_evaluation():
+def test_expert_choice_looks_ahead_only_in_training():
     layer, x = _layer(ExpertChoice), _rows(1)
     layer.train()
     layer(x, _context())  # sets the thresholds
@@ -188,7 +188,7 @@ def test_expert_choice_leaks_in_training_and_not_in_evaluation():
 
 
 @pytest.mark.parametrize("visited", [12, 7])
-def test_dispatch_and_combine_have_the_gradients_they_claim(visited):
+def test_dispatch_and_combine_pass_gradcheck(visited):
     torch.manual_seed(0)
     order = torch.randperm(12)
     flat = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)

@@ -67,7 +67,7 @@ def installed(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_a_module_in_the_tree_builds_its_layers(in_tree):
+def test_module_in_the_tree_builds_its_layers(in_tree):
     (in_tree / "attention_only.py").write_text(MODULE)
     model = build_model(SHAPE, MethodConfig(name="attention_only"), vocab_size=11)
     assert len(model.layers) == 3
@@ -77,12 +77,12 @@ def test_a_module_in_the_tree_builds_its_layers(in_tree):
     assert routings == []
 
 
-def test_a_method_may_be_called_like_a_module_of_bench():
+def test_method_named_like_a_module_of_bench_is_built():
     for name in ("experts", "depth", "registry"):
         assert len(build_model(SHAPE, MethodConfig(name=name), vocab_size=11).layers) == 2
 
 
-def test_an_installed_package_brings_a_method_and_its_yaml(installed):
+def test_installed_package_brings_method_and_yaml(installed):
     assert "attention_only" in options("method")
     method = configure(["+method=attention_only", "method.options.order=last"]).method
     assert method.options == {"blocks": 4, "order": "last"}  # the YAML's, the command line's
@@ -90,7 +90,7 @@ def test_an_installed_package_brings_a_method_and_its_yaml(installed):
     assert configure(["+method=mod"]).method.options == {}
 
 
-def test_the_command_lists_an_installed_method(installed):
+def test_command_lists_installed_method(installed):
     path = {"PYTHONPATH": f"{installed.parent}:{Path(__file__).parents[2]}"}
     shown = subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, text=True, env=path)
     assert "attention_only Blocks of attention alone." in shown.stdout, shown.stderr
@@ -105,18 +105,18 @@ def test_the_command_lists_an_installed_method(installed):
         (["method.options.order=middle"], "method.options.order='middle' is not allowed: .*'first' or 'last'"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_says_what_is_allowed(installed, words, said):
+def test_option_that_is_wrong_is_refused_in_one_line(installed, words, said):
     with pytest.raises(UserError, match=said) as caught:
         configure(["+method=attention_only", *words])
     assert "\n" not in str(caught.value)
 
 
-def test_options_of_a_method_without_any_are_refused():
+def test_options_of_method_without_any_are_refused():
     with pytest.raises(UserError, match="unknown key method.options.blocks: .*left out: mod has no options"):
         configure(["+method=mod", "method.options.blocks=3"])
 
 
-def test_a_method_in_two_places_is_refused(installed):
+def test_method_in_two_places_is_refused(installed):
     (installed / "conf" / "method" / "mod.yaml").write_text("# Theirs.\nname: mod\n")
     with pytest.raises(UserError, match="method mod is in two places"):
         configure(["+method=mod"])
@@ -126,7 +126,7 @@ def test_a_method_in_two_places_is_refused(installed):
     ("source", "said"),
     [("import no_such_package", "cannot be imported: No module named"), ("x = 1", "has no function build_layers")],
 )
-def test_a_module_that_cannot_be_used_is_one_line(in_tree, source, said):
+def test_module_that_cannot_be_used_is_refused_in_one_line(in_tree, source, said):
     (in_tree / "broken.py").write_text(source)
     with pytest.raises(UserError, match=f"broken.*{said}"):
         build_model(SHAPE, MethodConfig(name="broken"), vocab_size=11)
