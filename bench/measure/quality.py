@@ -133,7 +133,7 @@ def summarise(losses: Sequence[DocumentLoss]) -> Quality:
 def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float | None:
     """Standard error of sum(totals) / sum(sizes) over documents, by the delta method (Cochran 1977, eq. 2.39).
 
-    None for a single document.
+    None for a single document, which says nothing about others.
     """
     n = len(totals)
     if n < 2:
