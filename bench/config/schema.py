@@ -35,7 +35,7 @@ class DepthConfig:
     every: int = 2  # blocks every, 2*every, ... are routed; 1 routes all of them
     router: str = "learned"  # learned | gaussian (the paper's control)
     scope: str = "block"  # block | attention | feed_forward: what the router wraps
-    causal: str = "predictor"  # predictor | bce | threshold | expert_threshold (see bench/methods/routers.py)
+    causal: str = "predictor"  # predictor | bce | threshold | expert_threshold (see bench/methods/causal.py)
     predictor_hidden: int = 64  # width of the predictor's one hidden layer
     causal_loss: float = 0.01  # weight of the BCE on the router's logits; the predictor's is always 1
 
