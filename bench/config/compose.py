@@ -26,9 +26,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bench.config import plugins
 from bench.config.explain import explain, suggest
 from bench.config.identity import MethodId
-from bench.config.options import CONF, config_dirs, groups, options
+from bench.config.options import CONF, check_unique, groups, options, search_dirs
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, RunConfig
 from bench.config.validate import check_threads, validated
 from bench.errors import UserError
@@ -69,6 +70,8 @@ def expand(words: Sequence[str], multirun: bool) -> list[list[str]]:
 
 
 def _with_plus(word: str) -> str:
+    if word.startswith("method.options."):  # checked by the method's own dataclass, which may have more than its YAML
+        return f"++{word}"
     return f"+{word}" if word.split("=")[0] in _CHOSEN_BY_NAME else word
 
 
@@ -129,6 +132,8 @@ def configure(overrides: Sequence[str], config_name: str = "config") -> RunConfi
     assert isinstance(values, dict)
     config = validated({str(key): value for key, value in values.items()})
     check_threads(config)
+    check_unique(config.method.name)
+    config.method.options = plugins.resolved_options(config.method)
     return config
 
 
@@ -176,8 +181,8 @@ def complete(command: str) -> None:
 def _hydra(config_name: str) -> Iterator[tuple[Hydra, list[str]]]:
     """Hydra where `config_name` is, and the override that has it search the other folders."""
     ConfigStore.instance().store(name="schema", node=_SCHEMA)
-    main = next((each for each in (CONF, *config_dirs) if (each / f"{config_name}.yaml").is_file()), CONF)
-    others = [each for each in (CONF, *config_dirs) if each != main]
+    main = next((each for each in search_dirs() if (each / f"{config_name}.yaml").is_file()), CONF)
+    others = [each for each in search_dirs() if each != main]
     quoted = ",".join('"file://' + re.sub(r'(["\\])', r"\\\1", str(each)) + '"' for each in others)
     with initialize_config_dir(str(main), version_base=None):
         hydra = GlobalHydra.instance().hydra
@@ -273,7 +278,9 @@ def _set_method_value(composed: DictConfig, word: str, override: Override) -> No
         if key != f"method.{axis}" or not isinstance(value, dict):
             raise UserError(f"{word} has nothing to change: this method has no method.{axis}.")
         composed.method[axis] = OmegaConf.structured(_hydra_type(_AXES[axis]))
-    OmegaConf.update(composed, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
+    added = override.is_add() or override.is_force_add()
+    # options are checked by the method's own dataclass, which may have more of them than its YAML
+    OmegaConf.update(composed, key, value, merge=True, force_add=added or axis == "options")
 
 
 def _without_parent(overrides: Sequence[str]) -> str:

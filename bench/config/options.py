@@ -1,7 +1,10 @@
-"""What conf/ offers on disk: its groups, the options of each, and what an option says of itself."""
+"""What conf/ and installed packages offer on disk: groups, the options of each, and what an option says of itself."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.errors import UserError
@@ -11,7 +14,29 @@ CONF = _PACKAGE / "conf"  # in an installed wheel
 if not CONF.is_dir():  # in a checkout
     CONF = _PACKAGE.parent / "conf"
 
+METHODS = "bench.methods"  # the group of entry points by which an installed package brings methods
 config_dirs: list[Path] = []  # folders of the user's own, searched after conf/
+
+
+@cache
+def installed_methods() -> dict[str, EntryPoint]:
+    """The methods that installed packages bring."""
+    return {point.name: point for point in entry_points(group=METHODS)}
+
+
+@cache
+def _installed_dirs() -> tuple[Path, ...]:
+    """The `conf` folders of installed packages that bring methods."""
+    found = []
+    for point in installed_methods().values():
+        spec = find_spec(point.module.partition(".")[0])
+        found += [Path(place) / "conf" for place in spec.submodule_search_locations or []] if spec else []
+    return tuple(folder for folder in dict.fromkeys(found) if folder.is_dir())
+
+
+def search_dirs() -> list[Path]:
+    """Where options are looked for, in this order."""
+    return [CONF, *config_dirs, *_installed_dirs()]
 
 
 def add_config_dir(folder: str) -> None:
@@ -25,17 +50,24 @@ def add_config_dir(folder: str) -> None:
 
 def groups() -> list[str]:
     """The groups that an option can be chosen of, such as `method`."""
-    found = [path.name for folder in (CONF, *config_dirs) for path in folder.iterdir() if path.is_dir()]
+    found = [path.name for folder in search_dirs() for path in folder.iterdir() if path.is_dir()]
     return sorted(name for name in set(found) if options(name))
 
 
 def options(group: str) -> list[str]:
     """The names to choose from in a group."""
-    return sorted({path.stem for folder in (CONF, *config_dirs) for path in (folder / group).glob("*.yaml")})
+    return sorted({path.stem for folder in search_dirs() for path in (folder / group).glob("*.yaml")})
 
 
 def about(group: str, name: str) -> str:
     """The comment on the first line of an option's file."""
-    path = next(path for folder in (CONF, *config_dirs) if (path := folder / group / f"{name}.yaml").is_file())
+    path = next(path for folder in search_dirs() if (path := folder / group / f"{name}.yaml").is_file())
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def check_unique(method: str) -> None:
+    """Raise UserError where an installed package brings a method of a name that is taken."""
+    files = [path for folder in (CONF, *_installed_dirs()) if (path := folder / "method" / f"{method}.yaml").is_file()]
+    if len(files) > 1:
+        raise UserError(f"method {method} is in two places, {files[0]} and {files[1]}: remove or rename one.")

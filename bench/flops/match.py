@@ -1,13 +1,13 @@
-"""The solver: what shape and how many steps hold a method equal to its dense twin.
+"""The analytic count of a model, and the solver that matches a method to its dense baseline.
 
 | contract | held equal | shape | training |
 | --- | --- | --- | --- |
-| train_flops | training FLOPs | the twin's depth and width | the same FLOPs |
+| train_flops | training FLOPs | the baseline's depth and width | the same FLOPs |
 | forward_flops | FLOPs of a forward pass | solved | the same FLOPs, so the same tokens |
-| tokens | training tokens | the twin's | the same tokens |
-| active_params | parameters a token meets | solved | the same tokens |
-| total_params | parameters stored | solved | the same tokens |
-| wall_clock | training seconds | the twin's | the seconds that the twin's training took |
+| tokens | training tokens | the baseline's | the same tokens |
+| active_params | active parameters | solved | the same tokens |
+| total_params | stored parameters | solved | the same tokens |
+| wall_clock | training seconds | the baseline's | the seconds of the baseline's training |
 """
 
 from __future__ import annotations
@@ -20,9 +20,43 @@ from torch.overrides import TorchFunctionMode
 
 from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
-from bench.flops.count import Count, count
 from bench.methods import build_model
-from bench.model.feed_forward import feed_forward_width
+from bench.model import Transformer
+from bench.model.block import feed_forward_width
+
+BACKWARD_PER_FORWARD = 2  # each forward product has two in the backward pass, of the same size
+
+
+@dataclass(frozen=True)
+class Count:
+    """Planned FLOPs/token and bytes/token of a model at one sequence length, by the sums of its modules' counts."""
+
+    forward: float
+    train: float
+    forward_causal: float  # attention scores halved, as some projects count them
+    six_n: float  # 6 x active parameters
+    moved_bytes: float
+    parts: dict[str, float]
+    params_total: int
+    params_active: int
+
+
+def count(model: Transformer, context: int) -> Count:
+    """Count `model` on rows of `context` tokens."""
+    parts = {part: flops / context for part, flops in model.flops(context).items() if flops}
+    forward = sum(parts.values())
+    active = round(model.active_params())
+    return Count(
+        forward=forward,
+        train=(1 + BACKWARD_PER_FORWARD) * forward,
+        forward_causal=forward - parts.get("attention scores", 0.0) / 2,
+        six_n=6.0 * active,
+        moved_bytes=model.moved_bytes(context) / context,
+        parts=parts,
+        params_total=sum(parameter.numel() for parameter in model.parameters()),
+        params_active=active,
+    )
+
 
 _SOLVED: dict[str, Callable[[Count], float]] = {
     "forward_flops": lambda c: c.forward,
@@ -34,12 +68,12 @@ _SAME_TOKENS = {"tokens", "active_params", "total_params"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained, before anything is."""
+    """What will be trained."""
 
     model: ModelConfig
     count: Count
     batch_tokens: int
-    steps: int  # for wall_clock: as many as the twin would take; the clock decides
+    steps: int  # for wall_clock: the baseline's number; the clock decides
     budget_flops: float  # planned training FLOPs of the run
 
     @property
@@ -51,7 +85,7 @@ class Plan:
         return self.steps * self.batch_tokens
 
 
-def dense_twin(config: RunConfig) -> RunConfig:
+def dense_baseline(config: RunConfig) -> RunConfig:
     """The same run with the dense method."""
     return replace(config, method=MethodConfig(name="dense"))
 
@@ -59,7 +93,7 @@ def dense_twin(config: RunConfig) -> RunConfig:
 def plan(config: RunConfig, vocab_size: int) -> Plan:
     """Solve the contract of `config`.
 
-    Raises UserError where the budget is under one step, or no shape meets the contract.
+    Raises UserError where the budget is less than one step, or no shape meets the contract.
     """
     dense = _count(config.model, MethodConfig(name="dense"), vocab_size)
     model = config.model
@@ -82,9 +116,9 @@ def plan(config: RunConfig, vocab_size: int) -> Plan:
 
 
 class _NoValues(TorchFunctionMode):
-    """Leaves random initialisation out: a model that is only counted has no values to set.
+    """Skips random initialisation: a model that is only counted has no values.
 
-    On the meta device it would do nothing but import torch's compiler, which takes a second.
+    On the meta device it would only import torch's compiler, which takes a second.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -100,11 +134,11 @@ def _count(model: ModelConfig, method: MethodConfig, vocab_size: int) -> Count:
 
 
 def _solve_shape(config: RunConfig, dense: Count, vocab_size: int) -> ModelConfig:
-    """Depth and feed-forward width whose figure is the twin's, keeping d_ff / d_model near the twin's.
+    """Depth and feed-forward width whose figure is the baseline's, with d_ff / d_model near the baseline's.
 
-    The figure is affine in d_ff at each depth, so two counts give the width; where d_ff does not move it, as with
-    experts of a given width, depth alone is solved. Depth runs up to four times the twin's, for a method that
-    spends less per layer is meant to get more layers.
+    The figure is affine in d_ff at each depth, so two counts give the width. Where d_ff does not change it, as with
+    experts of a given width, only depth is solved. Depth runs up to four times the baseline's, because a method that
+    spends less per layer gets more layers.
     """
     figure = _SOLVED[config.contract.name]
     target, width = figure(dense), feed_forward_width(config.model)
@@ -126,6 +160,6 @@ def _solve_shape(config: RunConfig, dense: Count, vocab_size: int) -> ModelConfi
     if best is None:
         raise UserError(
             f"contract={config.contract.name}: no depth and width of {config.method.name} comes within "
-            f"{config.contract.tolerance:.1%} of the dense twin; raise contract.tolerance or change the model's size."
+            f"{config.contract.tolerance:.1%} of the dense baseline. Raise contract.tolerance or change the model."
         )
     return best[2]

@@ -1,10 +1,12 @@
-"""Two counts that know nothing of the analytic one: fvcore's traced graph and torch's dispatcher."""
+"""Two counts independent of the analytic one, by fvcore's traced graph and by torch's dispatcher, and their check."""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.model import Transformer
+from bench.errors import UserError
+from bench.model import Routing, TokenContext, Transformer
 
 COUNTS_AGREE_TO = 0.001
 
-# fvcore's names for what it counts as matrix products; it also counts norms, which are left out here.
+# fvcore's names for what it counts as matrix products; it also counts norms, which are not counted here.
 _PRODUCTS = {"linear", "matmul", "bmm", "addmm", "mm", "einsum", "conv", "scaled_dot_product_attention", "_grouped_mm"}
 
-# Operators without a matrix product in them. Anything fvcore has no handle for and that is not here fails
-# the count, so that a new operator can never be left out silently.
+# Operators without matrix products. Any other one that fvcore has no handle for fails the count, so that no operator
+# is left out silently.
 _NO_PRODUCT = """
     add add_ sub mul mul_ div div_ neg rsub pow sqrt rsqrt exp log sigmoid silu silu_ softmax log_softmax
     logsumexp abs sign clamp clamp_min clamp_max maximum minimum mean sum std var max min amax amin cumsum topk
@@ -32,13 +35,15 @@ _NO_PRODUCT = """
     lt ge le eq ne bitwise_and bitwise_not logical_and logical_not __and__ floor_divide remainder round arange
     zeros_like ones_like empty_like full_like zeros ones full empty fill_ randn_like detach clone rms_norm
     _fused_rms_norm addcmul square square_ rsqrt_ alias type_as numel floor ceil view_as expand slice narrow unsqueeze
-    squeeze select
+    squeeze select tanh gelu relu relu_ leaky_relu elu softplus erf sin cos exp_ exp2 log2 log1p expm1 trunc fmod frac
+    bitwise_or bitwise_xor logical_or logical_xor logical_and_ masked_select isfinite isnan isinf cummax cummin
+    argmax argmin roll flip tril triu one_hot searchsorted bucketize norm rand_like bernoulli
 """.split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
 class Traced:
-    """Forward FLOPs of one batch, by three counters; the analytic one with the batch's own routing."""
+    """Forward FLOPs by three counters, of a model or of a part of it; the analytic one with the batch's own routing."""
 
     analytic: float
     fvcore: float
@@ -47,13 +52,126 @@ class Traced:
     @property
     def disagreement(self) -> float:
         """Largest relative difference from the analytic count."""
+        if self.analytic == 0:
+            return math.inf if self.fvcore or self.torch else 0.0
         return max(abs(self.fvcore / self.analytic - 1), abs(self.torch / self.analytic - 1))
+
+    def __str__(self) -> str:
+        return f"counted {self.analytic:.6g}, fvcore {self.fvcore:.6g}, torch {self.torch:.6g}"
+
+
+def check_counts(name: str, model: Transformer, tokens: Tensor) -> Traced:
+    """The three counts of one forward pass of `tokens` (B, T), routed as in training.
+
+    Raises UserError where they disagree by more than COUNTS_AGREE_TO, with the parts that differ and the likely
+    cause, and where fvcore meets an operator that nobody has classified. `name` is how the message calls the run.
+    """
+    try:
+        counted = trace(model, tokens)
+    except ValueError as error:
+        raise UserError(f"the FLOPs of {name} cannot be counted: {error}. Nothing was trained.") from error
+    if counted.disagreement <= COUNTS_AGREE_TO:
+        return counted
+    parts = trace_parts(model, tokens)
+    differ = {part: found for part, found in parts.items() if found.disagreement > COUNTS_AGREE_TO}
+    lines = "; ".join(f"{part}: {found}" for part, found in differ.items())
+    by_part = f"By part, {lines}; " if differ else "No part differs by as much; "
+    rest = "every other part agrees" if len(differ) < len(parts) else "no part agrees"
+    raise UserError(
+        f"the forward FLOP counts of {name} disagree by {counted.disagreement:.2%} ({COUNTS_AGREE_TO:.1%} is allowed), "
+        f"so nothing was trained. In all, {counted}. {by_part}{rest}. "
+        f"Likely cause: {_likely_cause(model, tokens, counted)}."
+    )
+
+
+def _likely_cause(model: Transformer, tokens: Tensor, counted: Traced) -> str:
+    if abs(counted.fvcore / counted.torch - 1) > COUNTS_AGREE_TO:
+        return "an operator that only one of fvcore and torch can count; use plain matrix products in evaluation mode"
+    if counted.torch < counted.analytic:
+        return "flops() counts products that are not computed, or executed_flops leaves out what was saved"
+    with torch.no_grad():
+        _, routings = model(tokens)
+    counts = [routing.selected.sum(dim=-1) for routing in routings if routing.selected is not None]
+    if any(int(each.min()) != int(each.max()) for each in counts):
+        return (
+            "rows choose different numbers of tokens and are padded to the widest, so more is executed than counted; "
+            "choose equally many in each row, or count the padding in executed_flops as RoutedLayer does"
+        )
+    return "flops() leaves out a product, or tokens that it does not count are computed and then masked"
+
+
+def trace(model: Transformer, tokens: Tensor) -> Traced:
+    """Count one forward pass of `tokens` (B, T), routed as in training, in three ways.
+
+    Raises ValueError where fvcore meets an operator that nobody has classified.
+    """
+    with _evaluating(model):
+        planned = tokens.shape[0] * sum(model.flops(tokens.shape[1]).values())
+        analytic = planned + _executed(model(tokens)[1])
+        return Traced(analytic, count_fvcore(model, tokens), count_torch(model, tokens))
+
+
+def trace_parts(model: Transformer, tokens: Tensor) -> dict[str, Traced]:
+    """The three counts of each kind of layer and of the head; layers of one class with equal counts are one part."""
+    with _evaluating(model):
+        analytic = _analytic_parts(model, tokens)
+        by_fvcore, by_torch = _fvcore(model, tokens).by_module_and_operator(), _torch(model, tokens).get_flop_counts()
+    counts: dict[str, Traced] = {}
+    for part, planned in analytic.items():
+        macs = sum(n for operator, n in by_fvcore[f"model.{part}"].items() if operator in _PRODUCTS)
+        flops = sum(by_torch.get(f"{type(model).__name__}.{part}", {}).values())
+        counts[part] = Traced(planned, 2.0 * macs, float(flops))
+    kinds: dict[tuple[str, Traced], list[str]] = {}
+    for part, found in counts.items():
+        kinds.setdefault((type(model.get_submodule(part)).__name__, found), []).append(part.removeprefix("layers."))
+    return {
+        "head" if numbers == ["head"] else f"{kind} (layers {', '.join(numbers)})": found
+        for (kind, found), numbers in kinds.items()
+    }
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _executed(routings: Sequence[Routing]) -> float:
+    return sum(float(r.executed_flops) for r in routings if r.executed_flops is not None)
+
+
+def _analytic_parts(model: Transformer, tokens: Tensor) -> dict[str, float]:
+    """Counted FLOPs of each layer and of the head: the plan, and what this batch's routing adds to it."""
+    rows, length = tokens.shape
+    counts: dict[str, float] = {}
+    reported = [0]
+
+    def add(part: str, layer: Any, context: TokenContext) -> None:
+        new = context.routings[reported[-1] :]
+        reported.append(len(context.routings))
+        counts[part] = rows * sum(layer.flops(length).values()) + _executed(new)
+
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, _, part=f"layers.{number}": add(part, layer, inputs[1]))
+        for number, layer in enumerate(model.layers)
+    ]
+    try:
+        model(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counts | {"head": 2.0 * model.head.weight.numel() * rows * length}
 
 
 class _Traceable(nn.Module):
-    """The model as a function of tokens alone, which is all a tracer can follow.
+    """The model as a function of tokens only, as a tracer needs it.
 
-    It returns what the routers decided as well: the tracer drops whatever leads to no output.
+    It returns what the routers decided as well, because the tracer drops whatever leads to no output.
     """
 
     def __init__(self, model: Transformer):
@@ -65,28 +183,14 @@ class _Traceable(nn.Module):
         return [logits, *(r.causal_choice for r in routings if r.causal_choice is not None)]
 
 
-def trace(model: Transformer, tokens: Tensor) -> Traced:
-    """Count one forward pass of `tokens` (B, T), routed as in training, in three ways.
-
-    Raises ValueError where fvcore meets an operator that nobody has classified.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return Traced(_analytic(model, tokens), count_fvcore(model, tokens), count_torch(model, tokens))
-    finally:
-        model.train(was_training)
-
-
-def _analytic(model: Transformer, tokens: Tensor) -> float:
-    planned = tokens.shape[0] * sum(model.flops(tokens.shape[1]).values())
-    _, routings = model(tokens)
-    return planned + sum(float(r.executed_flops) for r in routings if r.executed_flops is not None)
-
-
 def count_fvcore(model: Transformer, tokens: Tensor) -> float:
     """Forward FLOPs by fvcore: its multiply-accumulates in matrix products, doubled."""
+    by_operator = _fvcore(model, tokens).by_operator()
+    return 2.0 * sum(macs for name, macs in by_operator.items() if name in _PRODUCTS)
+
+
+def _fvcore(model: Transformer, tokens: Tensor) -> FlopCountAnalysis:
+    """The finished analysis. Raises ValueError for an operator that nobody has classified."""
     analysis = FlopCountAnalysis(_Traceable(model), tokens)
     analysis.set_op_handle(
         **{
@@ -98,11 +202,16 @@ def count_fvcore(model: Transformer, tokens: Tensor) -> float:
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        by_operator = analysis.by_operator()
-    unknown = {name.split("::")[-1] for name in analysis.unsupported_ops()} - set(_NO_PRODUCT)
+        analysis.by_operator()  # traces the model; only then are the others known
+        unsupported = analysis.unsupported_ops()
+    declared = {name for module in model.modules() for name in getattr(module, "product_free", ())}
+    unknown = {name.split("::")[-1] for name in unsupported} - set(_NO_PRODUCT) - declared
     if unknown:
-        raise ValueError(f"fvcore has no count for {sorted(unknown)}: add a handle, or list it as product-free")
-    return 2.0 * sum(macs for name, macs in by_operator.items() if name in _PRODUCTS)
+        raise ValueError(
+            f"fvcore has no count for {', '.join(sorted(unknown))}; an operator without matrix products is named in "
+            "product_free of the layer that uses it"
+        )
+    return analysis
 
 
 def _shape(value: Any) -> list[int]:
@@ -124,10 +233,14 @@ def _grouped_macs(inputs: list[Any], outputs: list[Any]) -> int:
 
 def count_torch(model: nn.Module, tokens: Tensor) -> float:
     """Forward FLOPs by torch's dispatcher, attention decomposed into its products (math backend)."""
+    return float(_torch(model, tokens).get_total_flops())
+
+
+def _torch(model: nn.Module, tokens: Tensor) -> FlopCounterMode:
     mapping: dict[Any, Callable[..., int]] = {torch.ops.aten._grouped_mm: _grouped_flops}
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model(tokens)
-    return float(counter.get_total_flops())
+    return counter
 
 
 def _grouped_flops(a_shape: Any, b_shape: Any, *args: Any, **kwargs: Any) -> int:

@@ -1,4 +1,4 @@
-"""Decoding with a KV cache: method and dense twin, step by step in turn, beside what the roofline allows."""
+"""Decoding with a KV cache: method and dense baseline interleaved step by step, compared with the roofline."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ import torch
 from torch import Tensor
 
 from bench.measure.speed import ratios, synchronise
-from bench.methods.depth import DepthRouted, expecting
+from bench.methods.routed import RoutedLayer, expecting
 from bench.model import Attention, Transformer
 from bench.model.cache import KVCache
 from bench.records.record import DecodePoint, Timing
 
-GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips all or nothing
-_READINGS = ((2048, 5), (8192, 3))  # prompts of up to so many tokens are read so many times over; longer ones once
+GROUP = 8  # steps summed for one sample of the speed-up: a single step of one row skips everything or nothing
+_READINGS = (
+    (2048, 5),
+    (8192, 3),
+)  # (tokens, times) of timed prompts; longer ones are read once
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The machine's two ceilings."""
+    """The two limits of the machine."""
 
     flops: float  # FLOP/s of a large matrix product
     bytes: float  # bytes/s that are read
 
     def seconds(self, model: Transformer, rows: int, context: int) -> float:
-        """The least a decoding step of `rows` rows may take: reading or computing, whichever is longer."""
+        """Least seconds of a decoding step of `rows` rows: reading or computing, whichever is longer."""
         cost = model.step_cost(rows, context)
         return max(step_bytes(model, rows, context) / self.bytes, cost.flops / self.flops)
 
@@ -41,7 +44,7 @@ def step_bytes(model: Transformer, rows: int, context: int) -> float:
 
 
 class _Decoder:
-    """A model on its way through the texts, in one form of decoding."""
+    """A model that decodes the texts in one form, gathered or masked."""
 
     def __init__(self, model: Transformer, form: str, rows: int):
         self.model = model.eval()
@@ -53,7 +56,7 @@ class _Decoder:
         return KVCache(rows, masked=self.form == "masked")
 
     def read(self, tokens: Tensor) -> float:
-        """Read the next tokens (B, T) of every row; how many seconds it took."""
+        """Read the next tokens (B, T) of every row; returns the seconds."""
         synchronise(tokens.device)
         started = time.perf_counter()
         self.model.extend(tokens.flatten(), [tokens.shape[1]] * len(tokens), self.cache)
@@ -61,8 +64,8 @@ class _Decoder:
         return time.perf_counter() - started
 
     def held_when_routed(self) -> int | None:
-        """Tokens that the caches of the routed blocks hold, over rows and blocks; None where none has attention."""
-        routed = [layer for layer in self.model.layers if isinstance(layer, DepthRouted)]
+        """Tokens held by the caches of routed blocks, over rows and blocks; None if none has attention."""
+        routed = [layer for layer in self.model.layers if isinstance(layer, RoutedLayer)]
         owners = [module for layer in routed for module in layer.modules() if isinstance(module, Attention)]
         caches = [self.cache.layers[owner] for owner in owners if owner in self.cache.layers]  # from its first token on
         return sum(int(cache.lengths.sum()) for cache in caches) if owners else None
@@ -70,7 +73,7 @@ class _Decoder:
 
 @torch.inference_mode()
 def decode_point(
-    twin: Transformer,
+    baseline: Transformer,
     models: Sequence[Transformer],
     text: Tensor,
     context: int,
@@ -78,18 +81,17 @@ def decode_point(
     roofline: Roofline,
     before_steps: Callable[[], object] = lambda: None,
 ) -> list[DecodePoint]:
-    """The twin's point and that of each of `models`, on rows of `text` (B, context + 1 + steps).
+    """The points of the baseline and of each of `models`, on rows of `text` (B, context + 1 + steps).
 
-    The first `context` tokens are read at once, the others one by one, the models taking turns at each;
-    the next token is the text's, not the model's, so that all do the same work. `before_steps` is called
-    when the contexts are read. Fewer than GROUP steps (and there is one at least) give no realised speed-up.
-    A model with routed blocks decodes in both forms where there are several rows, and the faster is reported.
-    The roofline is that of the share which did go through the routed blocks. On a CPU, `lay_out_for_decoding`
-    comes first.
+    The first `context` tokens are read at once, the others one by one, with the models interleaved at each. The next
+    token is the text's, not the model's, so that all do the same work. `before_steps` is called when the contexts are
+    read. Fewer than GROUP steps (at least 1) give no realised speed-up. With several rows a model with routed blocks
+    decodes in both forms, and the faster one is reported. The roofline uses the share of tokens that the routed
+    blocks processed. On a CPU, call `lay_out_for_decoding` first.
     """
-    decoders = [_Decoder(twin, "gathered", len(text))]
+    decoders = [_Decoder(baseline, "gathered", len(text))]
     for model in models:
-        routed = any(isinstance(layer, DepthRouted) for layer in model.layers)
+        routed = any(isinstance(layer, RoutedLayer) for layer in model.layers)
         forms = ["gathered", "masked"] if routed and len(text) > 1 else ["gathered"]
         decoders += [_Decoder(model, form, len(text)) for form in forms]
     first_token = _first_token(decoders, text[:, :context])
@@ -107,12 +109,12 @@ def decode_point(
     ]
     return [
         max((p for d, p in zip(decoders, points, strict=True) if d.model is own), key=lambda p: p.tokens_per_second)
-        for own in (twin, *models)
+        for own in (baseline, *models)
     ]
 
 
 def _first_token(decoders: Sequence[_Decoder], prompts: Tensor) -> list[float]:
-    """Seconds of each decoder to read `prompts` (B, T): medians, in turn and every other time in reverse."""
+    """Seconds of each decoder to read `prompts` (B, T): medians, interleaved, every other time in reverse."""
     seconds: list[list[float]] = [[] for _ in decoders]
     for reading in range(next((times for most, times in _READINGS if prompts.numel() <= most), 1)):
         turns = list(zip(decoders, seconds, strict=True))
@@ -123,11 +125,11 @@ def _first_token(decoders: Sequence[_Decoder], prompts: Tensor) -> list[float]:
 
 
 def _point(
-    decoder: _Decoder, twin: _Decoder, context: int, first_token: float, held_before: int | None, roofline: Roofline
+    decoder: _Decoder, baseline: _Decoder, context: int, first_token: float, held_before: int | None, roofline: Roofline
 ) -> DecodePoint:
     rows, steps, model = decoder.cache.rows, len(decoder.seconds), decoder.model
     middle = context + steps // 2
-    routed = sum(isinstance(layer, DepthRouted) for layer in model.layers)
+    routed = sum(isinstance(layer, RoutedLayer) for layer in model.layers)
     point = DecodePoint(
         batch_size=rows,
         context=context,
@@ -148,14 +150,14 @@ def _point(
     with expecting(model, point.fraction_processed):
         least = roofline.seconds(model, rows, middle)
     point.roofline_share = least * steps / sum(decoder.seconds)
-    if decoder is not twin:
-        groups = ratios(_grouped(twin.seconds), _grouped(decoder.seconds))
+    if decoder is not baseline:
+        groups = ratios(_grouped(baseline.seconds), _grouped(decoder.seconds))
         point.speedup_realised = Timing.of(groups) if groups else None
-        point.speedup_ideal = roofline.seconds(twin.model, rows, middle) / least
-        point.kv_cache_ratio = decoder.cache.allocated_bytes / twin.cache.allocated_bytes
+        point.speedup_ideal = roofline.seconds(baseline.model, rows, middle) / least
+        point.kv_cache_ratio = decoder.cache.allocated_bytes / baseline.cache.allocated_bytes
     return point
 
 
 def _grouped(seconds: list[float]) -> list[float]:
-    """Sums of consecutive steps; a remainder joins none."""
+    """Sums of GROUP consecutive steps; a remainder is dropped."""
     return [sum(seconds[start : start + GROUP]) for start in range(0, len(seconds) - GROUP + 1, GROUP)]

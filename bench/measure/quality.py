@@ -1,4 +1,4 @@
-"""Loss on held-out text, document by document, with the causal router and with top-k beside it."""
+"""Validation loss, document by document, with the causal router and with training's top-k."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.records.record import Quality
 
 @dataclass
 class DocumentLoss:
-    """Total nats of one document under each router; nats_noncausal is None where there is no other."""
+    """Total nats of one document under each router; nats_noncausal is None for a causal method."""
 
     tokens: int
     n_bytes: int
@@ -39,7 +39,7 @@ class Window:
 
 
 def choose(documents: Sequence[Document], tokens: int) -> list[Document]:
-    """The first whole documents that hold at least `tokens` tokens together, or all there are."""
+    """The first whole documents with at least `tokens` tokens in total, or all of them."""
     chosen, held = [], 0
     for document in documents:
         if held >= tokens:
@@ -71,7 +71,7 @@ def document_losses(
     noncausal: bool,
     observer: RoutingObserver | None = None,
 ) -> list[DocumentLoss]:
-    """Losses of `documents`; `noncausal` asks for the top-k figure too, and `observer` watches both passes."""
+    """Losses of `documents`; `noncausal`: with training's routing too. `observer` watches both passes."""
     model.eval()
     device = model.embedding.weight.device
     losses = [DocumentLoss(len(d.tokens), d.n_bytes, nats_noncausal=0.0 if noncausal else None) for d in documents]

@@ -1,4 +1,4 @@
-"""Routing statistics on held-out text, and the passage that the report's heat map shows."""
+"""Routing statistics on validation text, and the passage that the report's heat map shows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.model import Routing, Transformer
 from bench.records.record import CausalRouterStatistics, Passage, Quality, RoutingDetail, RoutingStatistics
 
 _BINS = 60
-_PARTS = 8  # of the context, in which the drift of the processed share is shown
+_PARTS = 8  # of the context, by which the fraction routed by position is shown
 
 
 class RoutingObserver:
-    """Watches forward passes over held-out text and adds up what the routers did."""
+    """Adds up what the routers did in forward passes over validation text."""
 
     def __init__(self) -> None:
         self.agreed: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # layer -> agreements, tokens
@@ -27,16 +27,16 @@ class RoutingObserver:
         self.weights: dict[str, list[Tensor]] = {"selected": [], "skipped": []}
 
     def watch(self, routings: list[Routing], valid: Tensor, causal: bool) -> None:
-        """Agreement with top-k comes from the non-causal pass, everything else from the causal one."""
+        """Add one pass. Agreement with top-k comes from the non-causal one, everything else from the causal one."""
         for routing in routings:
             if routing.selected is not None and causal:
                 _add(self.processed[routing.layer], routing.selected, valid)
                 self._add_positions(routing.selected & valid, valid)
             if routing.selected is not None and not causal and routing.causal_choice is not None:
                 _add(self.agreed[routing.layer], routing.causal_choice == routing.selected, valid)
-                assert routing.scores is not None
-                self.weights["selected"].append(routing.scores[routing.selected].cpu())
-                self.weights["skipped"].append(routing.scores[~routing.selected & valid].cpu())
+                if routing.scores is not None:
+                    self.weights["selected"].append(routing.scores[routing.selected].cpu())
+                    self.weights["skipped"].append(routing.scores[~routing.selected & valid].cpu())
             if routing.expert_counts is not None and causal:
                 counts = routing.expert_counts.cpu().double()
                 self.load[routing.layer] = self.load.get(routing.layer, torch.zeros_like(counts)) + counts
@@ -48,8 +48,16 @@ class RoutingObserver:
             self.by_position = torch.zeros_like(sums)
         self.by_position[: len(sums)] += sums
 
+    def not_reported(self, looks_ahead: bool) -> list[str]:
+        """What no routing held, in words for the page; `looks_ahead`: whether the model's training routing does."""
+        reported = {"which tokens each block processes": self.processed, "expert load": self.load}
+        if looks_ahead:
+            reported["router scores"] = self.weights["selected"]
+            reported["what its causal router chooses in training"] = self.agreed
+        return [words for words, seen in reported.items() if not seen]
+
     def causal_router(self, quality: Quality) -> CausalRouterStatistics:
-        """What was seen of the causal router in use; `quality` is of the same passes."""
+        """Statistics of the causal router in use; `quality` is of the same passes."""
         assert self.by_position is not None and quality.val_loss_nats_noncausal is not None
         parts = [part.sum(dim=0).tolist() for part in self.by_position.tensor_split(_PARTS)]
         accuracy, fraction = _mean(list(_shares(self.agreed).values())), _mean(list(_shares(self.processed).values()))
@@ -118,12 +126,13 @@ def observe_passage(model: Transformer, document: Document, tokenizer: Tokenizer
     ids = document.tokens[: model.context]
     tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64))[None].to(model.embedding.weight.device)
     _, routings = model(tokens, causal=True)
-    routed = [r for r in routings if r.selected is not None and r.scores is not None]
+    routed = [r for r in routings if r.selected is not None]
     if not routed:
         return None
+    weights = [[round(w, 4) for w in r.scores[0].tolist()] for r in routed if r.scores is not None]
     return Passage(
         tokens=tokenizer.pieces(ids.tolist()),
         layers=[r.layer for r in routed],
         processed=[r.selected[0].tolist() for r in routed if r.selected is not None],
-        weights=[[round(w, 4) for w in r.scores[0].tolist()] for r in routed if r.scores is not None],
+        weights=weights if len(weights) == len(routed) else None,
     )

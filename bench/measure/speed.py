@@ -1,4 +1,4 @@
-"""Training steps of several models, timed in turn in one process, and the machine's matrix-product rate."""
+"""Timing: actions of several models interleaved in one process, and the rates of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that a host clock read after it is true."""
+    """Wait for the device, so that the host clock is right afterwards."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -18,7 +18,7 @@ def synchronise(device: torch.device) -> None:
 def interleave(actions: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[list[float]]:
     """Seconds of each action in each of `rounds` rounds A B C, A B C, ..., after one round of warm-up.
 
-    Whatever drifts on the machine drifts for all of them, so ratios within a round hold.
+    Drift of the machine affects all of them, so ratios within a round are unbiased.
     """
     seconds: list[list[float]] = [[] for _ in actions]
     for round_number in range(rounds + 1):
@@ -41,7 +41,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def memory_rate(device: torch.device) -> float:
-    """Bytes a second that a product of one row with a large matrix reads, the best of several."""
+    """Bytes/s that a product of one row with a large matrix reads, the best of several."""
     inner, outer = (16_384, 16_384) if device.type == "cuda" else (4_096, 8_192)
     row, matrix = torch.randn(1, inner, device=device), torch.randn(inner, outer, device=device)
     seconds = interleave([lambda: row @ matrix], 10, device)[0]
@@ -54,8 +54,8 @@ def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[flo
 
 
 def fixed_batch(inputs: Tensor, targets: Tensor, step: Callable[[Tensor, Tensor, float], object]):
-    """A step on the same batch at learning rate 0: all of the work, and no change to the weights.
+    """A step on the same batch at learning rate 0: all of the work, and no change of the weights.
 
-    What a step moves beside them it does move: AdamW's moments, balance biases, running thresholds.
+    Other state changes: AdamW's moments, balance biases, running thresholds.
     """
     return lambda: step(inputs, targets, 0.0)

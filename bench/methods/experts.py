@@ -1,4 +1,4 @@
-"""Mixture of experts: many feed-forwards, of which each token meets a few.
+"""Mixture of experts: many feed-forwards, a few of which process each token.
 
 `GroupedExperts` is the arithmetic: tokens sorted by expert, one grouped matrix product a projection,
 no token dropped. `TokenChoice` and `ExpertChoice` are two ways of pairing tokens with experts.
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from bench.config.schema import ExpertsConfig, ModelConfig
 from bench.methods.permute import combine, dispatch
-from bench.model.block import Branch, StepCost, Visit
-from bench.model.context import Routing, Stream
-from bench.model.feed_forward import FeedForward, feed_forward_width
+from bench.methods.routers import update_mean
+from bench.model.block import Branch, FeedForward, StepCost, Visit, feed_forward_width
+from bench.model.context import Routing, TokenContext
 from bench.model.kernels import RMSNorm, swiglu
 
 
@@ -39,7 +39,7 @@ class GroupedExperts(nn.Module):
 
     def forward(self, rows: Tensor, ends: Tensor) -> Tensor:
         """rows (M, D), ends (E,) int32: expert e takes rows[ends[e-1]:ends[e]] -> (M, D)."""
-        dtype = rows.dtype  # grouped_mm does not take part in autocast, so it is done here
+        dtype = rows.dtype  # grouped_mm ignores autocast, so the cast is done here
         if torch.is_autocast_enabled(rows.device.type):
             dtype = torch.get_autocast_dtype(rows.device.type)
         hidden = swiglu(F.grouped_mm(rows.to(dtype), self.gate_up.to(dtype).transpose(1, 2), offs=ends))
@@ -54,8 +54,10 @@ class GroupedExperts(nn.Module):
 class Experts(Branch):
     """A residual branch: pre-norm, router, routed experts, optional shared experts.
 
-    Subclasses pair tokens with experts in `forward`, and say how many pairs that plans for a row: `visits`.
+    Subclasses pair tokens with experts in `forward`; `visits` is the number of pairs planned for a row.
     """
+
+    layer: int
 
     def __init__(self, model: ModelConfig, config: ExpertsConfig, layer: int):
         super().__init__()
@@ -69,12 +71,12 @@ class Experts(Branch):
         self.shared = FeedForward(model, hidden * config.n_shared) if config.n_shared else None
 
     def router_logits(self, normed: Tensor) -> Tensor:
-        """(N, D) -> (N, E + no-ops), in float32."""
+        """(N, D) -> (N, E + null experts), in float32."""
         return self.router(normed).float()
 
     @property
     def visits_per_token(self) -> float:
-        """Experts that a token meets in expectation, load being balanced; no-ops are none."""
+        """Expected experts of a token under a balanced load; null experts do not count."""
         return self.config.top_k * self.config.n_experts / self.n_choices
 
     def visits(self, tokens: float) -> float:
@@ -85,7 +87,7 @@ class Experts(Branch):
         return self._flops(tokens, self.visits(tokens))
 
     def _flops(self, tokens: float, visits: float) -> dict[str, float]:
-        """Forward FLOPs of `tokens` tokens on `visits` expert rows; no-ops cost nothing but their logit."""
+        """Forward FLOPs of `tokens` tokens on `visits` expert rows; a null expert costs its logit only."""
         parts = {
             "router": 2.0 * self.router.weight.numel() * tokens,
             "experts": self.experts.flops_per_row * visits,
@@ -95,7 +97,7 @@ class Experts(Branch):
         return parts
 
     def step_cost(self, visit: Visit) -> StepCost:
-        """An expert's weights are read as soon as any row picks it."""
+        """An expert's weights are read if any row picks it."""
         own = sum(p.numel() for p in self.experts.parameters())
         others = sum(p.numel() for p in self.parameters()) - own
         picked = self.visits_per_token / self.config.n_experts
@@ -117,7 +119,7 @@ class TokenChoice(Experts):
     """Each token picks its top_k experts; dropless (MegaBlocks, arXiv 2211.15841).
 
     Gates are the softmax over experts, renormalised over the chosen where there are several
-    (Mixtral, arXiv 2401.04088). A token that picks a no-op expert skips that much of the layer.
+    (Mixtral, arXiv 2401.04088). A token that picks a null expert skips that much of the layer.
     """
 
     bias: Tensor
@@ -129,7 +131,7 @@ class TokenChoice(Experts):
     def visits(self, tokens: float) -> float:
         return tokens * self.visits_per_token
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         """x (B, T, D) -> what the experts add to it (B, T, D)."""
         normed = self.norm(x)
         flat = normed.reshape(-1, x.shape[-1])
@@ -139,19 +141,19 @@ class TokenChoice(Experts):
         gates = probabilities.gather(1, choice)
         if self.config.top_k > 1:
             gates = gates / gates.sum(dim=-1, keepdim=True)
-        if stream.valid is not None:  # padding visits nobody: numbered past the last expert
-            choice = choice.masked_fill(~stream.valid.reshape(-1, 1), self.n_choices)
+        if context.valid is not None:  # padding visits no expert: numbered past the last one
+            choice = choice.masked_fill(~context.valid.reshape(-1, 1), self.n_choices)
         counts = torch.bincount(choice.flatten(), minlength=self.n_choices + 1)[: self.n_choices]
-        added = self._run(flat, choice, gates, counts[: self.config.n_experts], stream).view_as(x)
-        if stream.arrivals is None:  # decoding has nobody to report to
-            routing = self._report(logits, probabilities, counts, stream)
+        added = self._run(flat, choice, gates, counts[: self.config.n_experts], context).view_as(x)
+        if context.arrivals is None:  # decoding keeps no reports
+            routing = self._report(logits, probabilities, counts, context)
             routing.experts = choice.view(*x.shape[:2], -1)
-            stream.routings.append(routing)
-        return added if self.shared is None else added + self.shared(x, stream)
+            context.routings.append(routing)
+        return added if self.shared is None else added + self.shared(x, context)
 
-    def _run(self, flat: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, stream: Stream) -> Tensor:
+    def _run(self, flat: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, context: TokenContext) -> Tensor:
         order = choice.flatten().argsort(stable=True)
-        if self.config.n_noop or stream.valid is not None:
+        if self.config.n_noop or context.valid is not None:
             visited = int(counts.sum())
             if visited == 0:
                 return torch.zeros_like(flat)
@@ -161,7 +163,7 @@ class TokenChoice(Experts):
         out = self.experts(rows, counts.cumsum(0).to(torch.int32))
         return combine(out, order, gates)
 
-    def _report(self, logits: Tensor, probabilities: Tensor, counts: Tensor, stream: Stream) -> Routing:
+    def _report(self, logits: Tensor, probabilities: Tensor, counts: Tensor, context: TokenContext) -> Routing:
         load = counts.float()
         total = load.sum().clamp(min=1)
         routing = Routing(self.layer, expert_counts=counts)
@@ -173,30 +175,36 @@ class TokenChoice(Experts):
             routing.metrics["noop_fraction"] = 1.0 - real.sum() / total
             routing.executed_flops = (executed - planned) * self.experts.flops_per_row
         if logits.requires_grad:
-            mean_probability = _mean_rows(probabilities, stream.valid)
+            mean_probability = _mean_rows(probabilities, context.valid)
             balance = self.n_choices * (load / total * mean_probability).sum()
-            z = _mean_rows(logits.logsumexp(dim=-1, keepdim=True) ** 2, stream.valid).sum()
+            z = _mean_rows(logits.logsumexp(dim=-1, keepdim=True) ** 2, context.valid).sum()
             routing.metrics["balance_loss"], routing.metrics["z_loss"] = balance.detach(), z.detach()
             if self.config.balance == "loss":  # Switch Transformer, arXiv 2101.03961, eq. 4; 1 when balanced
                 routing.losses["balance"] = self.config.balance_loss * balance
             routing.losses["z"] = self.config.z_loss * z  # ST-MoE, arXiv 2202.08906, eq. 5
         return routing
 
+    def after_step(self, routings: list[Routing]) -> None:
+        """Loss-free balancing moves its biases once a step, by the whole step's load."""
+        if self.config.balance == "bias":
+            counts = [routing.expert_counts for routing in routings if routing.expert_counts is not None]
+            self.adjust_bias(torch.stack(counts).sum(dim=0))
+
     @torch.no_grad()
     def adjust_bias(self, counts: Tensor) -> None:
-        """Loss-free balancing (arXiv 2408.15664): nudge each choice's bias against its load."""
+        """Loss-free balancing (arXiv 2408.15664): move each choice's bias against its load."""
         self.bias += self.config.balance_bias_step * (counts.float().mean() - counts.float()).sign()
 
 
 class ExpertChoice(Experts):
     """Each expert picks its tokens in each row (Zhou et al. 2022, arXiv 2202.09368).
 
-    Picking among a row's tokens looks at the future, so it serves training alone. Causal evaluation
-    lets a token visit each expert whose threshold its probability passes; the threshold is a running
-    mean of the lowest probability the expert picked (expert-threshold routing, arXiv 2603.11535).
+    Picking among a row's tokens looks at the future, so only training does it. In causal evaluation a token visits
+    each expert whose threshold its probability exceeds: a running mean of the lowest probability that the expert
+    picked (expert-threshold routing, arXiv 2603.11535).
     """
 
-    DECAY = 0.98
+    looks_ahead = True
     threshold: Tensor
     updates: Tensor
 
@@ -206,39 +214,39 @@ class ExpertChoice(Experts):
         self.register_buffer("updates", torch.zeros(()))
 
     def quota(self, tokens: float) -> int:
-        """Tokens of a row of `tokens` that each expert picks, so that a token meets top_k on average; never none."""
+        """Tokens of a row of `tokens` that each expert picks, so that a token has top_k on average; at least 1."""
         return max(1, round(int(tokens) * self.config.top_k / self.config.n_experts))
 
     def visits(self, tokens: float) -> float:
         return self.quota(tokens) * self.config.n_experts
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         """x (B, T, D) -> what the experts add to it (B, T, D)."""
         flat = self.norm(x).reshape(-1, x.shape[-1])
         probabilities = self.router_logits(flat).softmax(dim=-1)
-        chosen = self._choose(probabilities.detach().view(*x.shape[:2], -1), stream)
+        chosen = self._choose(probabilities.detach().view(*x.shape[:2], -1), context)
         expert, token = chosen.flatten(0, 1).t().nonzero(as_tuple=True)
         counts = chosen.sum(dim=(0, 1))
-        if stream.arrivals is None:
-            stream.routings.append(self._report(counts, x.shape, stream))
+        if context.arrivals is None:
+            context.routings.append(self._report(counts, x.shape, context))
         if token.numel() == 0:
             added = torch.zeros_like(x)
         else:
             out = self.experts(flat.index_select(0, token), counts.cumsum(0).to(torch.int32))
             gates = probabilities[token, expert].unsqueeze(-1).to(out.dtype)
             added = torch.zeros_like(flat).index_add(0, token, (out * gates).to(flat.dtype)).view_as(x)
-        return added if self.shared is None else added + self.shared(x, stream)
+        return added if self.shared is None else added + self.shared(x, context)
 
-    def _choose(self, probabilities: Tensor, stream: Stream) -> Tensor:
+    def _choose(self, probabilities: Tensor, context: TokenContext) -> Tensor:
         """probabilities (B, T, E) -> (B, T, E) bool."""
-        if stream.causal:
+        if context.causal:
             chosen = probabilities > self.threshold
-            return chosen if stream.valid is None else chosen & stream.valid.unsqueeze(-1)
-        if stream.valid is not None:
-            return self._choose_real(probabilities, stream.valid)
+            return chosen if context.valid is None else chosen & context.valid.unsqueeze(-1)
+        if context.valid is not None:
+            return self._choose_real(probabilities, context.valid)
         picked = probabilities.topk(self.quota(probabilities.shape[1]), dim=1)
         if self.training:
-            self._follow(picked.values.amin(dim=1).mean(dim=0))
+            update_mean(self.threshold, self.updates, picked.values.amin(dim=1).mean(dim=0))
         return torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
 
     def _choose_real(self, probabilities: Tensor, valid: Tensor) -> Tensor:
@@ -248,17 +256,11 @@ class ExpertChoice(Experts):
         rank = ranked.argsort(dim=1)
         return (rank < torch.tensor(quota, device=rank.device).view(-1, 1, 1)) & valid.unsqueeze(-1)
 
-    @torch.no_grad()
-    def _follow(self, lowest: Tensor) -> None:
-        decay = torch.clamp(self.updates / (self.updates + 1), max=self.DECAY)
-        self.threshold.lerp_(lowest, 1 - decay)
-        self.updates += 1
-
-    def _report(self, counts: Tensor, shape: torch.Size, stream: Stream) -> Routing:
+    def _report(self, counts: Tensor, shape: torch.Size, context: TokenContext) -> Routing:
         load = counts.float()
         routing = Routing(self.layer, expert_counts=counts)
         routing.metrics["expert_load_cv"] = load.std(correction=0) / load.mean().clamp(min=1e-9)
-        if stream.causal or stream.valid is not None:
+        if context.causal or context.valid is not None:
             planned = shape[0] * self.visits(shape[1])
             routing.executed_flops = (counts.sum().double() - planned) * self.experts.flops_per_row
         return routing

@@ -75,7 +75,7 @@ class _Take(torch.autograd.Function):
 def take(flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """All rows (N, D) as they are, and a copy of those at `index` (S,), without repetition: (S, D).
 
-    Both go on from the one result, so their gradients meet in a single pass over memory.
+    Both come from one result, so their gradients are added in a single pass over memory.
     """
     if not torch.is_grad_enabled():
         return flat, flat.index_select(0, index)

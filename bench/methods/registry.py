@@ -1,38 +1,45 @@
-"""From a method's name to its layers: the one place where names mean something.
+"""From a method's name to its layers.
 
-A method is a point on two axes (see config.MethodConfig): a depth router or none, experts or one
-feed-forward. `conf/method/<name>.yaml` places it there, and most methods need nothing else. A method
-that is more than a point brings a module `bench/methods/<name>.py` with a function
-
-    build_layers(model: ModelConfig, method: MethodConfig) -> list[Layer]
-
-whose layers follow `bench/model/block.py`; its own values are in `method.options`.
+A method is a point on two axes (see MethodConfig): a depth router or none, experts or one feed-forward.
+`conf/method/<name>.yaml` places it there, and most methods need nothing else. A method that is more than a point
+brings a module, found by bench/config/plugins.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from importlib import import_module
-from importlib.util import find_spec
+from typing import Any, Protocol, cast
 
 import torch
 
+from bench.config.plugins import module_of, typed_options
 from bench.config.schema import ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods.depth import DepthRouted
 from bench.methods.experts import EXPERTS
-from bench.model import Attention, Block, FeedForward, Residual, Transformer
-from bench.model.block import Branch, Layer
+from bench.model import Attention, Block, Branch, FeedForward, Layer, Residual, Transformer
+
+
+class MethodModule(Protocol):
+    """What a method's module defines."""
+
+    Options: type  # optional: a dataclass, standard or pydantic, whose fields are the keys of `method.options`
+
+    def build_layers(self, model: ModelConfig, method: MethodConfig, options: Any) -> list[Layer]:
+        """The layers of the decoder, `model.n_layers` of them; `options` is an `Options`, or None where there is none.
+
+        It must not read anything but its arguments: counts and plans build the model many times.
+        """
 
 
 def layer_count(model: ModelConfig, method: MethodConfig) -> int:
-    """Layers of the method, given its dense twin's."""
+    """Blocks of the method, given the dense baseline's."""
     return max(1, round(model.n_layers * method.layers))
 
 
 def build_layers(model: ModelConfig, method: MethodConfig) -> list[Layer]:
     """The layers of any point on the two axes."""
     layers: list[Layer] = []
-    for layer in range(layer_count(model, method)):
+    for layer in range(model.n_layers):
         attention = Attention(model)
         feed_forward = _feed_forward(model, method.experts, layer)
         depth = method.depth
@@ -54,10 +61,14 @@ def _feed_forward(model: ModelConfig, experts: ExpertsConfig | None, layer: int)
 
 
 def build_model(model: ModelConfig, method: MethodConfig, vocab_size: int, seed: int = 0) -> Transformer:
-    """The whole network of a method, initialised from `seed` alone."""
-    own = f"bench.methods.{method.name}"
-    layers = import_module(own).build_layers if find_spec(own) else build_layers
+    """The whole network of a method, initialised from `seed` alone.
+
+    `model.n_layers` is the dense baseline's. Raises UserError for a module or options that cannot be used.
+    """
+    shaped = dataclasses.replace(model, n_layers=layer_count(model, method))
+    own = cast("MethodModule | None", module_of(method.name))
+    options = typed_options(method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shaped = dataclasses.replace(model, n_layers=layer_count(model, method))
-        return Transformer(shaped, layers(model, method), vocab_size)
+        layers = build_layers(shaped, method) if own is None else own.build_layers(shaped, method, options)
+        return Transformer(shaped, layers, vocab_size)

@@ -1,9 +1,30 @@
-"""Depth routers: a score for each token, by which the tokens of a row are ranked, and the gate r."""
+"""Routers of depth: the score that ranks a row's tokens, and the causal routers that replace top-k.
+
+Top-k looks at the whole row; a causal router decides by what a token may know.
+
+| causal router | decides by | learns from |
+| --- | --- | --- |
+| predictor | a small MLP on the router's input | top-k membership, without a gradient into the model |
+| bce | the router's own score above 0 | top-k membership, by a loss on the router itself |
+| threshold | the score above a fixed value | validation text: the value at which the capacity passes |
+| expert_threshold | the score above a running value | training: the mean of the lowest score that top-k took |
+| noise_threshold | the noise above a fixed value | nothing: the value is a quantile of the noise |
+
+A model has every one that needs nothing but its router; of predictor and bce, the one it was trained with. A model
+that ranks by noise has noise_threshold only.
+"""
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bench.config.schema import DepthConfig
+from bench.model.kernels import inverse_rms
 
 
 class LearnedRouter(nn.Module):
@@ -22,19 +43,15 @@ class LearnedRouter(nn.Module):
         return self.score(x).squeeze(-1).float()
 
     def flops(self, tokens: float, chosen: float) -> float:
-        """Every token is ranked and the chosen ones are gated.
-
-        Gating them again costs less than carrying the gradient of a gather over all tokens.
-        """
+        """Every token is ranked, and the chosen ones are gated again: cheaper than a gather's gradient over all."""
         return 2.0 * self.score.weight.numel() * (tokens + chosen)
 
 
 class GaussianRouter(LearnedRouter):
-    """The paper's control: tokens are ranked by noise, so the choice carries no information.
+    """The paper's ablation: tokens are ranked by noise, so the choice carries no information.
 
-    The gate stays learned, so that only the choice differs from `LearnedRouter`. In training the
-    noise is fresh; in evaluation it is a fixed draw per position, so that a row's result depends
-    neither on its neighbours nor on when it is evaluated.
+    The gate stays learned, so only the choice differs from `LearnedRouter`. In training the noise is fresh. In
+    evaluation it is a fixed draw per position, so a row's result does not depend on the rest of the batch.
     """
 
     fixed_noise: Tensor
@@ -56,3 +73,128 @@ class GaussianRouter(LearnedRouter):
 
 
 ROUTERS = {"learned": LearnedRouter, "gaussian": GaussianRouter}
+
+
+class CausalRouter(nn.Module):
+    """`router(x, scores)`: x (B, T, D), scores (B, T) -> logits (B, T); above 0 the token is processed."""
+
+    reads_scores = True  # False: `scores` may be None
+
+    def flops(self, tokens: float) -> float:
+        """Forward FLOPs of `tokens` tokens."""
+        return 0.0
+
+
+class Predictor(CausalRouter):
+    """A small MLP that learns top-k membership (arXiv 2404.02258, section 3.5).
+
+    It reads the router's input without a gradient, so it does not change the language model.
+    """
+
+    reads_scores = False
+
+    def __init__(self, d_model: int, hidden: int):
+        super().__init__()
+        self.hidden = nn.Linear(d_model, hidden)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor, scores: Tensor | None) -> Tensor:
+        x = x.detach()
+        # The norm's scale commutes with the projection: scaling the projection's output takes less memory traffic.
+        hidden = torch.addcmul(self.hidden.bias, F.linear(x, self.hidden.weight), inverse_rms(x, _EPS))
+        return self.score(F.silu(hidden)).squeeze(-1).float()
+
+    def flops(self, tokens: float) -> float:
+        return 2.0 * (self.hidden.weight.numel() + self.score.weight.numel()) * tokens
+
+
+_EPS = torch.finfo(torch.float32).eps
+
+
+class OwnScore(CausalRouter):
+    """The router's own scores, pushed over and under 0 by the BCE (arXiv 2404.02258, section 3.5)."""
+
+    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+        return scores
+
+
+class Threshold(CausalRouter):
+    """Scores above a fixed value; until `calibrate` has set it, nothing is processed."""
+
+    value: Tensor
+
+    def __init__(self, capacity: float):
+        super().__init__()
+        self.capacity = capacity
+        self.calibrating = False
+        self.register_buffer("value", torch.tensor(math.inf))
+
+    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+        if self.calibrating:
+            self.value.copy_(lowest_of(scores.flatten(), self.capacity))
+        return scores - self.value
+
+
+class ExpertThreshold(CausalRouter):
+    """Scores above a running mean of the lowest that top-k took in training (arXiv 2603.11535)."""
+
+    value: Tensor
+    updates: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros(()))
+
+    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+        return scores - self.value
+
+    def follow(self, lowest: Tensor) -> None:
+        """lowest (B,): the k-th score of each row of a training batch."""
+        update_mean(self.value, self.updates, lowest.mean())
+
+
+@torch.no_grad()
+def update_mean(mean: Tensor, updates: Tensor, new: Tensor) -> None:
+    """Move an exponential running `mean` (decay 0.98) towards `new`, in place; early on it is the plain mean."""
+    decay = torch.clamp(updates / (updates + 1), max=0.98)
+    mean.lerp_(new, 1 - decay)
+    updates += 1
+
+
+class NoiseThreshold(CausalRouter):
+    """The causal counterpart of top-k over noise: noise above its (1 - capacity) quantile."""
+
+    def __init__(self, capacity: float):
+        super().__init__()
+        self.value = NormalDist().inv_cdf(1.0 - capacity) if capacity < 1 else -math.inf
+
+    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+        return scores - self.value
+
+
+def lowest_of(scores: Tensor, capacity: float) -> Tensor:
+    """scores (N,) -> a value that a share `capacity` of them exceeds, halfway between two neighbouring scores."""
+    ordered = scores.sort(descending=True).values
+    k = max(1, round(capacity * len(ordered)))
+    return (ordered[k - 1] + ordered[k]) / 2 if k < len(ordered) else ordered[-1] - 1
+
+
+def default_causal_router(config: DepthConfig) -> str:
+    """The causal router of a block by its configuration: for noise, its own quantile is the only one."""
+    return "noise_threshold" if config.router == "gaussian" else config.causal
+
+
+def causal_routers(config: DepthConfig, d_model: int) -> dict[str, CausalRouter]:
+    """Name -> module, of every causal router that a block has by its configuration."""
+    if config.router == "gaussian":
+        return {default_causal_router(config): NoiseThreshold(config.capacity)}
+    routers: dict[str, CausalRouter] = {
+        "threshold": Threshold(config.capacity),
+        "expert_threshold": ExpertThreshold(),
+    }
+    if config.causal == "predictor":
+        routers["predictor"] = Predictor(d_model, config.predictor_hidden)
+    if config.causal == "bce":
+        routers["bce"] = OwnScore()
+    return routers

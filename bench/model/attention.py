@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bench.config.schema import ModelConfig
 from bench.model.block import Branch, StepCost, Visit
 from bench.model.causal_attention import causal_attention
-from bench.model.context import Stream
+from bench.model.context import TokenContext
 from bench.model.kernels import RMSNorm, split_rotated
 
 
@@ -20,10 +20,10 @@ def rotary_table(context: int, head_dim: int, theta: float) -> Tensor:
 
 
 class Attention(Branch):
-    """A residual branch: pre-norm, fused query/key/value projection, SDPA, output projection.
+    """A branch: pre-norm, fused query/key/value projection, SDPA, output projection.
 
-    The tokens of a row must be in their original order; then the causal mask is exact even where
-    some positions are missing, because index order and position order agree.
+    The tokens of a row must be in their original order. Then the causal mask is exact even where positions are
+    missing, because index order and position order agree.
     """
 
     def __init__(self, config: ModelConfig):
@@ -34,15 +34,15 @@ class Attention(Branch):
         self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.qkv = nn.Linear(config.d_model, (self.n_heads + 2 * self.n_kv_heads) * self.head_dim, bias=False)
         self.out = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias=False)
-        self.some_skip = False  # a router around it lets only some tokens through
+        self.some_skip = False  # a router around it skips tokens
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         """x (B, T, D) -> what attention adds to it (B, T, D)."""
         batch, length, _ = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, length, -1, self.head_dim)
-        query, key, value = split_rotated(qkv, stream.rotary, self.n_heads, self.n_kv_heads)
-        if stream.arrivals is not None:
-            mixed = stream.arrivals.attend(self, query[0], key[0], value[0])
+        query, key, value = split_rotated(qkv, context.rotary, self.n_heads, self.n_kv_heads)
+        if context.arrivals is not None:
+            mixed = context.arrivals.attend(self, query[0], key[0], value[0])
         else:
             mixed = causal_attention(query, key, value)
         return self.out(mixed.reshape(batch, length, -1))
@@ -58,7 +58,7 @@ class Attention(Branch):
         return {"attention projections": projections, "attention scores": pairs}
 
     def step_cost(self, visit: Visit) -> StepCost:
-        """Beside the projections: every key and value of a coming row is read, and met by its query."""
+        """The projections, and for each arriving row all its keys and values, read and multiplied by its query."""
         projections = sum(p.numel() for p in self.parameters())
         pairs = visit.coming * (visit.context + 1)
         flops = visit.coming * 2 * (self.qkv.weight.numel() + self.out.weight.numel())

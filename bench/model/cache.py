@@ -1,4 +1,4 @@
-"""The KV cache: what each attention layer keeps of each row, and nothing of what it never saw.
+"""The KV cache: the keys and values that each attention layer holds of each row.
 
 A token that skips a layer leaves no key and no value there, so every layer has its own length in every
 row. New tokens arrive packed, row by row and in order, without padding; each carries its original
@@ -28,10 +28,10 @@ class Owner(Protocol):
 
 
 class KVCache:
-    """What a model remembers of `rows` texts that it reads in pieces.
+    """The keys and values of `rows` texts that a model reads in pieces.
 
-    masked: in a decoding step every row is computed in every block and the routed ones count, in place of
-    computing those alone. Then shapes are static, and all layers keep their tokens padded.
+    masked: a decoding step computes every row in every block and uses the routed ones, instead of computing only
+    those. Shapes are then static, and all layers hold their tokens padded.
     """
 
     def __init__(self, rows: int, masked: bool = False):
@@ -51,7 +51,7 @@ class KVCache:
         return PackedCache if scattered else PaddedCache
 
     def select(self, rows: Sequence[int]) -> KVCache:
-        """A cache of `rows`, in that order: drops the finished, or copies one that several continue."""
+        """A cache of `rows`, in that order; a row may be dropped or copied."""
         copy = KVCache(len(rows), self.masked)
         copy.read = [self.read[row] for row in rows]
         for owner, layer in self.layers.items():
@@ -61,7 +61,7 @@ class KVCache:
 
     @contextmanager
     def kept_on_failure(self) -> Iterator[None]:
-        """Inside, an error takes back what was appended: in every layer, for some may not have been reached."""
+        """Inside, an error takes back what was appended, in every layer: some may not have been reached."""
         before = {owner: layer.held for owner, layer in self.layers.items()}
         try:
             yield
@@ -73,28 +73,28 @@ class KVCache:
 
     @property
     def allocated_bytes(self) -> int:
-        """Bytes of keys and values, and of finding them, room for growth included."""
+        """Bytes of keys, values and their index, room for growth included."""
         return sum(layer.allocated_bytes for layer in self.layers.values())
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the keys and values that are there."""
+        """Bytes of the keys and values held."""
         return sum(layer.held_bytes for layer in self.layers.values())
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Whose the new tokens are: token n belongs to row rows[n], in order of rows and positions."""
+    """The rows of new tokens: token n belongs to row rows[n], in order of rows and positions."""
 
     cache: KVCache
     rows: Tensor  # (N,) int64
     step: bool  # no row has more than one of them: a decoding step
     whole: bool  # a step in which every row has one
-    staying: Tensor | None = None  # (N,) bool: whose key and value remain, where all rows are computed; None: all
+    staying: Tensor | None = None  # (N,) bool: tokens whose key and value are kept; None: all
 
     @property
     def masked(self) -> bool:
-        """Whether all rows are to be computed, those that a router leaves out too."""
+        """Whether all rows are computed, those that a router skips too."""
         return self.step and self.cache.masked
 
     def take(self, index: Tensor) -> Arrivals:
@@ -141,7 +141,7 @@ def _attend_ragged(query: Tensor, layer: LayerCache, before: Tensor) -> Tensor:
     """query (B, T, H, D / H): token t of row b sees the first before[b] + t + 1 keys of its row."""
     width, length = query.shape[1], layer.longest
     query, (keys, values) = query.transpose(1, 2), layer.read(length)
-    if not before.any():  # the usual causal mask, for padding stands at the end
+    if not before.any():  # the usual causal mask: padding stands at the end
         return attention(query, keys, values, is_causal=True).transpose(1, 2)
     seen = before.unsqueeze(1) + torch.arange(width, device=before.device)
     mixed = []

@@ -1,9 +1,8 @@
-"""Causal attention over whole rows: SDPA, or on a CPU, for short rows in training, blocks of queries.
+"""Causal attention over whole rows: SDPA, or blocks of queries for short rows in training on a CPU.
 
-torch's CPU kernel works through one head of one row at a time, by small matrix products. For rows of a few hundred
-tokens products over all heads and rows at once are faster, a third of the time less at 256 tokens, even though they
-keep the probabilities for the backward pass. A block of queries meets the keys up to its own end: what lies above
-the diagonal is mostly not computed.
+torch's CPU kernel computes one head of one row at a time, by small matrix products. For rows of a few hundred tokens
+products over all heads and rows at once are faster, by a third at 256 tokens, although they keep the probabilities
+for the backward pass. A block of queries uses the keys up to its own end, so most of the upper triangle is skipped.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _QUERIES = 64  # in a block
-_LONGEST = 512  # tokens of a row: what is kept grows with their square
-_SCORES = 1 << 20  # elements that are worked on at once: 4 MB in float32, which stay in the caches
+_LONGEST = 512  # tokens of a row: memory grows with their square
+_SCORES = 1 << 20  # elements at once: 4 MB in float32, which fit into the caches
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Elementwise parts of the decoder with as few passes over memory as eager torch allows.
 
-Without torch.compile these are bound by memory traffic, and autograd's own formulas pay for it: each
-product is a pass of its own, and slicing a tensor in two makes the backward pass concatenate. Here a
-gradient is written once, in place. The mathematics is the usual one, and is tested against it.
+Without torch.compile these are bound by memory traffic, which autograd's own formulas multiply: each product is a
+pass over memory, and slicing a tensor in two makes the backward pass concatenate. Here a gradient is written once, in
+place. The mathematics is the usual one, and is tested against it.
 """
 
 from __future__ import annotations

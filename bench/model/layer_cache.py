@@ -1,11 +1,10 @@
-"""Where one attention layer keeps its keys and values, for rows that hold different numbers of them.
+"""The keys and values of one attention layer, for rows that hold different numbers of them.
 
-`PaddedCache` gives every row as much room as the longest needs, side by side: what is read is a view. `PackedCache`
-keeps the tokens of all rows one after the other, in the order in which they came, and a table of where each row's
-are: nothing stands for a token that never came, and what is read is gathered. Rows of a layer that every token goes
-through are equally long or nearly so; where routers choose, lengths scatter and most rows of a step are not read. On
-two CPU cores packing took the cache of a MoD model from 0.60-0.71 to 0.56 of dense's (2 to 64 rows, 256 tokens), and
-0 to 4 % of its speed.
+`PaddedCache` gives every row the room of the longest one; reading is a view. `PackedCache` stores the tokens of all
+rows in order of arrival, with a table of each row's places; skipped tokens take no room, and reading gathers. Rows of
+an unrouted layer have nearly equal lengths. Behind a router lengths vary, and a step reads few rows. On two CPU cores
+packing reduced the cache of a MoD model from 0.60-0.71 to 0.56 of dense's (2 to 64 rows, 256 tokens), at 0 to 4 % of
+its speed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-_GROWTH = 8  # storage grows by an eighth, in steps of _STEP tokens: little is allocated that is not used
+_GROWTH = 8  # storage grows by an eighth, in steps of _STEP tokens, so little is allocated without use
 _STEP = 8
 
 Held = tuple[Tensor, int, bool, int]
@@ -28,9 +27,9 @@ class LayerCache(ABC):
         """For keys that look `like` (N, K, D / H)."""
         self.like = like.new_empty(0, *like.shape[1:])
         self.longest = 0
-        self.even = True  # every row holds `longest`: no mask is needed, and `lengths` is not kept up to date
+        self.even = True  # every row holds `longest`: no mask is needed, and `_lengths` is not updated
         self._lengths = torch.zeros(rows, dtype=torch.int64, device=like.device)
-        self.used = 0  # tokens of all rows that stand in a packed storage
+        self.used = 0  # tokens of all rows in a packed storage
 
     @property
     def lengths(self) -> Tensor:
@@ -39,7 +38,7 @@ class LayerCache(ABC):
 
     @property
     def held(self) -> Held:
-        """How much there is: what is written later stands behind it."""
+        """The extent of what is held; later writes come after it."""
         return self._lengths, self.longest, self.even, self.used
 
     @held.setter
@@ -54,10 +53,10 @@ class LayerCache(ABC):
 
     @abstractmethod
     def write(self, rows: Tensor, slots: Tensor, key: Tensor, value: Tensor) -> None:
-        """Token n, key and value (N, K, D / H), becomes number slots[n] of row rows[n]; `hold` is not done."""
+        """Token n, key and value (N, K, D / H), becomes number slots[n] of row rows[n]; does not call `hold`."""
 
     def append(self, key: Tensor, value: Tensor) -> None:
-        """One token to each row, (B, K, D / H), where rows are even; they stay so."""
+        """One token for each row, (B, K, D / H), where rows are even; they stay even."""
         self.write(torch.arange(len(key), device=key.device), self.lengths, key, value)
         self.longest += 1
 
@@ -65,11 +64,11 @@ class LayerCache(ABC):
     def read(self, length: int, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The first `length` keys and values of `rows`, of all where None: (B, K, L, D / H).
 
-        What stands past a row's own length is finite but meaningless.
+        Values past a row's own length are finite but meaningless.
         """
 
     def select(self, rows: Tensor, kind: type[LayerCache]) -> LayerCache:
-        """A copy that holds `rows`, in that order, as a `kind`; a row may come more than once."""
+        """A copy that holds `rows`, in that order, as a `kind`; a row may occur more than once."""
         lengths = self.lengths[rows]
         longest = int(lengths.max()) if len(rows) else 0
         copy = kind(len(rows), self.like)
@@ -83,11 +82,11 @@ class LayerCache(ABC):
     @property
     @abstractmethod
     def allocated_bytes(self) -> int:
-        """Bytes of keys and values and of finding them, room for growth included."""
+        """Bytes of keys, values and their index, room for growth included."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the keys and values that are there."""
+        """Bytes of the keys and values held."""
         return int(self.lengths.sum()) * 2 * self.like.shape[1:].numel() * self.like.element_size()
 
 
@@ -124,7 +123,7 @@ class PaddedCache(LayerCache):
 
 
 class PackedCache(LayerCache):
-    """(N, K, D / H), the tokens of all rows as they came, and (B, L) places of each row's among them."""
+    """(N, K, D / H), the tokens of all rows in order of arrival, and the (B, L) places of each row's."""
 
     def __init__(self, rows: int, like: Tensor):
         super().__init__(rows, like)
@@ -139,7 +138,7 @@ class PackedCache(LayerCache):
         self._places[rows, slots] = torch.arange(start, self.used, device=rows.device)
 
     def _store(self, key: Tensor, value: Tensor) -> int:
-        """Put tokens behind those that are there; where they begin."""
+        """Append tokens; returns the place of the first."""
         start, end = self.used, self.used + len(key)
         held = len(self.keys)
         if end > held:
@@ -161,7 +160,7 @@ class PackedCache(LayerCache):
 
 
 def _grown(held: int, wanted: int) -> int:
-    """Room for at least `wanted` tokens where there was room for `held`."""
+    """New room for at least `wanted` tokens, from room for `held`."""
     return -(-max(wanted, held + held // _GROWTH) // _STEP) * _STEP
 
 

@@ -1,7 +1,7 @@
-"""Texts that begin alike, read as trees: what several begin with is read once, in the same pass as what follows.
+"""Prefix trees: texts with a common beginning, which is read once, in the same pass as the rest.
 
-A tree's tokens stand in preorder and each text is a path from the root, so token m of a tree is seen by the
-tokens m to ends[m] - 1, itself and its descendants; and that still holds among those that a router lets through.
+A tree's tokens are in preorder and each text is a path from the root. So token m is seen by the tokens m to
+ends[m] - 1, itself and its descendants. The same holds among the tokens that a router chooses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.model.cache import Owner, attention
 
-_TOKENS = 192  # of a tree of short texts: attention meets every pair of a tree's tokens, related or not
+_TOKENS = 192  # of a tree of short texts: attention computes every pair of a tree's tokens, related or not
 _QUERIES = 32  # in a block, on a CPU
 _NOWHERE = 1 << 60  # the number of what pads a tree
 
@@ -31,7 +31,7 @@ class Tree:
     paths: dict[tuple[int, ...], list[int]] = field(default_factory=dict)  # text -> the places of its tokens
 
     def add(self, text: tuple[int, ...], trunk: list[int]) -> None:
-        """Another text, which begins with the tokens at `trunk`."""
+        """Add a text that begins with the tokens at `trunk`."""
         new = range(len(self.tokens), len(self.tokens) + len(text) - len(trunk))
         self.tokens += text[len(trunk) :]
         self.depths += range(len(trunk), len(text))
@@ -44,8 +44,8 @@ class Tree:
 def grow(texts: Iterable[tuple[int, ...]]) -> Iterator[Tree]:
     """Trees that hold each distinct text once; none is empty.
 
-    Texts that begin alike share a tree, unless it gets larger than _TOKENS and than twice the text: more pairs of
-    tokens that do not see each other cost more than reading the beginning again.
+    Texts with a common beginning share a tree, unless it exceeds both _TOKENS and twice the text. Beyond that, pairs
+    of unrelated tokens cost more than reading the beginning again.
     """
     tree = Tree()
     last: tuple[int, ...] = ()
@@ -62,7 +62,7 @@ def grow(texts: Iterable[tuple[int, ...]]) -> Iterator[Tree]:
 
 
 def _begin_alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """Length of the common beginning."""
     for at, (own, its) in enumerate(zip(one, other, strict=False)):
         if own != its:
             return at
@@ -71,12 +71,12 @@ def _begin_alike(one: Sequence[int], other: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class Branching:
-    """Which tokens of some trees see each other: token n those m of its tree with m <= n < ends[m]."""
+    """Which tokens of some trees see each other: token n sees those m of its tree with m <= n < ends[m]."""
 
     trees: Tensor  # (N,) int64: which tree, ascending
     numbers: Tensor  # (N,) int64: n, counted through all trees
     ends: Tensor  # (N,) int64
-    chains: bool  # no tree branches, so all that is earlier is seen
+    chains: bool  # no tree branches, so every earlier token is seen
 
     @classmethod
     def of(cls, trees: Sequence[Tree], device: torch.device) -> Branching:
@@ -94,7 +94,7 @@ class Branching:
         return Branching(self.trees[index], self.numbers[index], self.ends[index], self.chains)
 
     def attend(self, owner: Owner, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query (N, H, D / H), key and value (N, K, D / H) -> (N, H, D / H); nothing is remembered."""
+        """query (N, H, D / H), key and value (N, K, D / H) -> (N, H, D / H); nothing is kept."""
         slots, shape, bias = self._padded
         padded = [
             each.new_zeros(shape[0] * shape[1], *each.shape[1:]).index_copy_(0, slots, each).unflatten(0, shape)
@@ -109,7 +109,7 @@ class Branching:
 
     @cached_property
     def _padded(self) -> tuple[Tensor, tuple[int, int], Tensor | None]:
-        """Where the tokens stand among trees of equal width, (trees, width), and what is added to their scores."""
+        """Places of the tokens in trees of equal width, that shape (trees, width), and the bias of their scores."""
         counts = self.trees.bincount()
         shape = len(counts), int(counts.max())
         starts = counts.cumsum(0) - counts
@@ -126,9 +126,9 @@ class Branching:
 
 
 def _attention_to_earlier(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Attention (B, heads, T, D / H) in which `bias` (B, 1, T, T) hides all that is later.
+    """Attention (B, heads, T, D / H) in which `bias` (B, 1, T, T) hides every later token.
 
-    On a CPU by blocks of queries, each with the keys up to its own end: 144 tokens took three quarters of the time.
+    On a CPU by blocks of queries, each with the keys up to its own end: three quarters of the time at 144 tokens.
     """
     length = query.shape[2]
     width = _QUERIES if query.device.type == "cpu" else length

@@ -1,4 +1,4 @@
-"""Continuing texts: reading prompts into a cache, choosing tokens, going on until told to stop."""
+"""Continuing texts: read prompts into a cache, choose tokens, add them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
     """
     if temperature == 0 or top_p == 0:
         return int(logits.argmax())
-    # Below the highest and in float64: however small the temperature is, the likeliest stays a number.
+    # Relative to the highest logit and in float64, so that no temperature is too small.
     below = (logits.double() - logits.max()) / temperature
     probabilities, tokens = below.softmax(dim=-1).sort(descending=True)
     before = probabilities.cumsum(dim=-1) - probabilities
@@ -28,7 +28,7 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 
 
 def read_together(model: Transformer, rows: Sequence[Sequence[int]]) -> KVCache:
-    """A cache that has read every row; what they all begin with is read once."""
+    """A cache that has read every row; their common beginning is read once."""
     common = os.path.commonprefix([list(row) for row in rows]) if len(rows) > 1 else []
     cache = KVCache(len(rows))
     if common:
@@ -42,27 +42,27 @@ def read_together(model: Transformer, rows: Sequence[Sequence[int]]) -> KVCache:
 def read(
     model: Transformer, rows: Sequence[Sequence[int]], cache: KVCache, wanted: Sequence[int] | None = None
 ) -> Tensor:
-    """`model.extend` on lists of tokens; logits (M, V), none where there is nothing to read."""
+    """`model.extend` on lists of tokens; logits (M, V), none if there is nothing to read."""
     tokens = torch.tensor([token for row in rows for token in row], dtype=torch.int64, device=model.device)
     indices = None if wanted is None else torch.tensor(wanted, dtype=torch.int64, device=model.device)
     return model.extend(tokens, [len(row) for row in rows], cache, indices)
 
 
 class Continuations:
-    """Texts that go on token by token, each by itself: rows that end leave the batch.
+    """Texts continued token by token, each independently; finished rows leave the batch.
 
-    A text that fills the model's context goes on from its second half: what is older is forgotten.
+    A text that fills the model's context continues from its second half; older tokens are dropped.
     """
 
     def __init__(self, model: Transformer, prompts: Sequence[Sequence[int]]):
-        """Reads the prompts, each at least one token; of a longer one than the context, the end."""
+        """Read the prompts, each of at least one token; only the end of one longer than the context."""
         self.model = model
         self.texts = [list(prompt[-model.context :]) for prompt in prompts]
         self.cache = read_together(model, [text[:-1] for text in self.texts])
         self.logits = read(model, [text[-1:] for text in self.texts], self.cache)  # (rows, V): the next tokens'
 
     def go_on(self, tokens: Sequence[int]) -> None:
-        """Give every text its next token."""
+        """Append the next token of every text."""
         for text, token in zip(self.texts, tokens, strict=True):
             text.append(token)
         if max(self.cache.read, default=0) < self.model.context:
@@ -71,7 +71,7 @@ class Continuations:
             self._forget()
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these texts alone."""
+        """Continue these texts only."""
         if list(rows) != list(range(len(self.texts))):
             self.texts = [self.texts[row] for row in rows]
             self.cache = self.cache.select(rows)

@@ -1,4 +1,4 @@
-"""A decoder-only language model over any layers that follow model/block.py."""
+"""A decoder-only language model over any layers that keep the contract of model/block.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.config.schema import ModelConfig
 from bench.model.attention import rotary_table
 from bench.model.block import Block, Layer, Residual, StepCost, add_parts
 from bench.model.cache import Arrivals, KVCache
-from bench.model.context import Routing, Stream
+from bench.model.context import Routing, TokenContext
 from bench.model.kernels import RMSNorm
 from bench.model.prefix_tree import Branching, Tree
 
@@ -53,21 +53,21 @@ class Transformer(nn.Module):
         """tokens (B, T) int64 -> logits (B, T, V) and what each router decided.
 
         valid (B, T) bool marks real tokens; padding must stand at the end of a row.
-        causal=False routes as in training (top-k looks at the whole sequence); causal=True uses
-        only what a token may know, and is what every reported quality figure comes from.
+        causal=False routes as in training (top-k looks at the whole sequence). causal=True uses only what a token
+        may know; every reported quality figure comes from it.
         """
         positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
-        stream = self._stream(positions, valid=valid, causal=causal)
-        return self.head(self.norm(self._through_layers(tokens, stream))), stream.routings
+        context = self._token_context(positions, valid=valid, causal=causal)
+        return self.head(self.norm(self._through_layers(tokens, context))), context.routings
 
     @torch.no_grad()
     def extend(self, tokens: Tensor, counts: Sequence[int], cache: KVCache, wanted: Tensor | None = None) -> Tensor:
         """Read the next tokens of each row into `cache`; logits (M, V) in float32, causal routing.
 
-        tokens (N,): the new tokens of row 0, then those of row 1, ...; `counts` says how many are whose
-        (0 is allowed). wanted (M,): which of the N logits are asked for; None: the last of each row
-        that has any. Equals `forward(causal=True)` on the whole rows. Raises ValueError past the model's
-        context; a call that fails leaves the cache as it was.
+        tokens (N,): the new tokens of row 0, then those of row 1, ...; `counts`: how many each row has, 0 allowed.
+        wanted (M,): which of the N logits to return; None: the last of each row that has any. Equals
+        `forward(causal=True)` on the whole rows. Raises ValueError past the model's context; a call that fails
+        leaves the cache unchanged.
         """
         if not len(tokens):
             return torch.zeros(0, self.vocab_size, device=tokens.device)
@@ -77,13 +77,13 @@ class Transformer(nn.Module):
         positions = [at for before, after in zip(cache.read, read, strict=True) for at in range(before, after)]
         rows = [row for row, count in enumerate(counts) for _ in range(count)]
         step, whole = max(counts) <= 1, min(counts) == 1 == max(counts)
-        stream = self._stream(torch.tensor([positions], device=tokens.device), causal=True)
-        stream.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole)
+        context = self._token_context(torch.tensor([positions], device=tokens.device), causal=True)
+        context.arrivals = Arrivals(cache, torch.tensor(rows, device=tokens.device), step, whole)
         if wanted is None and not step:
             lasts = [end - 1 for end, count in zip(accumulate(counts), counts, strict=True) if count]
             wanted = torch.tensor(lasts, device=tokens.device)
         with cache.kept_on_failure():
-            logits = self._logits(tokens, stream, wanted)
+            logits = self._logits(tokens, context, wanted)
             cache.read = read
         return logits
 
@@ -95,43 +95,42 @@ class Transformer(nn.Module):
         """
         tokens = torch.tensor([token for tree in trees for token in tree.tokens], device=self.device)
         depths = torch.tensor([[depth for tree in trees for depth in tree.depths]], device=self.device)
-        stream = self._stream(depths, causal=True)
-        stream.arrivals = Branching.of(trees, self.device)
-        return self._logits(tokens, stream, wanted)
+        context = self._token_context(depths, causal=True)
+        context.arrivals = Branching.of(trees, self.device)
+        return self._logits(tokens, context, wanted)
 
-    def _logits(self, tokens: Tensor, stream: Stream, wanted: Tensor | None) -> Tensor:
-        """tokens (N,) that arrive -> logits (M, V) of those `wanted` (M,), of all where it is None.
+    def _logits(self, tokens: Tensor, context: TokenContext, wanted: Tensor | None) -> Tensor:
+        """tokens (N,) that arrive -> logits (M, V) of those `wanted` (M,); None: of all.
 
-        Of the last layer the others need no more than to be seen: what comes after its attention is left out.
+        In the last block the other tokens only serve as keys and values, so its feed-forward skips them.
         """
         tokens = tokens.unsqueeze(0)
         if wanted is None:
-            return self.head(self.norm(self._through_layers(tokens, stream)[0])).float()
-        x, last = self._through_layers(tokens, stream, self._layers()[:-1]), self._layers()[-1]
+            return self.head(self.norm(self._through_layers(tokens, context)[0])).float()
+        x, last = self._through_layers(tokens, context, self._layers()[:-1]), self._layers()[-1]
         if isinstance(last, Residual) and isinstance(last.branch, Block):
-            x = (x + last.branch.attention(x, stream))[:, wanted]
+            x = (x + last.branch.attention(x, context))[:, wanted]
             if len(wanted):
-                x = x + last.branch.feed_forward(x, stream.take(wanted))
+                x = x + last.branch.feed_forward(x, context.take(wanted))
         else:
-            x = last(x, stream)[:, wanted]
+            x = last(x, context)[:, wanted]
         return self.head(self.norm(x[0])).float()
 
-    def _stream(self, positions: Tensor, valid: Tensor | None = None, causal: bool = False) -> Stream:
-        return Stream(positions, self.rotary[positions], valid, causal)
+    def _token_context(self, positions: Tensor, valid: Tensor | None = None, causal: bool = False) -> TokenContext:
+        return TokenContext(positions, self.rotary[positions], valid, causal)
 
-    def _through_layers(self, tokens: Tensor, stream: Stream, layers: Sequence[Layer] | None = None) -> Tensor:
-        """The hidden states after `layers`, all of them unless said otherwise."""
+    def _through_layers(self, tokens: Tensor, context: TokenContext, layers: Sequence[Layer] | None = None) -> Tensor:
+        """The hidden states after `layers`; None: after all."""
         x = self.embedding(tokens)
         for layer in self._layers() if layers is None else layers:
-            x = layer(x, stream)
+            x = layer(x, context)
         return x
 
     @torch.no_grad()
     def causal_logits(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """tokens (B, T) right-padded, lengths (B,) -> logits (B, T, V) in float32, causal routing.
 
-        Position t depends on the tokens <= t of its own row alone; logits at or past a row's length
-        are undefined.
+        Position t depends on the tokens <= t of its own row only; logits at or past a row's length are undefined.
         """
         valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)
         logits, _ = self(tokens, valid=valid, causal=True)
@@ -139,8 +138,13 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where tokens have to be."""
+        """The device of the weights, and of the tokens to give."""
         return self.embedding.weight.device
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether training routes by later tokens, so that causal and non-causal figures differ."""
+        return any(getattr(part, "looks_ahead", False) for layer in self.layers for part in layer.modules())
 
     def _layers(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
@@ -151,15 +155,15 @@ class Transformer(nn.Module):
         return add_parts(*(layer.flops(tokens) for layer in self._layers()), head)
 
     def step_cost(self, rows: int, context: int) -> StepCost:
-        """What a decoding step of `rows` rows costs, each with `context` tokens behind it, the head included."""
+        """Expected cost of a decoding step of `rows` rows, each after `context` tokens, the head included."""
         head = StepCost(self.head.weight.numel(), flops=2.0 * rows * self.head.weight.numel())
         return sum((layer.step_cost(rows, context) for layer in self._layers()), head)
 
     def lay_out_for_decoding(self) -> Transformer:
         """Store each matrix column by column, in place; shapes and values stay, training gets slower.
 
-        A product with few rows is bound by reading the matrix, and a CPU reads this way round in about
-        two thirds of the time (one row, 512 wide, MKL); with many rows it makes no difference.
+        A product with few rows is bound by reading the matrix. On a CPU this layout takes about two thirds of the
+        time (one row, 512 wide, MKL); with many rows there is no difference.
         """
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -167,14 +171,14 @@ class Transformer(nn.Module):
         return self
 
     def active_params(self) -> float:
-        """Parameters that one token meets, in expectation; a tied embedding counts once."""
+        """Expected number of parameters that one token uses; a tied embedding counts once."""
         ends = {id(p): p.numel() for p in (self.embedding.weight, self.head.weight, self.norm.weight)}
         return sum(ends.values()) + sum(layer.active_params() for layer in self._layers())
 
     def moved_bytes(self, tokens: int) -> float:
         """Bytes that sort, top-k, gather and scatter read and write in a forward pass of one row.
 
-        In float32, which the residual stream is in, whatever products are in.
+        In float32, the type of the residual stream, whatever type products have.
         """
         return sum(layer.moved_bytes(tokens) for layer in self._layers())
 

@@ -177,6 +177,9 @@ class RoutingStatistics(_Part):
     causal_routers: dict[str, CausalRouterStatistics] | None = Field(
         None, description="every causal router that the model has, the one behind its quality first"
     )
+    not_reported: list[str] | None = Field(
+        None, description="what a method with a module of its own does not report, so that no figure shows it"
+    )
 
 
 class DecodePoint(_Part):
@@ -263,8 +266,8 @@ class Passage(_Part):
     tokens: list[str] = Field(description="readable pieces, one a position")
     layers: list[int]
     processed: list[list[bool]] = Field(description="[layer][position], causal router")
-    weights: list[list[float]] = Field(
-        description="[layer][position], router weight r; of a gaussian router the noise it ranks by"
+    weights: list[list[float]] | None = Field(
+        None, description="[layer][position], router weight r; of a gaussian router the noise it ranks by"
     )
 
 

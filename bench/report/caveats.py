@@ -8,8 +8,15 @@ from bench.report.load import Group, contract_words
 
 
 def caveats(group: Group) -> list[str]:
-    """A few sentences per caveat; those that need action come first."""
-    return [*_excluded(group), *_mixtures(group), _seeds(group), *_held_equal(group), *_measured(group)]
+    """One sentence or two a caveat; those that need action come first."""
+    return [
+        *_excluded(group),
+        *_not_reported(group),
+        *_mixtures(group),
+        _seeds(group),
+        *_held_equal(group),
+        *_measured(group),
+    ]
 
 
 def _excluded(group: Group) -> list[str]:
@@ -21,6 +28,15 @@ def _excluded(group: Group) -> list[str]:
     if group.twin is None:
         reasons.append("There is no dense baseline with these settings, so nothing is compared.")
     return reasons + group.notes
+
+
+def _not_reported(group: Group) -> list[str]:
+    """What methods with a module of their own leave out."""
+    return [
+        f"{method.label} does not report {', '.join(routing.not_reported)}: no figure of this page shows it."
+        for method in group.methods
+        if (routing := method.first.routing) and routing.not_reported
+    ]
 
 
 def _mixtures(group: Group) -> list[str]:

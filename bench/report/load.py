@@ -241,8 +241,9 @@ def _csv(content: bytes, columns: list[str]) -> pd.DataFrame:
 def _routing(content: bytes) -> RoutingDetail:
     detail = RoutingDetail.model_validate_json(content)
     if detail.passage:
-        lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in detail.passage.weights}
-        rows = {len(detail.passage.processed), len(detail.passage.weights)}
+        weights = detail.passage.processed if detail.passage.weights is None else detail.passage.weights
+        lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in weights}
+        rows = {len(detail.passage.processed), len(weights)}
         if lengths - {len(detail.passage.tokens)} or rows != {len(detail.passage.layers)}:
             raise ValueError("its passage has not one figure for each layer and token")
     bins = len(detail.weight_edges or []) - 1

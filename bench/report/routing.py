@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class Column:
     """One token of the passage: its text, and for each routed layer whether it was processed and its weight."""
 
     text: str
-    cells: list[tuple[int, bool, float]]
+    cells: list[tuple[int, bool, float | None]]
 
 
 @dataclass(frozen=True)
@@ -169,18 +170,20 @@ def _details(group: Group) -> list[tuple[Method, int, RoutingDetail]]:
 def _heat_map(method: Method, colour: str, seed: int, passage: Passage) -> HeatMap:
     words: list[list[Column]] = [[]]
     before = ""
+    unknown: list[list[float | None]] = [[None] * len(passage.tokens)] * len(passage.layers)
+    all_weights: Sequence[Sequence[float | None]] = passage.weights or unknown
     for position, token in enumerate(passage.tokens[:SHOWN_TOKENS]):
         if before[-1:].isspace() or (token[:1].isspace() and token.strip()):
             words.append([])
         before = token
-        cells = [
+        cells: list[tuple[int, bool, float | None]] = [
             (layer, processed[position], weights[position])
-            for layer, processed, weights in zip(passage.layers, passage.processed, passage.weights, strict=True)
+            for layer, processed, weights in zip(passage.layers, passage.processed, all_weights, strict=True)
         ]
         words[-1].append(Column(token.replace("\n", "⏎"), cells))
     processed = percent(float(np.mean(passage.processed)))
     shown = min(SHOWN_TOKENS, len(passage.tokens))
-    ranks = _ranked_by(method)
+    ranks = _ranked_by(method) if passage.weights else "layer"
     return HeatMap(method.label, colour, seed, passage.layers, words, shown, len(passage.tokens), processed, ranks)
 
 

@@ -11,21 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.config.plugins import module_of
 from bench.config.schema import RunConfig
 from bench.data import Corpus, Document
 from bench.evaluate import evaluate
 from bench.flops.match import Plan
-from bench.measure.causality import audit
+from bench.measure.audit import audit
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.machine import Machine
-from bench.measure.memory import peak_bytes
 from bench.measure.quality import choose, document_losses, documents_csv, summarise
+from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, matmul_rate, memory_rate, ratios
-from bench.methods.depth import judged_by, judges
+from bench.methods.depth import causal_router_names, using_causal_router
 from bench.model import Transformer
 from bench.records.files import write_atomically
-from bench.records.record import CausalRouterStatistics, DecodePoint, Memory, Record, Speed, Timing
+from bench.records.record import (
+    CausalRouterStatistics,
+    DecodePoint,
+    Memory,
+    Record,
+    RoutingStatistics,
+    Speed,
+    Timing,
+)
 from bench.train.step import Trainee
 
 _AUDIT_ROWS = 4
@@ -41,8 +50,9 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     n_noop = config.method.experts.n_noop if config.method.experts else 0
     documents = choose(corpus.validation, config.evaluate.validation_tokens)
     observer = RoutingObserver()
-    routed = config.method.depth is not None or _sees_future(config)
-    losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, routed, observer)
+    losses = document_losses(
+        model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, model.looks_ahead, observer
+    )
     quality = summarise(losses)
     if not math.isfinite(quality.val_loss_nats):
         record.run.status = "diverged"
@@ -50,9 +60,12 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
         return
     record.quality = quality
     record.routing = observer.statistics(n_noop)
-    if record.routing is not None and judges(model):
-        record.routing.causal_routers = {judges(model)[0]: observer.causal_router(quality)}
+    if record.routing is not None and causal_router_names(model):
+        record.routing.causal_routers = {causal_router_names(model)[0]: observer.causal_router(quality)}
         record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
+    if module_of(config.method.name) is not None:
+        record.routing = record.routing or RoutingStatistics()
+        record.routing.not_reported = observer.not_reported(model.looks_ahead) or None
     record.causality = audit(model, validation_rows(corpus, model, _AUDIT_ROWS))
     if not record.causality.passed:
         record.run.status = "audit_failed"
@@ -65,19 +78,14 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     record.lm_eval = scores or None
 
 
-def _sees_future(config: RunConfig) -> bool:
-    experts = config.method.experts
-    return experts is not None and experts.routing == "expert_choice"
-
-
 def _other_routers(
     config: RunConfig, corpus: Corpus, model: Transformer, documents: list[Document]
 ) -> dict[str, CausalRouterStatistics]:
     """The causal routers other than the one that the run is evaluated with, on the same text."""
     found = {}
-    for judge in judges(model)[1:]:
+    for judge in causal_router_names(model)[1:]:
         observer = RoutingObserver()
-        with judged_by(model, judge):
+        with using_causal_router(model, judge):
             losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, True, observer)
         found[judge] = observer.causal_router(summarise(losses))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.measure.machine import Machine, make_machine, set_threads
 from bench.records.record import Record
 from bench.runs.prepared import finished, prepare_run
-from bench.runs.run import run
+from bench.runs.run import count_flops, run
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
@@ -30,6 +31,11 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
         if None in (records[each.folder] for each in pair):
             load_tasks(config.evaluate.tasks)
     shared, done = _Shared(), dict[Path, Record]()
+    counted = {  # counts that disagree are refused before anything is trained
+        each.folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
+        for each in dict.fromkeys(itertools.chain(*wanted))
+        if records[each.folder] is None
+    }
     for pair, command in zip(wanted, commands, strict=True):
         for each in pair:
             if each.folder in done:
@@ -39,7 +45,13 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
                 print(f"{each.folder} has been run already and is used as it is.")
             else:
                 corpus, machine = shared.corpus(each.config), shared.machine(each.config)
-                record = run(each.with_vocabulary(corpus.tokenizer.vocab_size), corpus, machine, command)
+                record = run(
+                    each.with_vocabulary(corpus.tokenizer.vocab_size),
+                    corpus,
+                    machine,
+                    command,
+                    counted=counted[each.folder],
+                )
             if record.run.message:
                 print(f"{record.run.id}: {record.run.message}.")
             done[each.folder] = record

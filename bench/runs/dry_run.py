@@ -10,7 +10,7 @@ from bench.flops.match import Plan
 from bench.formats import duration
 from bench.measure.machine import make_machine
 from bench.methods.registry import layer_count
-from bench.model.feed_forward import feed_forward_width
+from bench.model.block import feed_forward_width
 from bench.runs.prepared import PreparedRun, prepare_run
 
 # Bytes of activations kept for the backward pass, per token and layer, in multiples of d_model and d_ff. Counted

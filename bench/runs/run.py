@@ -13,24 +13,33 @@ from bench.data import Batches, Corpus
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
 from bench.flops.match import Plan
-from bench.flops.trace import COUNTS_AGREE_TO, Traced, trace
-from bench.measure.energy import joules
+from bench.flops.trace import Traced, check_counts
 from bench.measure.machine import Machine, environment, git_commit
+from bench.measure.resources import joules
 from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
-from bench.model.feed_forward import feed_forward_width
+from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
 from bench.records.record import Energy, Flops, Model, Record, Run, Training, save_record
 from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, finished
 from bench.train import checkpoint
+from bench.train.log import Show, terminal_bar
 from bench.train.loop import Budget, Trained, train
-from bench.train.progress import Show, terminal_bar
 from bench.train.step import Trainee
 
 _CALIBRATION_ROWS = 64
+
+
+def count_flops(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Traced:
+    """The three FLOP counts of the first batch of a run; raises UserError where they disagree."""
+    prepared = prepared.with_vocabulary(corpus.tokenizer.vocab_size)
+    config, shape = prepared.config, prepared.plan.model
+    model = build_model(shape, config.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device)
+    inputs, _ = Batches(corpus.train, shape.context, config.train.batch_size, config.seed).at(0)
+    return check_counts(prepared.title, model, inputs.to(machine.device))
 
 
 def run(
@@ -40,6 +49,7 @@ def run(
     command: str,
     show: Show | None = None,
     alone: bool = True,
+    counted: Traced | None = None,
 ) -> Record:
     """Train and measure what is prepared, for the vocabulary of `corpus`; leaves a record in its folder and returns it.
 
@@ -56,8 +66,7 @@ def run(
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
     trainee = _trainee(prepared, machine)
     inputs, targets = batches.at(0)
-    counted = trace(trainee.model, inputs.to(machine.device))
-    _check_counts(prepared, counted)
+    counted = counted or check_counts(prepared.title, trainee.model, inputs.to(machine.device))
     make_folder(folder)
     owner = checkpoint.Owner(prepared.hash, corpus.fingerprint)
     metered = alone and not any(folder.glob("checkpoint*"))
@@ -99,16 +108,6 @@ def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
         print(
             f"{folder} holds no {WEIGHTS}, so {prepared.title} will have no speed-up over it. "
             f"To measure one, stop here, delete {folder} and give the same command again."
-        )
-
-
-def _check_counts(prepared: PreparedRun, counted: Traced) -> None:
-    """Nothing is trained to a budget of FLOPs on which three counters disagree."""
-    if counted.disagreement > COUNTS_AGREE_TO:
-        raise UserError(
-            f"the FLOP counts of {prepared.title} disagree by {counted.disagreement:.2%} (analytic "
-            f"{counted.analytic:.6g}, fvcore {counted.fvcore:.6g}, torch {counted.torch:.6g}; {COUNTS_AGREE_TO:.1%} is "
-            "allowed), so nothing was trained. This is a fault of bench, not of your values: please report this line."
         )
 
 

@@ -25,8 +25,8 @@ from bench.measure.decode import GROUP, Roofline, decode_point
 from bench.measure.machine import Machine, make_machine
 from bench.measure.speed import interleave, matmul_rate, memory_rate, ratios
 from bench.methods import build_model
-from bench.methods.causal import Predictor, Threshold, lowest_of
 from bench.methods.depth import DepthRouted
+from bench.methods.routers import Predictor, Threshold, lowest_of
 from bench.model import Transformer
 from bench.model.sampling import Continuations
 from bench.records.packed import find_records

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bench.config.schema import ModelConfig
 from bench.errors import UserError
-from bench.model.feed_forward import feed_forward_width
+from bench.model.block import feed_forward_width
 
 
 def check_transformers() -> None:

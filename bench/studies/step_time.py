@@ -28,9 +28,9 @@ from bench.records.targets import Target
 from bench.studies.reference_models import llama
 from bench.studies.targets import finish, model_shape
 from bench.train.checkpoint import Owner
+from bench.train.log import terminal_bar
 from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
-from bench.train.progress import terminal_bar
 from bench.train.step import Trainee
 
 # method -> (target of its step over dense: at most, whether that is a multiple of the FLOP ratio)

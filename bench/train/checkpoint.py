@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimiser state and random state in safetensors, the counters in a small JSON.
 
-The JSON is written last and names the tensors it belongs to, so a kill at any moment leaves the
-previous checkpoint or the new one, never half of either.
+The JSON is written last and names its tensors, so a kill at any moment leaves the previous checkpoint or the new one,
+never half of either.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _INDEX = "checkpoint.json"
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose checkpoint it is: nothing else may go on from it."""
+    """The run that a checkpoint belongs to; no other may resume from it."""
 
     config_hash: str
     corpus_fingerprint: str
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and persistent buffer once; a tied weight goes by its first name."""
+    """Every parameter and persistent buffer once; a tied weight has its first name."""
     return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items() if not _alias(model, name)}
 
 
@@ -43,7 +43,7 @@ def _alias(model: nn.Module, name: str) -> bool:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, or none: a full disk is a UserError and leaves nothing behind."""
+    """Write a safetensors file, or none: a full disk raises UserError and leaves no file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary)
@@ -60,7 +60,7 @@ def save(
 ) -> None:
     """Write a checkpoint of `model` and `optimiser` into `folder`, replacing the previous one.
 
-    counters: what the loop needs back: `step`, `flops` and `seconds` so far, the last `losses`.
+    counters: the state of the loop: `step`, `flops` and `seconds` so far, the last `losses`.
     """
     tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
     for name, parameter in model.named_parameters():
@@ -97,7 +97,7 @@ def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner
     remedy = f"Delete {folder} to train from the start, or set name= to write elsewhere."
     if found_hash != owner.config_hash:
         raise UserError(f"{index} belongs to another configuration ({found_hash}, not {owner.config_hash}). {remedy}")
-    if text not in (None, owner.corpus_fingerprint):  # None: written before it was kept
+    if text not in (None, owner.corpus_fingerprint):  # None: written before bench recorded it
         raise UserError(f"{index} was trained on other text: it has changed since. {remedy}")
     load_weights(model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, index)
     for name, parameter in model.named_parameters():
@@ -114,7 +114,7 @@ def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner
 
 
 def _counters(stored: dict[str, Any]) -> dict[str, Any]:
-    """What the loop needs back, as plain finite numbers; raises KeyError, TypeError or ValueError for anything else."""
+    """The state of the loop as plain finite numbers; raises KeyError, TypeError or ValueError for anything else."""
     numbers = {"step": int(stored["step"]), "flops": float(stored["flops"]), "seconds": float(stored["seconds"])}
     losses = [float(loss) for loss in stored["losses"]]
     if not all(math.isfinite(value) and value >= 0 for value in (*numbers.values(), *losses)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import signal
 import time
@@ -14,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import Batches
-from bench.errors import Interrupted, UserError
+from bench.errors import Interrupted
 from bench.flops.match import Plan
-from bench.records.files import write_atomically
 from bench.train import checkpoint
+from bench.train.log import Progress, Show, StepLog
 from bench.train.optimiser import schedule
-from bench.train.progress import Progress, Show
-from bench.train.step import StepReport, Trainee
+from bench.train.step import Trainee
 
-SNAPSHOTS = "snapshots"  # folder of weights kept on the way
-_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss", "lr", "grad_norm"]
+SNAPSHOTS = "snapshots"  # folder of weights kept during training
 
 
 @dataclass
 class Trained:
-    """How training went. seconds: in steps alone; diverged: the step at which the loss became NaN."""
+    """The outcome of training. seconds: of steps only; diverged: the step at which the loss became NaN."""
 
     steps: int
     tokens: int
@@ -61,15 +57,14 @@ def train(
 ) -> Trained:
     """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
 
-    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and as many
-    snapshots of the weights as `train.snapshots` asks for; calls `show` after each step. What is to be
-    compiled is compiled before the first step, in no step's seconds.
-    Raises Interrupted after a signal, with a checkpoint written.
+    Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and `train.snapshots`
+    snapshots of the weights; calls `show` after each step. Compilation is done before the first step and is in no
+    step's seconds. Raises Interrupted after a signal, with a checkpoint written.
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
-    with _StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
+    with StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
         if trainee.compiles:
             trainee.warm_up(*batches.at(state["step"]))
         saved_at = time.monotonic()
@@ -83,7 +78,7 @@ def train(
             state["step"] += 1
             state["flops"] += plan.step_flops + report.extra_flops
             if state["step"] % config.log_every == 0 or not math.isfinite(report.loss):
-                log.write(state, report, lr, plan)
+                log.write(state["step"], _tokens(state, plan), state["flops"], state["seconds"], report, lr)
             if not math.isfinite(report.loss):
                 return _finish(state, plan, diverged=state["step"])
             state["losses"] = [*state["losses"][-19:], report.loss]
@@ -98,11 +93,11 @@ def train(
                 raise Interrupted
         log.flush()
         checkpoint.save(folder, trainee.model, trainee.optimiser, state, owner)
-    return _finish(state, plan)  # whatever happens to the record, the training need not be done again
+    return _finish(state, plan)  # so that training is not repeated if the record cannot be written
 
 
 def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
-    """Whether one more step would end farther from the budget than this point is."""
+    """Whether one more step would end farther from the budget than the present point."""
     if state["step"] == 0:
         return False
     left = 1.0 - budget.progress(state["flops"], state["seconds"])
@@ -111,13 +106,13 @@ def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
 
 
 def _after(state: dict[str, Any], budget: Budget, plan: Plan) -> float:
-    """Progress at the end of the coming step: the first step of a warm-up is not idle."""
+    """Progress at the end of the next step, so that the first step of a warm-up has a rate above 0."""
     seconds = state["seconds"] / state["step"] if state["step"] else 0.0
     return budget.progress(state["flops"] + plan.step_flops, state["seconds"] + seconds)
 
 
 def _snapshot(folder: Path, trainee: Trainee, before: float, after: float) -> None:
-    """Keep the weights where a step crosses one of the equal parts of the budget, but the last."""
+    """Save the weights when a step ends one of the equal parts of the budget, except the last."""
     parts = trainee.config.snapshots + 1
     part = int(after * parts)
     if part > int(before * parts) and part < parts:
@@ -142,85 +137,13 @@ def _finish(state: dict[str, Any], plan: Plan, diverged: int | None = None) -> T
     )
 
 
-class _StepLog:
-    """`steps.csv`; on resuming, rows after the checkpoint are dropped, for they will be made again.
-
-    What is kept is on the disk before the first new row, so a kill at any moment loses no row of a checkpoint.
-    Raises UserError, naming the file, where it cannot be read or written.
-    """
-
-    def __init__(self, path: Path, resume_at: int):
-        self.path = path
-        kept = _rows_until(resume_at, path) if resume_at and path.exists() else []
-        write_atomically(path, _as_csv(kept))
-        with self._told():
-            self.file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
-        self.writer = csv.DictWriter(self.file, list(kept[0])) if kept else None
-
-    def __enter__(self) -> _StepLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._told():
-            self.file.close()
-
-    def write(self, state: dict[str, Any], report: StepReport, lr: float, plan: Plan) -> None:
-        row = {
-            "step": state["step"],
-            "tokens": _tokens(state, plan),
-            "train_flops": f"{state['flops']:.6e}",
-            "seconds": f"{state['seconds']:.3f}",
-            "loss": f"{report.loss:.5f}",
-            "lr": f"{lr:.4e}",
-            "grad_norm": f"{report.grad_norm:.4f}",
-        } | {name: f"{value:.5f}" for name, value in report.metrics.items()}
-        with self._told():
-            if self.writer is None:
-                self.writer = csv.DictWriter(self.file, [*_COLUMNS, *report.metrics])
-                self.writer.writeheader()
-            self.writer.writerow(row)
-
-    def flush(self) -> None:
-        with self._told():
-            self.file.flush()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """A disk's refusal as one line that names the file; a row may reach the disk in any of these calls."""
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}. Free some space or set results_dir to another folder."
-            ) from error
-
-
-def _rows_until(step: int, path: Path) -> list[dict[str, str]]:
-    """The rows of a log up to `step`, without one that a kill has cut short."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            whole = [row for row in csv.DictReader(file) if None not in row.values()]
-        return [row for row in whole if int(row["step"]) <= step]
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} is damaged. Delete {path.parent} to train from the start.") from error
-
-
-def _as_csv(rows: list[dict[str, str]]) -> str:
-    text = io.StringIO(newline="")
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
-
-
 class _Stop:
     requested = False
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[_Stop]:
-    """Turn SIGINT and SIGTERM into a request that the loop honours after its step."""
+    """Turn SIGINT and SIGTERM into a request that the loop serves after its step."""
     stop = _Stop()
 
     def request(*_: object) -> None:

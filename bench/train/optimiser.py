@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bench.config.schema import TrainConfig
+from bench.methods.routers import CausalRouter
 
 
 def peak_lr(config: TrainConfig, d_model: int) -> tuple[float, str]:
@@ -43,16 +44,14 @@ def make_optimiser(model: nn.Module, config: TrainConfig, lr: float) -> torch.op
 def clip(model: nn.Module, limit: float) -> float:
     """Clip gradients to a norm of `limit`; returns the language model's norm before clipping.
 
-    A causal predictor learns from a stop-gradient and must not touch the model: it is clipped by its
-    own norm, so that it cannot shrink the model's step.
+    Causal routers learn without a gradient into the model. They are clipped by their own norm, so that they cannot
+    shrink the model's step.
     """
-    own: list[nn.Parameter] = []
-    predictors: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (predictors if "causal_router" in name else own).append(parameter)
-    if predictors:
-        _scale_down(predictors, limit)
-    return _scale_down(own, limit)
+    routers = [p for module in model.modules() if isinstance(module, CausalRouter) for p in module.parameters()]
+    apart = {id(parameter) for parameter in routers}
+    if routers:
+        _scale_down(routers, limit)
+    return _scale_down([p for p in model.parameters() if id(p) not in apart], limit)
 
 
 def _scale_down(parameters: list[nn.Parameter], limit: float) -> float:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.config.schema import TrainConfig
-from bench.methods.experts import TokenChoice
-from bench.model import Routing, Transformer
+from bench.flops.match import BACKWARD_PER_FORWARD
+from bench.model import Branch, Layer, Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
 
@@ -20,7 +20,7 @@ _RECOMPILES = 8  # torch's own limit: another batch size, another context, train
 
 @dataclass
 class StepReport:
-    """What a step did. loss: mean next-token cross-entropy in nats, without auxiliary losses."""
+    """The outcome of a step. loss: mean next-token cross-entropy in nats/token, without auxiliary losses."""
 
     loss: float
     grad_norm: float
@@ -43,7 +43,7 @@ def autocast(device: torch.device, dtype: torch.dtype):
 
 
 class Trainee:
-    """A model, its optimiser, and how one step of it is taken."""
+    """A model, its optimiser, and one training step of it."""
 
     def __init__(self, model: Transformer, config: TrainConfig, d_model: int, device: torch.device):
         self.model = model.to(device).train()
@@ -56,9 +56,9 @@ class Trainee:
         self.forward = _compiled(self.model) if self.compiles else self.model
 
     def warm_up(self, inputs: Tensor, targets: Tensor) -> None:
-        """A step's forward and backward, which compiles them; model, optimiser and random numbers stay to the bit.
+        """Compile by one forward and backward pass; model, optimiser and random state stay bit for bit.
 
-        Once is enough: sizes that follow the routing differ from layer to layer, so the compiler meets several.
+        Once is enough: sizes that follow the routing differ from layer to layer, so the compiler sees several.
         """
         on_cuda = self.device.type == "cuda"
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
@@ -76,7 +76,7 @@ class Trainee:
             group["lr"] = lr
         losses, passes = self.accumulate(inputs, targets)
         grad_norm = self.update()
-        self._balance(passes)
+        self._after_step(passes)
         return StepReport(
             loss=torch.stack(losses).mean().item(),
             grad_norm=grad_norm,
@@ -99,27 +99,26 @@ class Trainee:
         return losses, passes
 
     def update(self) -> float:
-        """Clip the gradients, step the optimiser, forget the gradients; the norm before clipping."""
+        """Clip the gradients, step the optimiser, clear the gradients; returns the norm before clipping."""
         grad_norm = clip(self.model, self.config.grad_clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return grad_norm
 
-    def _balance(self, passes: list[list[Routing]]) -> None:
-        """Loss-free balancing moves its biases once a step, by the step's whole load."""
+    def _after_step(self, passes: list[list[Routing]]) -> None:
+        """Give each routed branch and layer its routings of the whole step."""
         for module in self.model.modules():
-            if isinstance(module, TokenChoice) and module.config.balance == "bias":
-                counts = [r.expert_counts for routings in passes for r in routings if r.layer == module.layer]
-                module.adjust_bias(torch.stack([c for c in counts if c is not None]).sum(dim=0))
+            if isinstance(module, (Branch, Layer)) and module.layer is not None:
+                module.after_step([r for routings in passes for r in routings if r.layer == module.layer])
 
 
 def _compiled(model: Transformer) -> Callable[[Tensor], tuple[Tensor, list[Routing]]]:
     """`model`, compiled.
 
-    torch counts recompilations by the code of `forward`, which every model shares, and past its limit goes on without
-    compiling and without an error. So each model brings along what torch allows one.
+    torch counts recompilations by the code of `forward`, which every model shares. Past its limit it continues
+    uncompiled, without an error. So each model raises the limit by what torch allows one.
     """
-    from torch._dynamo import config as limits  # a second to import, and of no use where nothing is compiled
+    from torch._dynamo import config as limits  # takes a second to import, and is needed for compilation only
 
     limits.recompile_limit += _RECOMPILES
     limits.accumulated_recompile_limit += _RECOMPILES
@@ -128,7 +127,7 @@ def _compiled(model: Transformer) -> Callable[[Tensor], tuple[Tensor, list[Routi
 
 def _extra_flops(passes: list[list[Routing]]) -> float:
     forward = sum(float(r.executed_flops) for routings in passes for r in routings if r.executed_flops is not None)
-    return 3.0 * forward
+    return (1.0 + BACKWARD_PER_FORWARD) * forward
 
 
 def _mean_metrics(passes: list[list[Routing]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from bench.config.identity import comparison_hash, config_hash
 from bench.config.options import options
 from bench.errors import UserError
 from bench.flops.match import plan
-from bench.measure.memory import peak_bytes
+from bench.measure.resources import peak_bytes
 from bench.methods import build_model
 from bench.records.files import write_atomically
 from bench.records.record import load_record

@@ -9,12 +9,11 @@ from torch import nn
 from bench.config.compose import configure
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.errors import UserError
-from bench.flops.count import count
-from bench.flops.match import dense_twin, plan
+from bench.flops.match import count, dense_baseline, plan
 from bench.flops.trace import count_fvcore, count_torch, trace
 from bench.methods import build_model
-from bench.model import Attention, Stream
-from bench.model.feed_forward import feed_forward_width
+from bench.model import Attention, TokenContext
+from bench.model.block import feed_forward_width
 
 torch.set_num_threads(1)
 
@@ -45,7 +44,7 @@ def _name(method):
 
 @pytest.mark.parametrize("method", POINTS, ids=_name)
 @pytest.mark.parametrize(("n_layers", "context", "batch", "kv"), [(2, 32, 3, None), (3, 20, 1, 2)])
-def test_three_counts_agree_at_every_point_of_the_two_axes(method, n_layers, context, batch, kv):
+def test_three_counts_agree_for_every_method(method, n_layers, context, batch, kv):
     shape = ModelConfig(n_layers=n_layers, d_model=32, n_heads=4, n_kv_heads=kv, context=context)
     model = build_model(shape, method, 64)
     counted = trace(model, torch.randint(64, (batch, context)))
@@ -54,7 +53,7 @@ def test_three_counts_agree_at_every_point_of_the_two_axes(method, n_layers, con
 
 
 @pytest.mark.parametrize("method", POINTS, ids=_name)
-def test_every_point_trains_and_is_causal(method):
+def test_every_method_trains_and_is_causal(method):
     torch.manual_seed(0)
     shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=24)
     model = build_model(shape, method, 64)
@@ -79,7 +78,7 @@ def test_every_point_trains_and_is_causal(method):
 
 @pytest.mark.parametrize("method", POINTS, ids=_name)
 @torch.no_grad()
-def test_what_a_causal_pass_executes_is_what_it_says(method):
+def test_executed_flops_of_causal_pass_equal_torch_count(method):
     """Where routing decides how much is computed, the plan plus `executed_flops` is at most what torch counts.
 
     Rows of a batch are padded to the longest, so torch counts no less; with one row the two are equal.
@@ -104,7 +103,7 @@ def test_what_a_causal_pass_executes_is_what_it_says(method):
     assert said == pytest.approx(count_torch(Causal(), tokens), rel=2e-2 if method.depth and method.experts else 1e-3)
 
 
-def test_what_routing_moves_by_hand():
+def test_moved_bytes_equal_formula():
     """A row of 32 tokens, 32 wide: 128 bytes a token in float32."""
     shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=32)
     mod = build_model(shape, MethodConfig(name="mod", depth=DepthConfig(capacity=0.25)), 64)  # one of two layers routes
@@ -113,7 +112,7 @@ def test_what_routing_moves_by_hand():
     assert count(moe, 32).moved_bytes * 32 == 2 * (32 * 4 * 4 + 32 * 2 * 16 + (3 * 64 + 32) * 128)
 
 
-def test_the_stream_that_routing_moves_is_float32_in_bfloat16_training():
+def test_residual_stream_is_float32_in_bfloat16_training():
     shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=32)
     method = MethodConfig(name="mode", depth=DepthConfig(capacity=0.25), experts=ExpertsConfig(n_experts=4))
     model, met = build_model(shape, method, 64), {}
@@ -130,7 +129,7 @@ def test_the_stream_that_routing_moves_is_float32_in_bfloat16_training():
     assert met == dict.fromkeys(("TokenChoice", "GroupedExperts", "DepthRouted"), torch.float32)
 
 
-def test_a_product_that_fvcore_cannot_count_fails_the_count():
+def test_product_unknown_to_fvcore_raises():
     class Hidden(nn.Module):
         def forward(self, tokens):
             x = tokens.float()
@@ -140,7 +139,7 @@ def test_a_product_that_fvcore_cannot_count_fails_the_count():
         count_fvcore(Hidden(), torch.ones(2, 3, 4))
 
 
-def test_a_mixture_of_depths_saves_flops_that_torch_can_see():
+def test_mod_saves_flops_by_torch_count():
     shape = ModelConfig(n_layers=4, d_model=64, n_heads=4, context=128)
     tokens = torch.randint(64, (2, 128))
     dense = count_torch(build_model(shape, MethodConfig(name="dense"), 64), tokens)
@@ -153,7 +152,7 @@ def test_a_mixture_of_depths_saves_flops_that_torch_can_see():
 GPT2 = ModelConfig(n_layers=12, d_model=768, n_heads=12, d_ff=2048, context=1024)
 
 
-def test_gpt2_to_the_last_digit():
+def test_gpt2_flops_equal_published_table():
     with torch.device("meta"):
         model = build_model(GPT2, MethodConfig(name="dense"), 50257)
     parts = model.flops(1024)
@@ -165,7 +164,7 @@ def test_gpt2_to_the_last_digit():
     assert count(model, 1024).train * 1024 == 874_944_921_600
 
 
-def test_palm_s_formula_for_gpt2():
+def test_gpt2_flops_equal_palm_formula():
     """6 N + 12 L H Q T a token (Chowdhery et al. 2022, appendix B), N with the position embeddings."""
     matrices = 12 * 12 * 768 * 768
     n = (50257 + 1024) * 768 + matrices + (2 * 12 + 1) * 768
@@ -183,7 +182,7 @@ def test_palm_s_formula_for_gpt2():
         (40, 3584, 14336, 28, 128, 83_021_046_743_040),
     ],
 )
-def test_chinchilla_table_a4_to_the_last_digit(n_layers, d_model, ffw, n_heads, kv, published):
+def test_chinchilla_flops_equal_published_table_a4(n_layers, d_model, ffw, n_heads, kv, published):
     """Its convention: softmax counts 3 H T^2, embeddings and logits are left out, two-matrix feed-forward."""
     assert n_heads * kv == d_model
     with torch.device("meta"):
@@ -203,7 +202,7 @@ METHODS = ["moe", "mod", "mode/staged", "mode/integrated", "mod_random", "expert
 
 
 @pytest.mark.parametrize("method", ["dense", *METHODS])
-def test_equal_training_flops_to_within_a_step(method):
+def test_plan_meets_training_flops_within_a_step(method):
     solved = plan(_config(method), 256)
     assert abs(solved.steps * solved.step_flops - 1e11) <= solved.step_flops / 2
     assert (solved.model.n_layers, solved.model.d_model) == (8, 128)
@@ -218,14 +217,14 @@ def test_equal_training_flops_to_within_a_step(method):
         ("total_params", lambda c: c.params_total),
     ],
 )
-def test_solved_shapes_match_the_twin(method, contract, figure):
+def test_solved_shape_matches_the_baseline(method, contract, figure):
     config = _config(method, contract, "model.n_layers=4")
-    own, twin = plan(config, 256), plan(dense_twin(config), 256)
-    assert figure(own.count) == pytest.approx(figure(twin.count), rel=0.005)
+    own, baseline = plan(config, 256), plan(dense_baseline(config), 256)
+    assert figure(own.count) == pytest.approx(figure(baseline.count), rel=0.005)
 
 
 @pytest.mark.parametrize("contract", ["forward_flops", "active_params", "total_params"])
-def test_experts_of_a_given_width_are_matched_by_depth_alone(contract):
+def test_experts_of_given_width_are_matched_by_depth(contract):
     config = _config("moe", contract, "model.n_layers=2", "method.experts.hidden=64")
     with pytest.raises(UserError, match="no depth and width of moe comes within 0.5%"):
         plan(config, 256)
@@ -236,26 +235,26 @@ def test_experts_of_a_given_width_are_matched_by_depth_alone(contract):
 
 
 @pytest.mark.parametrize("contract", ["tokens", "active_params"])
-def test_equal_tokens(contract):
+def test_plan_of_equal_tokens_matches_the_baseline(contract):
     config = _config("mod", contract, "model.n_layers=4")
-    assert plan(config, 256).tokens == plan(dense_twin(config), 256).tokens
+    assert plan(config, 256).tokens == plan(dense_baseline(config), 256).tokens
 
 
-def test_a_budget_below_one_step_is_told():
+def test_budget_below_one_step_is_refused():
     config = _config("mod")
     config.train = TrainConfig(budget_flops=1e6)
     with pytest.raises(UserError, match="train.budget_flops=1e\\+06 is less than one step"):
         plan(config, 256)
 
 
-def test_mode_s_variants():
+def test_mode_variants_have_their_axes():
     staged, integrated = _config("mode/staged").method, _config("mode/integrated").method
     assert staged.depth is not None and staged.experts.n_noop == 0
     assert integrated.depth is None and integrated.experts.n_noop > 0
 
 
-def test_stream_positions_are_the_originals():
+def test_selected_tokens_keep_original_positions():
     rotary = 10.0 * torch.arange(6.0).view(1, 6, 1, 1, 1)
-    chosen = Stream(torch.arange(6)[None], rotary).select(torch.tensor([[1, 4], [0, 5]]), None)
+    chosen = TokenContext(torch.arange(6)[None], rotary).select(torch.tensor([[1, 4], [0, 5]]), None)
     assert chosen.positions.tolist() == [[1, 4], [0, 5]]
     assert chosen.rotary.flatten().tolist() == [10, 40, 0, 50]

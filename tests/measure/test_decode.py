@@ -6,7 +6,8 @@ import torch
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.measure.decode import Roofline, _Decoder, _first_token, _point, decode_point, step_bytes
 from bench.methods import build_model
-from bench.methods.depth import DepthRouted, calibrate, expecting, judged_by
+from bench.methods.depth import DepthRouted, calibrate, using_causal_router
+from bench.methods.routed import expecting
 from bench.model.cache import KVCache
 
 torch.set_num_threads(1)
@@ -26,7 +27,7 @@ def _text(rows, length=64, seed=0):
 
 
 @pytest.mark.parametrize("method", [DENSE, MOE, EXPERT_CHOICE, MOD], ids=lambda method: method.name)
-def test_the_flops_of_steps_are_those_of_a_row(method):
+def test_step_flops_add_up_to_those_of_a_row(method):
     """A layer's step that finds n - 1 keys computes n pairs; a row's worth of such steps is the n x n of a row.
 
     In a routed layer n is the quarter of 64 that goes through, and 60 tokens leave n - 1 keys.
@@ -36,7 +37,7 @@ def test_the_flops_of_steps_are_those_of_a_row(method):
         assert 64 * layer.step_cost(1, behind).flops == pytest.approx(sum(layer.flops(64).values()))
 
 
-def test_the_weights_of_a_step_are_those_that_some_row_meets():
+def test_step_weights_are_those_that_any_row_uses():
     model = _model(MOD)
     routed = model.layers[1]
     block = sum(p.numel() for p in routed.branch.parameters())
@@ -53,13 +54,13 @@ def test_the_weights_of_a_step_are_those_that_some_row_meets():
 
 
 @torch.no_grad()
-def test_the_keys_and_values_of_a_step_are_those_of_the_cache():
+def test_step_cached_elements_equal_the_cache():
     model, cache = _model(DENSE), KVCache(3)
     model.extend(_text(3).flatten(), [64] * 3, cache)
     assert model.step_cost(3, 63).cached * 4 == cache.held_bytes
 
 
-def test_a_roofline_is_bound_by_reading_or_by_computing():
+def test_roofline_is_bound_by_reading_or_computing():
     model = _model(DENSE)
     cost = model.step_cost(2, 10)
     assert Roofline(flops=1.0, bytes=1e30).seconds(model, 2, 10) == cost.flops
@@ -67,47 +68,47 @@ def test_a_roofline_is_bound_by_reading_or_by_computing():
 
 
 @torch.no_grad()
-def test_a_point_reports_what_was_done():
+def test_decode_point_reports_forms_shares_and_cache():
     dense, mod = _model(DENSE), _model(MOD)
     for parameter in mod.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
     text = _text(4, 49)
     calibrate(mod, text)
-    with judged_by(mod, "threshold"):
-        twin, point = decode_point(dense, [mod], text, 32, 16, Roofline(1e11, 1e10))
+    with using_causal_router(mod, "threshold"):
+        baseline, point = decode_point(dense, [mod], text, 32, 16, Roofline(1e11, 1e10))
         _, routings = mod(text, causal=True)
-    assert point.form in ("gathered", "masked") and twin.form == "gathered"
+    assert point.form in ("gathered", "masked") and baseline.form == "gathered"
     assert (point.batch_size, point.context, point.steps) == (4, 32, 16)
     processed = sum(int(routing.selected[:, 33:49].sum()) for routing in routings)
     assert point.fraction_processed == pytest.approx(processed / (4 * 16 * len(routings)))
     held = sum(int(routing.selected.sum()) for routing in routings) + 2 * 4 * 49
     assert point.kv_cache_held_bytes == held * 2 * 16 * 4
-    assert twin.kv_cache_held_bytes == 4 * 4 * 49 * 2 * 16 * 4
-    assert point.kv_cache_ratio == point.kv_cache_bytes / twin.kv_cache_bytes
-    assert point.speedup_realised.samples == 2 and twin.speedup_realised is None
+    assert baseline.kv_cache_held_bytes == 4 * 4 * 49 * 2 * 16 * 4
+    assert point.kv_cache_ratio == point.kv_cache_bytes / baseline.kv_cache_bytes
+    assert point.speedup_realised.samples == 2 and baseline.speedup_realised is None
     assert 1 < point.speedup_ideal < 2
 
 
 @torch.no_grad()
-def test_a_router_that_lets_nothing_through_is_measured_at_nought_and_a_model_without_one_not_at_all():
+def test_fraction_processed_is_zero_when_all_skip_absent_when_unrouted():
     mod = _model(MOD)
     for layer in (layer for layer in mod.layers if isinstance(layer, DepthRouted)):
         layer.causal_router.value.fill_(1e9)
-    twin, point = decode_point(_model(DENSE), [mod], _text(2, 25), 8, 16, Roofline(1e11, 1e10))
-    assert point.fraction_processed == 0.0 and twin.fraction_processed is None
+    baseline, point = decode_point(_model(DENSE), [mod], _text(2, 25), 8, 16, Roofline(1e11, 1e10))
+    assert point.fraction_processed == 0.0 and baseline.fraction_processed is None
 
 
 @pytest.mark.parametrize("steps", [1, 7])
 @torch.no_grad()
-def test_a_few_steps_give_a_point_without_a_speed_up(steps):
+def test_decode_point_of_few_steps_has_no_speedup(steps):
     _, point = decode_point(_model(DENSE), [_model(MOE)], _text(2, 9 + steps), 8, steps, Roofline(1e11, 1e10))
     assert point.steps == steps and point.tokens_per_second > 0
     assert point.speedup_realised is None and point.speedup_ideal is not None
 
 
 @torch.no_grad()
-def test_laying_out_for_decoding_changes_no_value():
+def test_lay_out_for_decoding_changes_no_value():
     model, text = _model(MOE), _text(2)
     before = model.causal_logits(text, torch.tensor([64, 64]))
     names = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -124,12 +125,12 @@ def _decoder(model, seconds):
 
 
 @torch.no_grad()
-def test_seconds_become_figures():
-    """Hand-made: the twin takes 4 s a step, the model 2 s but for one step of 10 s in the second eight."""
-    twin = _decoder(_model(DENSE), [4.0] * 16)
+def test_decode_point_from_known_seconds_equals_formula():
+    """Hand-made: the baseline takes 4 s a step, the model 2 s but for one step of 10 s in the second eight."""
+    baseline = _decoder(_model(DENSE), [4.0] * 16)
     own = _decoder(_model(MOE), [2.0] * 15 + [10.0])
     roofline = Roofline(flops=1e9, bytes=1e3)
-    point = _point(own, twin, 8, 0.5, 0, roofline)
+    point = _point(own, baseline, 8, 0.5, 0, roofline)
     assert point.tokens_per_second == 2 * 16 / 40
     assert point.step_seconds.median == 2.0
     assert point.step_seconds_p95 == pytest.approx(
@@ -139,29 +140,29 @@ def test_seconds_become_figures():
     assert point.speedup_realised.low == pytest.approx(32.0 / 24.0)
     assert point.roofline_share == pytest.approx(roofline.seconds(own.model, 2, 16) * 16 / 40)
     assert point.speedup_ideal == pytest.approx(
-        roofline.seconds(twin.model, 2, 16) / roofline.seconds(own.model, 2, 16)
+        roofline.seconds(baseline.model, 2, 16) / roofline.seconds(own.model, 2, 16)
     )
 
 
 @torch.no_grad()
-def test_the_ideal_is_that_of_the_share_that_went_through():
-    twin, own = _decoder(_model(DENSE), [1.0] * 8), _decoder(_model(MOD), [1.0] * 8)
+def test_ideal_speedup_uses_the_share_processed():
+    baseline, own = _decoder(_model(DENSE), [1.0] * 8), _decoder(_model(MOD), [1.0] * 8)
     held = own.held_when_routed()
     routed = [layer for layer in own.model.layers if isinstance(layer, DepthRouted)]
     for layer in routed:
         layer.causal_router.value.fill_(-1e9)  # all
     own.read(_text(2, 8, seed=1))
     roofline = Roofline(flops=1e30, bytes=1.0)
-    point = _point(own, twin, 8, 0.5, held, roofline)
+    point = _point(own, baseline, 8, 0.5, held, roofline)
     assert point.fraction_processed == 1.0
     with expecting(own.model, 1.0):
         everything = roofline.seconds(own.model, 2, 12)
-    assert point.speedup_ideal == roofline.seconds(twin.model, 2, 12) / everything
+    assert point.speedup_ideal == roofline.seconds(baseline.model, 2, 12) / everything
     assert everything > roofline.seconds(own.model, 2, 12)
 
 
 @torch.no_grad()
-def test_prompts_are_read_in_turn_a_few_times():
+def test_prompts_are_read_interleaved_several_times():
     order = []
     decoders = [_Decoder(_model(DENSE), "gathered", 2) for _ in range(2)]
     for name, decoder in zip("ab", decoders, strict=True):

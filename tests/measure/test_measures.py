@@ -12,9 +12,9 @@ import bench.measure.speed as speed_of_steps
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TrainConfig
 from bench.data import Document
 from bench.flops.match import Plan
-from bench.measure.causality import audit
-from bench.measure.memory import peak_bytes
+from bench.measure.audit import audit
 from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
+from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
@@ -55,7 +55,7 @@ def _documents(*lengths):
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_document_losses_equal_window_by_window_computation(method):
+def test_document_losses_equal_window_by_window_losses(method):
     model, documents = _model(method), _documents(40, 16, 3)
     losses = document_losses(model, documents, 63, batch_size=3, noncausal=True)
     for document, loss in zip(documents, losses, strict=True):
@@ -80,11 +80,11 @@ def test_windows_predict_every_token_once():
         assert predicted[number] == document.tokens.tolist()
 
 
-def test_documents_are_chosen_whole():
+def test_choose_takes_whole_documents():
     assert [len(d.tokens) for d in choose(_documents(40, 16, 9), 41)] == [40, 16]
 
 
-def test_means_and_units():
+def test_quality_means_have_their_units():
     documents = _documents(40, 16)
     losses = document_losses(_model("dense"), documents, 63, 4, noncausal=False)
     quality = summarise(losses)
@@ -94,7 +94,7 @@ def test_means_and_units():
     assert quality.val_loss_nats_noncausal is None and quality.val_bpb_noncausal is None
 
 
-def test_the_standard_error_is_the_bootstrap_s():
+def test_ratio_stderr_equals_bootstrap():
     generator = np.random.default_rng(1)
     sizes = generator.integers(50, 200, 60).astype(float)
     totals = sizes * generator.normal(2.0, 0.3, 60)
@@ -105,7 +105,7 @@ def test_the_standard_error_is_the_bootstrap_s():
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_the_audit_passes_what_is_causal(method):
+def test_audit_of_causal_model_passes(method):
     tokens = torch.randint(64, (3, T), generator=torch.Generator().manual_seed(0))
     model = _model(method)
     if method == "expert_choice":  # thresholds come from training passes
@@ -114,7 +114,7 @@ def test_the_audit_passes_what_is_causal(method):
 
 
 @pytest.mark.parametrize("method", ["mod", "expert_choice"])
-def test_the_audit_fails_a_router_that_looks_ahead(method):
+def test_audit_of_router_that_looks_ahead_fails(method):
     """The very same models, routed by top-k where they should be causal."""
     model = _model(method)
     forward = model.forward
@@ -124,7 +124,7 @@ def test_the_audit_fails_a_router_that_looks_ahead(method):
     assert outcome.max_abs_logit_change > 100 * outcome.tolerance
 
 
-def test_routing_statistics_by_hand():
+def test_routing_statistics_equal_formulas():
     valid = torch.tensor([[True, True, True, False]])
     selected = torch.tensor([[True, False, True, False]])
     choice = torch.tensor([[True, True, False, True]])
@@ -144,11 +144,11 @@ def test_routing_statistics_by_hand():
     assert detail.expert_load == {"6": [3 / 8, 1 / 8, 4 / 8]}
 
 
-def test_nothing_routed_is_absent():
+def test_routing_statistics_without_routing_are_absent():
     assert RoutingObserver().statistics(0) is None
 
 
-def test_the_passage_shows_what_the_causal_router_did():
+def test_passage_shows_choices_of_the_causal_router():
     from bench.data.tokenizer import ByteTokenizer
 
     shape = ModelConfig(n_layers=2, d_model=32, n_heads=2, context=T)
@@ -161,12 +161,12 @@ def test_the_passage_shows_what_the_causal_router_did():
     assert [len(row) for row in passage.processed + passage.weights] == [T, T]
 
 
-def test_timing_is_a_median_with_its_order_statistics():
+def test_timing_is_median_with_order_statistics():
     found = Timing.of([5.0, 1.0, 2.0, 4.0, 3.0, 9.0, 8.0, 7.0, 6.0, 10.0, 11.0, 12.0])
     assert (found.median, found.low, found.high, found.samples) == (6.5, 3.0, 10.0, 12)  # 3rd and 10th of 12: 96.1 %
 
 
-def test_actions_are_taken_in_turn():
+def test_interleave_alternates_actions():
     order = []
     seconds = interleave([lambda: order.append("A"), lambda: order.append("B")], 3, torch.device("cpu"))
     assert "".join(order) == "ABABABAB"
@@ -174,7 +174,7 @@ def test_actions_are_taken_in_turn():
     assert ratios([6.0, 8.0], [2.0, 4.0]) == [3.0, 2.0]
 
 
-def test_a_step_that_is_timed_leaves_the_weights_and_moves_what_balances():
+def test_timed_step_keeps_weights_and_moves_balance_state():
     experts = ExpertsConfig(n_experts=4, balance="bias")
     model = build_model(SHAPE, MethodConfig(name="mode", depth=DepthConfig(), experts=experts), 64)
     trainee = Trainee(model, TrainConfig(budget_flops=1.0), 32, torch.device("cpu"))
@@ -203,19 +203,19 @@ def _plan(forward, batch_tokens):
     return Plan(SHAPE, SimpleNamespace(forward=forward, train=3 * forward), batch_tokens, 10, 1e9)
 
 
-def test_a_step_of_half_the_seconds_is_a_speed_up_of_two():
+def test_speed_from_half_the_seconds_is_speedup_of_two():
     """Known seconds through the arithmetic of speed: which way round each ratio is, and in which units."""
     method, dense = _plan(forward=100.0, batch_tokens=50), _plan(forward=160.0, batch_tokens=50)
-    seconds, twin_seconds = [0.5, 0.4, 0.6], [1.0, 0.8, 1.2]
+    seconds, baseline_seconds = [0.5, 0.4, 0.6], [1.0, 0.8, 1.2]
     speed = step_speed(method, seconds, matmul_flops=60_000.0)
     assert speed.train_step_seconds.median == 0.5 and speed.train_tokens_per_second == 100.0
     assert speed.flop_utilisation == pytest.approx(3 * 100.0 * 50 / 0.5 / 60_000.0) == 0.5
-    compare_steps(speed, method, seconds, dense, twin_seconds)
+    compare_steps(speed, method, seconds, dense, baseline_seconds)
     assert speed.train_speedup_realised.median == 2.0
     assert speed.train_speedup_ideal == speed.forward_speedup_ideal == 1.6
 
 
-def test_the_matmul_rate_is_its_product_s_flops_over_its_best_seconds(monkeypatch):
+def test_matmul_rate_equals_flops_over_best_seconds(monkeypatch):
     """The FLOPs are counted by torch's dispatcher as the product is taken; the seconds are given."""
 
     def timed(actions, rounds, device):

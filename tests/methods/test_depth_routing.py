@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.config.schema import DepthConfig, ModelConfig
-from bench.methods.depth import DepthRouted, capacity_tokens
-from bench.model import Attention, Block, FeedForward, Residual, Stream
+from bench.methods.depth import DepthRouted
+from bench.methods.routed import capacity_tokens
+from bench.model import Attention, Block, FeedForward, Residual, TokenContext
 from bench.model.attention import rotary_table
 
 torch.set_num_threads(1)
@@ -18,8 +19,10 @@ D, HEADS, T = 16, 2, 12
 SHAPE = ModelConfig(n_layers=1, d_model=D, n_heads=HEADS, context=T, d_ff=24)
 
 
-def _stream(length=T, valid=None, causal=False):
-    return Stream(torch.arange(length)[None], rotary_table(length, D // HEADS, SHAPE.rope_theta)[None], valid, causal)
+def _context(length=T, valid=None, causal=False):
+    return TokenContext(
+        torch.arange(length)[None], rotary_table(length, D // HEADS, SHAPE.rope_theta)[None], valid, causal
+    )
 
 
 def _layer(seed=0, **changes):
@@ -86,79 +89,79 @@ def _top(layer, x, k):
 
 
 @torch.no_grad()
-def test_training_pass_equals_the_plain_reference():
+def test_depth_layer_in_training_equals_reference():
     layer, x = _layer(), _rows()
-    torch.testing.assert_close(layer(x, _stream()), _reference(layer, x, _top(layer, x, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer(x, _context()), _reference(layer, x, _top(layer, x, 3)), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("causal", ["predictor", "bce"])
-def test_causal_pass_equals_the_plain_reference(causal):
+def test_depth_layer_in_causal_pass_equals_reference(causal):
     layer, x = _layer(causal=causal), _rows(6)
     scores = layer.router.rank(x, torch.arange(T)[None])
     wanted = layer.causal_router(x, scores) > 0
     chosen = [row.nonzero().flatten().tolist() for row in wanted]
     assert any(chosen) and len({len(c) for c in chosen}) > 1  # ragged, or the test shows little
-    out = layer(x, _stream(causal=True))
+    out = layer(x, _context(causal=True))
     torch.testing.assert_close(out, _reference(layer, x, chosen), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_padding_takes_no_capacity():
+def test_depth_layer_with_padding_gives_it_no_capacity():
     layer, x = _layer(), _rows()
     lengths = [12, 8, 4]
     valid = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
-    stream = _stream(valid=valid)
-    out = layer(x, stream)
-    selected = stream.routings[0].selected
+    context = _context(valid=valid)
+    out = layer(x, context)
+    selected = context.routings[0].selected
     assert selected.sum(1).tolist() == [3, 2, 1]
     assert not (selected & ~valid).any()
     for row, length in enumerate(lengths):  # a padded row is what it is alone and unpadded
-        alone = layer(x[row : row + 1, :length], _stream(length))
+        alone = layer(x[row : row + 1, :length], _context(length))
         torch.testing.assert_close(out[row, :length], alone[0], atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_a_weight_of_zero_is_the_identity():
+def test_depth_layer_with_zero_router_is_identity():
     layer, x = _layer(), _rows()
     layer.router.score.weight.zero_()
-    torch.testing.assert_close(layer(x, _stream()), x)
+    torch.testing.assert_close(layer(x, _context()), x)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, T), st.floats(0.01, 1.0), st.booleans())
 @torch.no_grad()
-def test_exactly_k_are_chosen_ties_or_not(length, capacity, ties):
+def test_top_k_with_ties_chooses_exactly_k(length, capacity, ties):
     layer = _layer(capacity=capacity)
     x = torch.ones(2, length, D) if ties else _rows(2, length)
-    stream = _stream(length)
-    layer(x, stream)
+    context = _context(length)
+    layer(x, context)
     k = capacity_tokens(capacity, length)
     assert 1 <= k <= length
-    assert stream.routings[0].selected.sum(1).tolist() == [k, k]
+    assert context.routings[0].selected.sum(1).tolist() == [k, k]
 
 
-def test_capacity_of_the_paper():
+def test_capacity_of_the_paper_is_256_of_2048():
     assert capacity_tokens(0.125, 2048) == 256
     assert capacity_tokens(0.125, 1) == 1
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("causal", [False, True])
-def test_rows_do_not_meet(causal):
+def test_depth_layer_rows_are_independent(causal):
     layer, x = _layer(), _rows()
     other = x.clone()
     other[1:] = _rows(seed=9)[1:]
-    torch.testing.assert_close(layer(x, _stream(causal=causal))[0], layer(other, _stream(causal=causal))[0])
+    torch.testing.assert_close(layer(x, _context(causal=causal))[0], layer(other, _context(causal=causal))[0])
 
 
-def test_full_capacity_is_a_gated_dense_layer_forward_and_backward():
+def test_depth_layer_at_full_capacity_equals_gated_dense():
     layer = _layer(capacity=1.0)
     x = _rows().requires_grad_()
     y = x.detach().clone().requires_grad_()
-    stream = _stream()
-    routed = layer(x, stream)
-    gated = y + layer.router.score(y) * layer.branch(y, _stream())
+    context = _context()
+    routed = layer(x, context)
+    gated = y + layer.router.score(y) * layer.branch(y, _context())
     torch.testing.assert_close(routed, gated, atol=1e-5, rtol=1e-4)
     weight = torch.randn_like(routed)
     torch.testing.assert_close(
@@ -169,17 +172,17 @@ def test_full_capacity_is_a_gated_dense_layer_forward_and_backward():
     )
 
 
-def test_the_router_learns_from_the_language_model():
+def test_router_gets_gradient_from_language_model():
     layer, x = _layer(), _rows()
-    layer(x, _stream()).square().sum().backward()
+    layer(x, _context()).square().sum().backward()
     assert layer.router.score.weight.grad.abs().max() > 1e-6
 
 
-def test_the_predictor_learns_from_membership_and_touches_nothing_else():
+def test_predictor_loss_reaches_only_the_predictor():
     layer, x = _layer(), _rows().requires_grad_()
-    stream = _stream()
-    layer(x, stream)
-    routing = stream.routings[0]
+    context = _context()
+    layer(x, context)
+    routing = context.routings[0]
     scores = layer.router.rank(x, torch.arange(T)[None])
     logits = layer.causal_router(x, scores)
     member = torch.zeros(3, T)
@@ -194,7 +197,7 @@ def test_the_predictor_learns_from_membership_and_touches_nothing_else():
 
 
 @torch.no_grad()
-def test_top_k_looks_ahead_and_the_causal_router_does_not():
+def test_top_k_looks_ahead_and_causal_router_does_not():
     layer, x = _layer(), _rows(1)
     high = layer.router.score.weight[0]
     x[:, 0] = 5 * high  # chosen, until later tokens score higher
@@ -202,20 +205,20 @@ def test_top_k_looks_ahead_and_the_causal_router_does_not():
     changed[:, 6:] = 10 * high
 
     def moved(causal):
-        return (layer(x, _stream(causal=causal)) - layer(changed, _stream(causal=causal)))[:, :6].abs().max().item()
+        return (layer(x, _context(causal=causal)) - layer(changed, _context(causal=causal)))[:, :6].abs().max().item()
 
     assert moved(causal=False) > 1e-3
     assert moved(causal=True) < 1e-6
 
 
 @torch.no_grad()
-def test_the_gaussian_router_is_fresh_in_training_and_fixed_in_evaluation():
+def test_gaussian_router_is_random_in_training_fixed_in_evaluation():
     layer, x = _layer(router="gaussian"), _rows()
 
     def selected(causal):
-        stream = _stream(causal=causal)
-        layer(x, stream)
-        return stream.routings[0].selected
+        context = _context(causal=causal)
+        layer(x, context)
+        return context.routings[0].selected
 
     layer.train()
     assert not torch.equal(selected(False), selected(False))
@@ -224,12 +227,12 @@ def test_the_gaussian_router_is_fresh_in_training_and_fixed_in_evaluation():
 
 
 @pytest.mark.parametrize("causal", ["predictor", "bce", "threshold"])
-def test_noise_is_judged_by_its_own_quantile_and_teaches_nobody(causal):
+def test_gaussian_router_has_one_causal_router_and_no_loss(causal):
     """Whatever causal router is asked for, there is nothing in noise to learn."""
-    layer, stream = _layer(router="gaussian", causal=causal).train(), _stream()
-    assert list(layer.causal_routers) == [layer.judge] == ["noise_threshold"]
-    layer(_rows(), stream)
-    (routing,) = stream.routings
+    layer, context = _layer(router="gaussian", causal=causal).train(), _context()
+    assert list(layer.causal_routers) == [layer.causal_router_name] == ["noise_threshold"]
+    layer(_rows(), context)
+    (routing,) = context.routings
     assert routing.losses == {} and "causal_loss" not in routing.metrics
     above = layer.causal_router(torch.empty(0), torch.randn(4000, generator=torch.Generator().manual_seed(0))) > 0
     assert above.float().mean() == pytest.approx(0.25, abs=0.03)
@@ -237,19 +240,19 @@ def test_noise_is_judged_by_its_own_quantile_and_teaches_nobody(causal):
 
 
 @pytest.mark.parametrize("causal", ["predictor", "bce", "threshold", "expert_threshold"])
-def test_agreement_is_told_in_training_of_routers_that_are_there_by_then(causal):
+def test_predictor_accuracy_is_absent_for_uncalibrated_threshold(causal):
     """A threshold is set after training: until then it lets nothing through, and agreeing so often says nothing."""
-    layer, stream = _layer(causal=causal).train(), _stream()
-    layer(_rows(), stream)
-    told = stream.routings[0].metrics.keys()
+    layer, context = _layer(causal=causal).train(), _context()
+    layer(_rows(), context)
+    told = context.routings[0].metrics.keys()
     assert ("predictor_accuracy" in told) == (causal != "threshold")
     assert "expert_threshold_accuracy" in told
 
 
 @torch.no_grad()
-def test_the_plain_layer_adds_its_residual_once():
+def test_residual_layer_adds_its_residual_once():
     torch.manual_seed(0)
     layer = Residual(Block(Attention(SHAPE), FeedForward(SHAPE)))
     x = _rows(2)
     expected = torch.stack([row + _plain_block(layer.branch, row, list(range(T))) for row in x])
-    torch.testing.assert_close(layer(x, _stream()), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer(x, _context()), expected, atol=1e-5, rtol=1e-4)

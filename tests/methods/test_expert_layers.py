@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from bench.config.schema import ExpertsConfig, ModelConfig
 from bench.methods.experts import ExpertChoice, TokenChoice, expert_width
 from bench.methods.permute import combine, dispatch
-from bench.model import FeedForward, Stream
+from bench.model import FeedForward, TokenContext
 from bench.model.block import Visit
 
 torch.set_num_threads(1)
@@ -15,8 +15,8 @@ D = 16
 SHAPE = ModelConfig(n_layers=1, d_model=D, n_heads=2, context=10, d_ff=32)
 
 
-def _stream(valid=None, causal=False):
-    return Stream(torch.empty(0), torch.empty(0), valid, causal)
+def _context(valid=None, causal=False):
+    return TokenContext(torch.empty(0), torch.empty(0), valid, causal)
 
 
 def _layer(kind=TokenChoice, seed=0, **changes):
@@ -55,13 +55,13 @@ def _token_choice(layer, x):
                 mixed = mixed + probabilities[e] / total * _expert(layer, e, token)
         out.append(mixed)
     added = torch.stack(out).view_as(x)
-    return added if layer.shared is None else added + layer.shared(x, _stream())
+    return added if layer.shared is None else added + layer.shared(x, _context())
 
 
 @pytest.mark.parametrize("changes", [{}, {"top_k": 1}, {"n_noop": 4}, {"n_shared": 1}, {"n_noop": 2, "top_k": 3}])
-def test_token_choice_equals_a_loop_forward_and_backward(changes):
+def test_token_choice_equals_loop_forward_and_backward(changes):
     layer, x = _layer(**changes), _rows()
-    got, wanted = layer(x, _stream()), _token_choice(layer, x)
+    got, wanted = layer(x, _context()), _token_choice(layer, x)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
     weight = torch.randn_like(got)
     parameters = list(layer.parameters())
@@ -74,21 +74,21 @@ def test_token_choice_equals_a_loop_forward_and_backward(changes):
 
 
 @torch.no_grad()
-def test_inference_gives_what_training_gives():
+def test_token_choice_in_inference_equals_training():
     layer, x = _layer(n_noop=2), _rows()
     with torch.enable_grad():
-        trained = layer(x, _stream()).detach()
-    torch.testing.assert_close(layer(x, _stream()), trained)
+        trained = layer(x, _context()).detach()
+    torch.testing.assert_close(layer(x, _context()), trained)
 
 
-def test_one_expert_is_a_dense_feed_forward():
+def test_single_expert_equals_dense_feed_forward():
     layer = _layer(n_experts=1, top_k=1, hidden=32)
     dense = FeedForward(SHAPE)
     with torch.no_grad():
         dense.gate_up.weight.copy_(layer.experts.gate_up[0])
         dense.down.weight.copy_(layer.experts.down[0])
     x, y = _rows().requires_grad_(), _rows().requires_grad_()
-    got, wanted = layer(x, _stream()), dense(y, _stream())
+    got, wanted = layer(x, _context()), dense(y, _context())
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
     got.square().sum().backward()
     wanted.square().sum().backward()
@@ -96,7 +96,7 @@ def test_one_expert_is_a_dense_feed_forward():
     torch.testing.assert_close(layer.experts.down.grad[0], dense.down.weight.grad, atol=1e-4, rtol=1e-3)
 
 
-def test_experts_are_sized_for_equal_active_flops():
+def test_expert_width_gives_equal_active_flops():
     shape = ModelConfig(n_layers=8, d_model=256, n_heads=4, context=256)
     experts = TokenChoice(shape, ExpertsConfig(), 0).flops(256)["experts"]
     assert experts == FeedForward(shape).flops(256)["feed-forward"]
@@ -104,7 +104,7 @@ def test_experts_are_sized_for_equal_active_flops():
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_experts": 6}, {"n_experts": 6, "n_shared": 1}])
-def test_a_token_is_expected_to_meet_as_many_experts_whoever_chooses(changes):
+def test_expected_experts_are_equal_for_both_kinds_of_choice(changes):
     """One token, or a row whose length no quota divides: what a step costs and what is active are expectations."""
     tokens, experts = _layer(TokenChoice, **changes), _layer(ExpertChoice, **changes)
     assert tokens.step_cost(Visit(3, 1.0, 7)) == experts.step_cost(Visit(3, 1.0, 7))
@@ -115,49 +115,49 @@ def test_a_token_is_expected_to_meet_as_many_experts_whoever_chooses(changes):
 
 
 @torch.no_grad()
-def test_padding_visits_no_expert_and_counts_for_nothing():
+def test_token_choice_with_padding_visits_no_expert_for_it():
     layer, x = _layer(), _rows()
     valid = torch.arange(10) < torch.tensor([[10], [4]])
-    stream = _stream(valid)
-    out = layer(x, stream)
-    assert stream.routings[0].expert_counts.sum() == 2 * 14
-    torch.testing.assert_close(out[1, :4], layer(x[1:, :4], _stream())[0], atol=1e-5, rtol=1e-4)
+    context = _context(valid)
+    out = layer(x, context)
+    assert context.routings[0].expert_counts.sum() == 2 * 14
+    torch.testing.assert_close(out[1, :4], layer(x[1:, :4], _context())[0], atol=1e-5, rtol=1e-4)
 
 
-def test_balance_and_z_losses_by_hand():
+def test_balance_and_z_losses_equal_their_formulas():
     layer, x = _layer(balance_loss=1.0, z_loss=1.0), _rows()
-    stream = _stream()
-    layer(x, stream)
+    context = _context()
+    layer(x, context)
     logits = _norm(layer, x).reshape(-1, D) @ layer.router.weight.t()
     probabilities = logits.softmax(-1)
     chosen = probabilities.topk(2).indices.flatten()
     share = torch.stack([(chosen == e).float().mean() for e in range(4)])
-    losses = stream.routings[0].losses
+    losses = context.routings[0].losses
     torch.testing.assert_close(losses["balance"], 4 * (share * probabilities.mean(0)).sum())
     torch.testing.assert_close(losses["z"], (logits.exp().sum(-1).log() ** 2).mean())
 
 
-def test_a_balanced_router_has_a_balance_loss_of_one():
+def test_balance_loss_of_balanced_router_is_one():
     layer = _layer(balance_loss=1.0)
     with torch.no_grad():
         layer.router.weight.zero_()
-    stream = _stream()
-    layer(_rows(), stream)
-    assert stream.routings[0].losses["balance"].item() == pytest.approx(1.0)
+    context = _context()
+    layer(_rows(), context)
+    assert context.routings[0].losses["balance"].item() == pytest.approx(1.0)
 
 
 @torch.no_grad()
-def test_the_bias_moves_against_the_load_and_changes_choices_not_gates():
+def test_balance_bias_moves_against_the_load():
     layer, x = _layer(balance="bias", balance_bias_step=10.0), _rows()
     layer.adjust_bias(torch.tensor([9, 1, 1, 1]))
     assert layer.bias.tolist() == [-10.0, 10.0, 10.0, 10.0]
-    stream = _stream()
-    layer(x, stream)
-    assert stream.routings[0].expert_counts[0] == 0
+    context = _context()
+    layer(x, context)
+    assert context.routings[0].expert_counts[0] == 0
 
 
 @torch.no_grad()
-def test_expert_choice_equals_a_loop_over_rows_and_experts():
+def test_expert_choice_equals_loop_over_rows_and_experts():
     layer, x = _layer(ExpertChoice), _rows()
     normed = _norm(layer, x)
     probabilities = (normed @ layer.router.weight.t()).softmax(-1)
@@ -166,29 +166,29 @@ def test_expert_choice_equals_a_loop_over_rows_and_experts():
         for e in range(4):
             for token in probabilities[row, :, e].topk(5).indices.tolist():  # 10 tokens, 2 of 4 experts
                 wanted[row, token] += probabilities[row, token, e] * _expert(layer, e, normed[row, token])
-    stream = _stream()
-    torch.testing.assert_close(layer(x, stream), wanted, atol=1e-5, rtol=1e-4)
-    assert stream.routings[0].expert_counts.tolist() == [10, 10, 10, 10]
+    context = _context()
+    torch.testing.assert_close(layer(x, context), wanted, atol=1e-5, rtol=1e-4)
+    assert context.routings[0].expert_counts.tolist() == [10, 10, 10, 10]
 
 
 @torch.no_grad()
-def test_expert_choice_leaks_in_training_and_not_in_evaluation():
+def test_expert_choice_looks_ahead_only_in_training():
     layer, x = _layer(ExpertChoice), _rows(1)
     layer.train()
-    layer(x, _stream())  # sets the thresholds
+    layer(x, _context())  # sets the thresholds
     layer.eval()
     changed = x.clone()
     changed[:, 5:] = 10 * _rows(1, seed=7)[:, 5:]
 
     def moved(causal):
-        return (layer(x, _stream(causal=causal)) - layer(changed, _stream(causal=causal)))[:, :5].abs().max().item()
+        return (layer(x, _context(causal=causal)) - layer(changed, _context(causal=causal)))[:, :5].abs().max().item()
 
     assert moved(causal=False) > 1e-3
     assert moved(causal=True) < 1e-5  # rounding: experts meet groups of another size
 
 
 @pytest.mark.parametrize("visited", [12, 7])
-def test_dispatch_and_combine_have_the_gradients_they_claim(visited):
+def test_dispatch_and_combine_pass_gradcheck(visited):
     torch.manual_seed(0)
     order = torch.randperm(12)
     flat = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from bench.config.schema import MethodConfig, ModelConfig
 from bench.methods import build_model
-from bench.model import Attention, Stream
+from bench.model import Attention, TokenContext
 from bench.model import causal_attention as attention_module
 from bench.model.attention import rotary_table
 from bench.model.causal_attention import causal_attention
@@ -16,18 +16,18 @@ torch.set_num_threads(1)
 SHAPE = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=16)
 
 
-def _stream(length, head_dim, start=0):
+def _context(length, head_dim, start=0):
     rotary = rotary_table(start + length, head_dim, 10_000.0)
-    return Stream(torch.arange(start, len(rotary))[None], rotary[None, start:])
+    return TokenContext(torch.arange(start, len(rotary))[None], rotary[None, start:])
 
 
-def test_swiglu_and_its_gradient():
+def test_swiglu_equals_formula_and_passes_gradcheck():
     x = torch.randn(5, 12, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(swiglu(x), F.silu(x[:, :6]) * x[:, 6:])
     assert torch.autograd.gradcheck(swiglu, x)
 
 
-def test_rms_norm_and_its_gradient():
+def test_rms_norm_equals_formula_and_passes_gradcheck():
     norm = RMSNorm(6, eps=1e-5, dtype=torch.float64)
     torch.nn.init.normal_(norm.weight)
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
@@ -42,7 +42,7 @@ def test_rms_norm_and_its_gradient():
 
 @pytest.mark.parametrize("scores", [1 << 20, 1])
 @pytest.mark.parametrize("length", [1, 7, 64, 150])
-def test_attention_in_blocks_equals_sdpa_and_so_does_its_gradient(length, scores, monkeypatch):
+def test_attention_in_blocks_equals_sdpa_forward_and_backward(length, scores, monkeypatch):
     """Rows of less than a block, of just one, and of several, all at once or one row after the other."""
     monkeypatch.setattr(attention_module, "_SCORES", scores)
     query, key, value = torch.randn(3, 3, length, 2, 8, dtype=torch.float64).requires_grad_().unbind(0)
@@ -59,7 +59,7 @@ def test_attention_in_blocks_equals_sdpa_and_so_does_its_gradient(length, scores
 
 
 @pytest.mark.parametrize(("length", "kv_heads"), [(513, 2), (8, 1)])
-def test_long_rows_and_grouped_queries_are_left_to_sdpa(length, kv_heads):
+def test_attention_of_long_rows_or_grouped_queries_uses_sdpa(length, kv_heads):
     query, key = torch.randn(1, length, 2, 8, requires_grad=True), torch.randn(1, length, kv_heads, 8)
     out = causal_attention(query, key, key)
     assert type(out.grad_fn).__name__ == "TransposeBackward0"
@@ -68,7 +68,7 @@ def test_long_rows_and_grouped_queries_are_left_to_sdpa(length, kv_heads):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rotation_in_both_of_its_forms(dtype):
+def test_rotation_in_both_forms_equals_formula(dtype):
     """float32 goes through complex numbers, other types through the real formula."""
     rotary = rotary_table(7, 8, 10_000.0)
     heads = torch.randn(2, 7, 3, 8, dtype=dtype)
@@ -82,7 +82,7 @@ def test_rotation_in_both_of_its_forms(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_split_rotation_and_its_gradient(dtype):
+def test_split_rotation_equals_formula_and_its_gradient(dtype):
     """The one-pass gradient in float32 against autograd's own on the plain formula."""
     rotary = rotary_table(5, 8, 10_000.0)[None]
     qkv = torch.randn(2, 5, 4 + 2 * 2, 8, dtype=dtype, requires_grad=True)
@@ -100,14 +100,16 @@ def test_split_rotation_and_its_gradient(dtype):
 
 
 @torch.no_grad()
-def test_attention_depends_on_distances_alone():
+def test_attention_depends_only_on_distances():
     attention = Attention(SHAPE)
     x = torch.randn(1, 6, 32)
-    torch.testing.assert_close(attention(x, _stream(6, 8)), attention(x, _stream(6, 8, start=9)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        attention(x, _context(6, 8)), attention(x, _context(6, 8, start=9)), atol=1e-5, rtol=1e-4
+    )
 
 
 @torch.no_grad()
-def test_grouped_queries_are_repeated_keys_and_values():
+def test_grouped_queries_equal_repeated_keys_and_values():
     shared = Attention(ModelConfig(n_layers=1, d_model=32, n_heads=4, n_kv_heads=2, context=8))
     full = Attention(ModelConfig(n_layers=1, d_model=32, n_heads=4, context=8))
     query, key, value = shared.qkv.weight.split((32, 16, 16))
@@ -115,10 +117,10 @@ def test_grouped_queries_are_repeated_keys_and_values():
     full.qkv.weight.copy_(torch.cat([query, *double]))
     full.out.weight.copy_(shared.out.weight)
     x = torch.randn(2, 8, 32)
-    torch.testing.assert_close(shared(x, _stream(8, 8)), full(x, _stream(8, 8)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shared(x, _context(8, 8)), full(x, _context(8, 8)), atol=1e-5, rtol=1e-4)
 
 
-def test_initialisation_depends_on_the_seed_and_leaves_the_global_one_alone():
+def test_initialisation_depends_on_its_own_seed_only():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -130,7 +132,7 @@ def test_initialisation_depends_on_the_seed_and_leaves_the_global_one_alone():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_parameters_by_hand(tied):
+def test_parameter_count_equals_formula(tied):
     shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_ff=40, context=16, tie_embeddings=tied)
     model = build_model(shape, MethodConfig(name="dense"), 64)
     layer = 32 + 32 * (32 + 16 + 16) + 32 * 32 + 32 + 3 * 32 * 40

@@ -5,7 +5,7 @@ import torch
 
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
 from bench.methods import build_model
-from bench.methods.depth import DepthRouted, calibrate, judged_by, judges
+from bench.methods.depth import DepthRouted, calibrate, causal_router_names, using_causal_router
 from bench.model import Attention
 from bench.model import cache as cache_module
 from bench.model.cache import KVCache
@@ -44,7 +44,7 @@ def _model(name, **shape):
     model.train()
     model(_tokens())  # sets running thresholds
     model.eval()
-    if "threshold" in judges(model):
+    if "threshold" in causal_router_names(model):
         calibrate(model, _tokens())
     return model
 
@@ -96,11 +96,11 @@ def test_cached_equals_uncached(name, pieces):
 
 @pytest.mark.parametrize("name", ["mod", "mod bce"])
 @torch.no_grad()
-def test_cached_equals_uncached_for_every_causal_router(name):
+def test_cached_equals_uncached_with_every_causal_router(name):
     model, tokens = _model(name), _tokens()
-    assert len(judges(model)) == 3
-    for judge in judges(model):
-        with judged_by(model, judge):
+    assert len(causal_router_names(model)) == 3
+    for router in causal_router_names(model):
+        with using_causal_router(model, router):
             got, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
             _assert_equal(got, _whole(model, tokens, LENGTHS))
         routed = [layer for layer in model.layers if isinstance(layer, DepthRouted)]
@@ -110,7 +110,7 @@ def test_cached_equals_uncached_for_every_causal_router(name):
 
 @EVERY
 @torch.no_grad()
-def test_masked_steps_equal_gathered_ones(name):
+def test_masked_steps_equal_gathered_steps(name):
     model, tokens = _model(name), _tokens()
     got, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"], masked=True)
     _assert_equal(got, _whole(model, tokens, LENGTHS))
@@ -119,7 +119,7 @@ def test_masked_steps_equal_gathered_ones(name):
 
 
 @torch.no_grad()
-def test_grouped_queries():
+def test_cached_with_grouped_queries_equals_uncached():
     model, tokens = _model("mod", n_kv_heads=2), _tokens()
     got, _ = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
     _assert_equal(got, _whole(model, tokens, LENGTHS))
@@ -128,7 +128,7 @@ def test_grouped_queries():
 @EVERY
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
-def test_padded_prompts(name, side):
+def test_padded_prompts_equal_rows_alone(name, side):
     """Padding is left behind on packing: a row is what it is alone."""
     model, tokens = _model(name), _tokens()
     valid = torch.arange(T) < torch.tensor(LENGTHS).unsqueeze(1)
@@ -140,7 +140,7 @@ def test_padded_prompts(name, side):
 
 
 @torch.no_grad()
-def test_a_skipped_token_owns_nothing():
+def test_skipped_token_has_no_key_or_value():
     model, tokens = _model("mod"), _tokens()
     _, routings = model(tokens, causal=True)
     _, cache = _in_pieces(model, tokens, [T] * 4, PIECES["prompt, then steps"])
@@ -156,7 +156,7 @@ def test_a_skipped_token_owns_nothing():
 
 
 @torch.no_grad()
-def test_a_routed_layer_has_no_room_for_its_longest_row_in_every_row():
+def test_packed_cache_allocates_about_what_it_holds():
     """Room for growth and the table of places aside, it is as large as what it holds."""
     model, tokens = _model("mod"), _tokens()
     _, cache = _in_pieces(model, tokens, LENGTHS, PIECES["prompt, then steps"])
@@ -176,7 +176,7 @@ def test_a_routed_layer_has_no_room_for_its_longest_row_in_every_row():
 
 
 @torch.no_grad()
-def test_selected_rows_go_on_by_themselves():
+def test_cache_select_continues_rows_independently():
     model, tokens = _model("mod"), _tokens()
     wanted = _whole(model, tokens, [T] * 4)
     cache = KVCache(4)
@@ -190,7 +190,7 @@ def test_selected_rows_go_on_by_themselves():
 
 
 @torch.no_grad()
-def test_rows_that_begin_alike_are_packed_once_they_part():
+def test_rows_of_common_prefix_are_packed_after_copying():
     model, tokens = _model("mod"), _tokens()
     tokens[:, :12] = tokens[:1, :12]
     wanted = _whole(model, tokens, [T] * 4)
@@ -207,7 +207,7 @@ def test_rows_that_begin_alike_are_packed_once_they_part():
 
 
 @torch.no_grad()
-def test_a_row_cannot_outgrow_the_context():
+def test_extend_past_the_context_raises():
     model, cache = _model("dense"), KVCache(1)
     model.extend(_tokens(1)[0], [T], cache)
     with pytest.raises(ValueError, match="25 tokens .* context of 24"):
@@ -220,7 +220,7 @@ TEXTS = [(1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 9, 9), (7,), (1, 2, 3), (8, 8, 8, 8,
 @EVERY
 @pytest.mark.parametrize("queries", [3, 32])  # in a block: several blocks a tree, or one
 @torch.no_grad()
-def test_trees_equal_their_texts(name, queries, monkeypatch):
+def test_prefix_trees_equal_their_texts(name, queries, monkeypatch):
     monkeypatch.setattr("bench.model.prefix_tree._QUERIES", queries)
     model, trees = _model(name), list(grow(TEXTS))
     size = sum(len(tree.tokens) for tree in trees)
@@ -233,7 +233,7 @@ def test_trees_equal_their_texts(name, queries, monkeypatch):
         start += len(tree.tokens)
 
 
-def test_trees_of_long_texts_do_not_grow_past_twice_their_length(monkeypatch):
+def test_prefix_trees_of_long_texts_stay_under_twice_their_length(monkeypatch):
     monkeypatch.setattr("bench.model.prefix_tree._TOKENS", 4)
     texts = [(1, 2, 3, 4, 5, last, last) for last in range(6)]
     trees = list(grow(texts))
@@ -243,7 +243,7 @@ def test_trees_of_long_texts_do_not_grow_past_twice_their_length(monkeypatch):
 
 @EVERY
 @torch.no_grad()
-def test_logits_that_nobody_asks_for_change_no_other(name):
+def test_extend_with_unwanted_logits_leaves_others_equal(name):
     model, tokens = _model(name), _tokens()
     cache = KVCache(4)
     assert model.extend(tokens[:, :9].flatten(), [9] * 4, cache, torch.tensor([], dtype=torch.int64)).shape[0] == 0
@@ -252,7 +252,7 @@ def test_logits_that_nobody_asks_for_change_no_other(name):
 
 
 @torch.no_grad()
-def test_masks_of_a_few_rows_at_a_time_change_nothing(monkeypatch):
+def test_extend_with_masks_in_parts_is_equal(monkeypatch):
     model, tokens = _model("mod"), _tokens()
     monkeypatch.setattr(cache_module, "_MASK_ELEMENTS", 1)
     got, _ = _in_pieces(model, tokens, LENGTHS, PIECES["unequal pieces"])
@@ -271,7 +271,7 @@ def test_masks_of_a_few_rows_at_a_time_change_nothing(monkeypatch):
 
 
 @torch.no_grad()
-def test_nothing_to_read_changes_nothing():
+def test_extend_with_no_tokens_changes_nothing():
     model, cache = _model("mod"), KVCache(3)
     for counts in ([0, 0, 0], [2, 0, 1], [0, 0, 0]):
         before = list(cache.read)
@@ -281,7 +281,7 @@ def test_nothing_to_read_changes_nothing():
 
 
 @torch.no_grad()
-def test_a_call_that_fails_leaves_the_cache_as_it_was(monkeypatch):
+def test_extend_that_fails_leaves_the_cache_unchanged(monkeypatch):
     model, tokens = _model("mod"), _tokens()
     wanted = _whole(model, tokens, [T] * 4)
     cache = KVCache(4)
@@ -299,7 +299,7 @@ def test_a_call_that_fails_leaves_the_cache_as_it_was(monkeypatch):
 
 
 @torch.no_grad()
-def test_a_gathered_step_computes_the_chosen_rows_alone(monkeypatch):
+def test_gathered_step_computes_only_chosen_rows(monkeypatch):
     model, tokens = _model("mod"), _tokens()
     _, routings = model(tokens, causal=True)
     for routing in routings:
@@ -308,7 +308,7 @@ def test_a_gathered_step_computes_the_chosen_rows_alone(monkeypatch):
         monkeypatch.setattr(
             layer.branch,
             "forward",
-            lambda x, stream, seen=seen, branch=branch: seen.append(x.shape[1]) or branch(x, stream),
+            lambda x, context, seen=seen, branch=branch: seen.append(x.shape[1]) or branch(x, context),
         )
         routing.metrics["seen"] = seen
     _in_pieces(model, tokens, [T] * 4, PIECES["steps alone"])

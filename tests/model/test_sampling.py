@@ -23,7 +23,7 @@ def _counts(logits, draws=4000, **settings):
     return torch.tensor(drawn).bincount(minlength=len(logits)) / draws
 
 
-def test_draws_follow_the_distribution():
+def test_choose_follows_the_distribution():
     logits = torch.tensor([0.5, 0.1, 0.4]).log()
     torch.testing.assert_close(_counts(logits, temperature=1.0, top_p=1.0), logits.exp(), atol=0.03, rtol=0)
     sharper = (logits / 0.5).softmax(-1)
@@ -31,14 +31,14 @@ def test_draws_follow_the_distribution():
     assert choose(logits, 0.0, 1.0) == 0
 
 
-def test_the_smallest_temperatures_and_nuclei_are_the_likeliest_token():
+def test_choose_at_smallest_temperature_or_nucleus_is_greedy():
     logits = torch.tensor([0.1, 0.5, 0.4]).log()
     for temperature in (1e-8, 1e-45, 5e-324):
         assert choose(logits, temperature, 1.0) == 1
     assert choose(logits, 1.0, 0.0) == 1
 
 
-def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p():
+def test_nucleus_is_the_fewest_tokens_reaching_top_p():
     logits = torch.tensor([0.1, 0.5, 0.3, 0.1]).log()
     assert _counts(logits, temperature=1.0, top_p=0.4).tolist() == [0, 1, 0, 0]
     found = _counts(logits, temperature=1.0, top_p=0.7)
@@ -47,7 +47,7 @@ def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p():
 
 
 @torch.no_grad()
-def test_what_rows_share_is_read_once_and_changes_nothing():
+def test_common_prefix_is_read_once_and_logits_are_equal():
     model, read = _model(), []
     rows = [[1, 2, 3, 4], [1, 2, 3], [1, 2, 9, 9, 9]]
     extend = model.extend
@@ -61,7 +61,7 @@ def test_what_rows_share_is_read_once_and_changes_nothing():
 
 
 @torch.no_grad()
-def test_texts_go_on_after_others_have_ended_and_past_the_context():
+def test_continuations_go_on_past_the_end_of_others_and_the_context():
     model = _model()
     texts = Continuations(model, [[1, 2, 3], [4], [5, 6]])
     alone = Continuations(model, [[5, 6]])
@@ -76,7 +76,7 @@ def test_texts_go_on_after_others_have_ended_and_past_the_context():
 
 
 @torch.no_grad()
-def test_rolling_on_keeps_the_second_half_and_drops_nothing():
+def test_continuations_past_the_context_keep_its_second_half():
     """One token after the other, however long: each step sees all tokens since the last time half was forgotten."""
     model, told = _model(), [3]
     texts = Continuations(model, [told])

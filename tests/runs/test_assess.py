@@ -8,7 +8,7 @@ import torch
 from bench.config.compose import configure
 from bench.data import prepare
 from bench.measure.machine import Machine
-from bench.measure.memory import peak_bytes
+from bench.measure.resources import peak_bytes
 from bench.runs import assess, run
 from bench.runs.prepared import prepare_run
 from bench.train.step import Trainee

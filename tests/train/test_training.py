@@ -88,18 +88,18 @@ def _interrupt_after(trainee, steps):
 
 
 @pytest.mark.parametrize("method", ["dense", "mod"])
-def test_the_loss_falls_on_real_text(method, tmp_path):
+def test_loss_falls_on_real_text(method, tmp_path):
     _, _, losses, _ = _train(_config(method, "train.budget_flops=3e9", "train.lr=0.01"), tmp_path)
     assert float(losses[-1]) < float(losses[0]) - 1.0
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_the_executed_budget_is_met_to_within_a_step(method, tmp_path):
+def test_executed_budget_is_met_within_a_step(method, tmp_path):
     trained, _, _, solved = _train(_config(method), tmp_path)
     assert abs(trained.flops - solved.budget_flops) <= 0.6 * solved.step_flops
 
 
-def test_a_budget_of_seconds_stops_in_time(tmp_path):
+def test_budget_of_seconds_stops_in_time(tmp_path):
     config = _config("dense")
     corpus, solved = prepare(config.data), plan(config, 256)
     trainee = Trainee(build_model(solved.model, config.method, 256), config.train, 32, torch.device("cpu"))
@@ -110,7 +110,7 @@ def test_a_budget_of_seconds_stops_in_time(tmp_path):
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_an_interrupted_run_resumes_to_the_same_result(method, tmp_path):
+def test_interrupted_run_resumes_to_the_same_result(method, tmp_path):
     whole, unbroken, losses, _ = _train(_config(method), tmp_path / "whole")
     stopped, _, _, _ = _train(_config(method), tmp_path / "broken", stop_after=whole.steps // 2)
     assert stopped is None and (tmp_path / "broken" / "checkpoint.json").exists()
@@ -131,7 +131,7 @@ def _checkpoint(folder):
     return model, optimiser
 
 
-def test_a_truncated_checkpoint_is_one_line(tmp_path):
+def test_truncated_checkpoint_is_refused_in_one_line(tmp_path):
     model, optimiser = _checkpoint(tmp_path)
     path = tmp_path / "checkpoint-3.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -144,7 +144,7 @@ def test_a_truncated_checkpoint_is_one_line(tmp_path):
     {"losses": None}, {"losses": 3}, {"losses": ["x"]}, {"flops": "many"}, {"flops": float("nan")}, {"step": -1},
     {"seconds": None}, {"tensors": None}, {"tensors": 7}, {"config_hash": None},
 ])  # fmt: skip
-def test_a_checkpoint_damaged_by_hand_is_one_line(damage, tmp_path):
+def test_edited_checkpoint_is_refused_in_one_line(damage, tmp_path):
     model, optimiser = _checkpoint(tmp_path)
     path = tmp_path / "checkpoint.json"
     damaged = json.loads(path.read_text()) | damage
@@ -154,13 +154,13 @@ def test_a_checkpoint_damaged_by_hand_is_one_line(damage, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+def test_checkpoint_of_another_configuration_is_refused(tmp_path):
     model, optimiser = _checkpoint(tmp_path)
     with pytest.raises(UserError, match="belongs to another configuration"):
         checkpoint.load(tmp_path, model, optimiser, checkpoint.Owner("other", "text"))
 
 
-def test_a_checkpoint_of_other_text_is_refused_and_one_that_names_none_is_taken(tmp_path):
+def test_checkpoint_of_other_text_is_refused(tmp_path):
     model, optimiser = _checkpoint(tmp_path)
     with pytest.raises(UserError, match="other text: it has changed since. Delete"):
         checkpoint.load(tmp_path, model, optimiser, checkpoint.Owner("own", "rewritten"))
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_other_text_is_refused_and_one_that_names_none_is_taken(
     assert checkpoint.load(tmp_path, model, optimiser, OWNER) == COUNTERS
 
 
-def test_rows_of_a_checkpoint_outlive_a_kill_right_after_resuming(tmp_path):
+def test_step_log_survives_a_kill_after_resuming(tmp_path):
     """The kill is a step that never returns: nothing is closed or flushed, as after SIGKILL."""
     whole, _, losses, _ = _train(_config("dense"), tmp_path / "whole")
     half = whole.steps // 2
@@ -192,7 +192,7 @@ t._train(t._config("dense"), Path({str(log.parent)!r}))
     assert again == losses
 
 
-def test_a_full_disk_under_the_log_is_one_line_that_names_the_file(tmp_path):
+def test_full_disk_under_the_step_log_names_the_file(tmp_path):
     script = f"""
 import resource, signal, sys
 from pathlib import Path
@@ -211,7 +211,7 @@ except t.UserError as error:
     assert f"cannot write {tmp_path / 'steps.csv'}: File too large. Free some space" in told[0]
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path):
     script = f"""
 import resource, signal, sys
 from pathlib import Path
@@ -233,7 +233,7 @@ except UserError as error:
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_the_schedule_warms_up_and_ends_where_it_should():
+def test_schedule_warms_up_and_decays_to_lr_final():
     config = TrainConfig(budget_flops=1.0, warmup=0.1, lr_final=0.2)
     assert schedule(0.05, config) == pytest.approx(0.5)
     assert schedule(0.1, config) == pytest.approx(1.0)
@@ -242,19 +242,19 @@ def test_the_schedule_warms_up_and_ends_where_it_should():
     assert schedule(1.3, config) == pytest.approx(0.2)
 
 
-def test_a_constant_rate_stays():
+def test_schedule_with_lr_final_of_one_is_constant():
     config = TrainConfig(budget_flops=1.0, warmup=0.1, lr_final=1.0)
     assert [schedule(share, config) for share in (0.1, 0.5, 1.0)] == [1.0, 1.0, 1.0]
 
 
-def test_the_learning_rate_rule():
+def test_learning_rate_follows_the_width_rule():
     config = TrainConfig(budget_flops=1.0)
     assert peak_lr(config, 512)[0] == pytest.approx(peak_lr(config, 128)[0] / 2)
     assert peak_lr(config, 512)[1] == f"rule: {config.lr_at_128:g} x sqrt(128 / d_model)"  # other runs may have others
     assert peak_lr(TrainConfig(budget_flops=1.0, lr=0.7), 512)[0] == 0.7
 
 
-def test_a_predictor_s_gradient_cannot_shrink_the_model_s_step():
+def test_clip_with_large_predictor_gradient_keeps_the_model_step():
     config = _config("mod")
     model = build_model(config.model, config.method, 256)
     for name, parameter in model.named_parameters():
@@ -267,7 +267,7 @@ def test_a_predictor_s_gradient_cannot_shrink_the_model_s_step():
     assert torch.cat([g.flatten() for g in predictors]).norm() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_micro_batches_add_up_to_the_batch():
+def test_micro_batch_gradients_add_up_to_the_batch():
     config = _config("dense")
     inputs, targets = Batches(prepare(config.data).train, 32, 4, 0).at(0)
     gradients = []
@@ -281,7 +281,7 @@ def test_micro_batches_add_up_to_the_batch():
 
 
 @pytest.mark.parametrize(("budget", "said"), [("3e9", "the loss became NaN at step"), ("3e7", "NaN after step 1")])
-def test_a_loss_that_becomes_nan_stops_the_run_with_a_line_and_a_record(tmp_path, budget, said):
+def test_nan_loss_stops_the_run_with_message_and_record(tmp_path, budget, said):
     words = ["+method=dense", *TINY, "train.lr=1e40", "train.grad_clip=1e30", f"train.budget_flops={budget}"]
     words += ["name=nan", "evaluate.timing_steps=0"]
     folders = [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
@@ -295,7 +295,7 @@ def test_a_loss_that_becomes_nan_stops_the_run_with_a_line_and_a_record(tmp_path
     assert record.quality is None
 
 
-def test_ctrl_c_ends_with_how_to_go_on_and_that_goes_on(tmp_path):
+def test_ctrl_c_prints_a_command_that_resumes(tmp_path):
     words = ["+method=dense", *TINY, "train.budget_flops=2e10", "name=stopped"]
     words += [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
     process = subprocess.Popen([sys.executable, "-m", "bench", *words], stderr=subprocess.PIPE, text=True)
@@ -348,7 +348,7 @@ def _everything(trainee):
 
 
 @pytest.mark.parametrize("method", list(WARMED))
-def test_warming_up_leaves_everything_to_the_bit(method):
+def test_warm_up_leaves_all_state_bit_for_bit(method):
     cold, batches = _in_training(method)
     wanted = cold.step(*batches.at(2), 1e-3)
     trainee, _ = _in_training(method)
@@ -362,7 +362,7 @@ def test_warming_up_leaves_everything_to_the_bit(method):
 
 
 @pytest.mark.parametrize("method", ["dense", "mod"])
-def test_nothing_is_compiled_in_a_step_s_seconds(method, monkeypatch, tmp_path):
+def test_compilation_is_not_in_step_seconds(method, monkeypatch, tmp_path):
     compiled = CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
     step, counts = Trainee.step, []
@@ -381,7 +381,7 @@ def test_nothing_is_compiled_in_a_step_s_seconds(method, monkeypatch, tmp_path):
     assert [float(loss) for loss in losses] == pytest.approx([float(loss) for loss in eager], abs=1e-3)
 
 
-def test_every_model_of_a_process_is_compiled_however_many_came_before(monkeypatch):
+def test_every_model_of_a_process_is_compiled(monkeypatch):
     compiled = CompileCounter()  # counts graphs, and runs them as they are
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
     tokens = torch.arange(16).view(2, 8)

@@ -29,7 +29,7 @@ from bench.measure.machine import Machine, keep_freed_memory
 from bench.records.isoflop import Packing
 from bench.runs.prepared import prepare_run
 from bench.runs.run import run
-from bench.train.progress import Progress
+from bench.train.log import Progress
 
 SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
 _REPORT_EVERY = 0.5  # seconds

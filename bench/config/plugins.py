@@ -1,0 +1,74 @@
+"""Methods that bring code: where their module and YAML are, and the options they declare.
+
+A method `NAME` brings code in one of two places: `bench/methods/modules/NAME.py` in the source tree, or an installed
+package with an entry point `NAME = "package.module"` in the group `bench.methods`. That package holds the YAML as
+`conf/method/NAME.yaml` below its top folder. No module is imported before its method is chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.config.options import installed_methods
+from bench.config.schema import MethodConfig
+from bench.errors import UserError
+
+_IN_TREE = Path(__file__).resolve().parents[1] / "methods" / "modules"
+
+
+def module_of(name: str) -> ModuleType | None:
+    """The module of method `name`; None for a method that its YAML describes entirely.
+
+    Raises UserError for a module that cannot be imported or lacks `build_layers`, and where two places bring it.
+    """
+    places = [f"bench.methods.modules.{name}"] if (_IN_TREE / f"{name}.py").is_file() else []
+    places += [installed_methods()[name].module] if name in installed_methods() else []
+    if len(places) > 1:
+        raise UserError(f"method {name} is in two places, {' and '.join(places)}: remove or rename one.")
+    if not places:
+        return None
+    try:
+        module = import_module(places[0])
+    except ImportError as error:
+        raise UserError(f"method {name} is in {places[0]}, which cannot be imported: {error}.") from error
+    if not callable(getattr(module, "build_layers", None)):
+        raise UserError(f"method {name}: {places[0]} has no function build_layers(model, method, options).")
+    return module
+
+
+def typed_options(method: MethodConfig) -> Any:
+    """`method.options` as the dataclass `Options` of the method's module; None for a method that declares none.
+
+    Raises UserError that names the key, the value and what is allowed.
+    """
+    module = module_of(method.name)
+    declared = getattr(module, "Options", None)
+    known = [field.name for field in dataclasses.fields(declared)] if declared else []
+    for key in method.options:
+        if key not in known:
+            allowed = f"one of {', '.join(known)}" if known else f"left out: {method.name} has no options"
+            raise UserError(f"unknown key method.options.{key}: it must be {allowed}.")
+    if declared is None:
+        return None
+    try:
+        return TypeAdapter(declared).validate_python(method.options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(["method.options", *map(str, first["loc"])])
+        what = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            raise UserError(f"{key} must be given.") from error
+        given = "" if first["type"] == "value_error" and not first["loc"] else f"={first['input']!r}"
+        raise UserError(f"{key}{given} is not allowed: {what[:1].lower()}{what[1:].rstrip('.')}.") from error
+
+
+def resolved_options(method: MethodConfig) -> dict[str, Any]:
+    """`method.options` with every default filled in, as plain values. Raises UserError as `typed_options` does."""
+    options = typed_options(method)
+    return {} if options is None else TypeAdapter(type(options)).dump_python(options, mode="json")

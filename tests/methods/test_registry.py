@@ -1,0 +1,132 @@
+"""Methods that bring code: in the tree, from an installed package, and how their mistakes are refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import bench.methods.modules
+from bench.config import plugins
+from bench.config.compose import configure, options
+from bench.config.schema import MethodConfig, ModelConfig
+from bench.errors import UserError
+from bench.methods import build_model
+
+SHAPE = ModelConfig(n_layers=2, d_model=16, n_heads=2, context=8)
+MODULE = """
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.model import Attention, Residual
+
+
+@dataclass
+class Options:
+    blocks: Annotated[int, Field(ge=1)] = 3
+    order: Literal["first", "last"] = "first"
+
+
+def build_layers(model, method, options):
+    return [Residual(Attention(model)) for _ in range(options.blocks)]
+"""
+
+
+@pytest.fixture
+def in_tree(tmp_path, monkeypatch):
+    """A folder in place of bench/methods/modules."""
+    monkeypatch.setattr(plugins, "_IN_TREE", tmp_path)
+    monkeypatch.setattr(bench.methods.modules, "__path__", [str(tmp_path)])
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("bench.methods.modules.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A folder of installed packages, with one that brings the method attention_only."""
+    package = tmp_path / "their_methods"
+    (package / "conf" / "method").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "only.py").write_text(MODULE)
+    (package / "conf" / "method" / "attention_only.yaml").write_text(
+        "# Blocks of attention alone.\nname: attention_only\noptions: {blocks: 4}\n"
+    )
+    about = tmp_path / "their_methods-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-methods\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[bench.methods]\nattention_only = their_methods.only\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins._installed.cache_clear()
+    yield package
+    plugins._installed.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("their_methods")]:
+        del sys.modules[name]
+
+
+def test_module_in_the_tree_builds_its_layers(in_tree):
+    (in_tree / "attention_only.py").write_text(MODULE)
+    model = build_model(SHAPE, MethodConfig(name="attention_only"), vocab_size=11)
+    assert len(model.layers) == 3
+    assert set(model.flops(8)) == {"attention projections", "attention scores", "lm head"}
+    logits, routings = model(torch.zeros(1, 8, dtype=torch.int64))
+    assert logits.shape == (1, 8, 11)
+    assert routings == []
+
+
+def test_method_named_like_a_module_of_bench_is_built():
+    for name in ("experts", "depth", "registry"):
+        assert len(build_model(SHAPE, MethodConfig(name=name), vocab_size=11).layers) == 2
+
+
+def test_installed_package_brings_method_and_yaml(installed):
+    assert "attention_only" in options("method")
+    method = configure(["+method=attention_only", "method.options.order=last"]).method
+    assert method.options == {"blocks": 4, "order": "last"}  # the YAML's, the command line's
+    assert len(build_model(SHAPE, method, vocab_size=11).layers) == 4
+    assert configure(["+method=mod"]).method.options == {}
+
+
+def test_command_lists_installed_method(installed):
+    path = {"PYTHONPATH": f"{installed.parent}:{Path(__file__).parents[2]}"}
+    shown = subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, text=True, env=path)
+    assert "attention_only Blocks of attention alone." in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method.options.block=4"], "unknown key method.options.block: it must be one of blocks, order"),
+        (["method.options.blocks=0"], "method.options.blocks=0 is not allowed: .*greater than or equal to 1"),
+        (["method.options.blocks=many"], "method.options.blocks='many' is not allowed: .*valid integer"),
+        (["method.options.order=middle"], "method.options.order='middle' is not allowed: .*'first' or 'last'"),
+    ],
+)
+def test_option_that_is_wrong_is_refused_in_one_line(installed, words, said):
+    with pytest.raises(UserError, match=said) as caught:
+        configure(["+method=attention_only", *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_method_without_any_are_refused():
+    with pytest.raises(UserError, match="unknown key method.options.blocks: .*left out: mod has no options"):
+        configure(["+method=mod", "method.options.blocks=3"])
+
+
+def test_method_in_two_places_is_refused(installed):
+    (installed / "conf" / "method" / "mod.yaml").write_text("# Theirs.\nname: mod\n")
+    with pytest.raises(UserError, match="method mod is in two places"):
+        configure(["+method=mod"])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("import no_such_package", "cannot be imported: No module named"), ("x = 1", "has no function build_layers")],
+)
+def test_module_that_cannot_be_used_is_refused_in_one_line(in_tree, source, said):
+    (in_tree / "broken.py").write_text(source)
+    with pytest.raises(UserError, match=f"broken.*{said}"):
+        build_model(SHAPE, MethodConfig(name="broken"), vocab_size=11)
