@@ -149,7 +149,7 @@ def compare(
     """
     from bench.config.compose import configure
     from bench.config.identity import run_folder
-    from bench.flops.match import dense_twin
+    from bench.flops.match import dense_baseline
     from bench.runs.comparison import compare as run_all
 
     if not methods:
@@ -163,7 +163,7 @@ def compare(
     if any(config.dry_run or config.study for config in configs):
         raise UserError("bench.compare runs comparisons: leave out dry_run and study; `python -m bench` has both.")
     run_all(configs, [shlex.join(["python", "-m", "bench", *own]) for own in words])
-    folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_twin(config), config))
+    folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_baseline(config), config))
     return _loaded(Path(results), [folder / RECORD for folder in folders])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,10 +30,10 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
         if None in (records[each.folder] for each in pair):
             load_tasks(config.evaluate.tasks)
     shared, done = _Shared(), dict[Path, Record]()
+    due = {each.folder: each for pair in wanted for each in pair if records[each.folder] is None}
     counted = {  # counts that disagree are refused before anything is trained
-        each.folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
-        for each in dict.fromkeys(itertools.chain(*wanted))
-        if records[each.folder] is None
+        folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
+        for folder, each in due.items()
     }
     for pair, command in zip(wanted, commands, strict=True):
         for each in pair:
@@ -45,13 +44,8 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
                 print(f"{each.folder} has been run already and is used as it is.")
             else:
                 corpus, machine = shared.corpus(each.config), shared.machine(each.config)
-                record = run(
-                    each.with_vocabulary(corpus.tokenizer.vocab_size),
-                    corpus,
-                    machine,
-                    command,
-                    counted=counted[each.folder],
-                )
+                planned = each.with_vocabulary(corpus.tokenizer.vocab_size)
+                record = run(planned, corpus, machine, command, counted=counted[each.folder])
             if record.run.message:
                 print(f"{record.run.id}: {record.run.message}.")
             done[each.folder] = record

@@ -10,7 +10,7 @@ from bench.config.schema import RunConfig
 from bench.data.corpus import corpus_fingerprint
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
-from bench.flops.match import Plan, dense_twin, plan
+from bench.flops.match import Plan, dense_baseline, plan
 from bench.records.packed import is_file
 from bench.records.record import Record, load_record
 
@@ -42,7 +42,7 @@ def prepare_run(config: RunConfig, vocab_size: int | None = None) -> PreparedRun
     """
     if vocab_size is None:
         vocab_size = vocabulary_size(config.data.tokenizer)
-    baseline = None if config.method.name == "dense" else prepare_run(dense_twin(config), vocab_size)
+    baseline = None if config.method.name == "dense" else prepare_run(dense_baseline(config), vocab_size)
     solved = plan(config, vocab_size)
     return PreparedRun(config, config_hash(config), run_folder(config), vocab_size, solved, baseline)
 

@@ -48,7 +48,10 @@ REFUSED = {
     "variants": (["+method.variants.x={}"], "choose a variant by method.variant=NAME"),
     "an axis that is not there": (["method.experts.top_k=1"], "this method has no method.experts"),
     "a misspelt value of a method": (["method.depth.capcity=1"], "did you mean method.depth.capacity"),
-    "an option of a method": (["method.options.x=1"], "add it as .method.options.x=VALUE"),
+    "an option of a method": (
+        ["method.options.x=1"],
+        "unknown key method.options.x: it must be left out: mod has no options",
+    ),
     "a study and a method": (["+study=ci"], "give .study=NAME or .method=NAME, not both"),
     "a missing reference": (["model.d_ff=${nope}"], "Interpolation key 'nope' not found"),
     "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),

@@ -23,7 +23,6 @@ from bench.isoflop.study import _first_packing
 from bench.measure.machine import Machine, environment
 from bench.records.isoflop import Packing, Study, TokenStudy, load_study
 from bench.records.record import Timing
-from bench.runs.dry_run import duration
 from bench.train.log import Progress
 
 CPU = Machine(torch.device("cpu"), 1e11)
