@@ -11,6 +11,7 @@ from bench.config.compose import configure
 from bench.config.identity import MethodId, comparison_hash, config_hash, run_folder
 from bench.config.schema import MethodConfig
 from bench.config.validate import validated
+from bench.records.packed import find_records, read_bytes
 
 
 @pytest.mark.parametrize(
@@ -30,12 +31,12 @@ def test_method_id_has_every_spelling(text: str, title: str, slug: str):
 
 
 def committed_records() -> list[Path]:
-    return sorted((Path(__file__).resolve().parents[2] / "results").glob("**/record.json"))
+    return find_records(Path(__file__).resolve().parents[2] / "results")
 
 
 def test_configuration_and_hashes_of_committed_records_are_stable():
     """Records hold the configuration and its hashes; what reads and extends them must find the same today."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in committed_records()]
+    records = [json.loads(read_bytes(path)) for path in committed_records()]
     assert records
     for record in records:
         config, run = validated(record["config"]), record["run"]
@@ -45,9 +46,9 @@ def test_configuration_and_hashes_of_committed_records_are_stable():
 
 
 def test_composed_configuration_has_the_hash_of_a_committed_record():
-    """Of the command that a record names, composed anew."""
+    """Of the command that a record names, composed again."""
     path = next(path for path in committed_records() if path.parent.name.startswith("dense") and "default" in str(path))
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(read_bytes(path))
     words = shlex.split(record["command"])[3:]
     config = configure([word for word in words if not word.startswith("-")])
     config = replace(config, method=MethodConfig(name="dense"))
