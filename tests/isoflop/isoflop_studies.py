@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from bench.isoflop.pages.claims import claims
+from bench.isoflop.analysis.claims import claims
 from report_records import make_record
 
 from bench.isoflop.analysis.contracts import comparisons

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN, claims
+from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN, claims
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records, make_record
 

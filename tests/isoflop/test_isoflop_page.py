@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN
+from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN
 from isoflop_studies import (
     BUDGETS,
     best_loss,

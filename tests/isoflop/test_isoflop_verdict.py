@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.isoflop.pages.claims import FAILS
+from bench.isoflop.analysis.claims import FAILS
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records
 

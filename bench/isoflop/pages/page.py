@@ -13,7 +13,8 @@ from bench.isoflop.analysis.iso_loss import parities
 from bench.isoflop.analysis.results import Results, read_study
 from bench.isoflop.pages.ablations import controls_part
 from bench.isoflop.pages.additivity import adding_up_part
-from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN, UNTESTED, Claim, claims
+from bench.isoflop.analysis.claims import UNTESTED, Claim, claims
+from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN
 from bench.isoflop.pages.contracts import contracts_part
 from bench.isoflop.pages.laws import laws_part, study_fits
 from bench.isoflop.pages.runs import runs_part
