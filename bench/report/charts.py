@@ -170,8 +170,8 @@ def _curves(methods: Sequence[Method], group: Group, column: str, unit: str, lab
 def _draw_difference(axes: Axes, row: int, difference: Difference, colour: str) -> None:
     loss = difference.loss
     assert loss is not None
-    if loss.detectable is not None:
-        axes.barh(row, 2 * loss.detectable, left=-loss.detectable, height=0.5, color=DENSE, alpha=0.18)
+    if loss.minimum_detectable is not None:
+        axes.barh(row, 2 * loss.minimum_detectable, left=-loss.minimum_detectable, height=0.5, color=DENSE, alpha=0.18)
     if loss.low is not None and loss.high is not None:
         axes.plot([loss.low, loss.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
     axes.plot(loss.value, row, "o", color=colour, markersize=6, markeredgecolor=MUTED, markeredgewidth=0.5)

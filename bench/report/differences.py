@@ -11,7 +11,8 @@ from bench.formats import NBSP, decimal, percent, signed, times
 from bench.records.record import Record
 from bench.report.load import Group, Method, RunFiles
 from bench.report.settings import contract_words
-from bench.stats.paired import Estimate, paired_documents, paired_seeds
+from bench.stats.interval import Interval
+from bench.stats.paired import paired_documents, paired_seeds
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Difference:
 
     label: str
     contract: str
-    loss: Estimate | None
+    loss: Interval | None
     dense_loss: float | None  # nats, mean over the twin's runs that were paired
     seeds: list[int]  # that were paired
     speedup: Speedup | None
@@ -74,7 +75,7 @@ def verdict(difference: Difference) -> str:
         parts.append(words + (f" of an ideal {times(ideal)}" if ideal is not None else ""))
     if difference.memory_ratio is not None:
         parts.append(f"peak memory was {times(difference.memory_ratio)} dense’s")
-    if difference.loss and difference.loss.over == "documents":
+    if difference.loss and difference.loss.unit == "documents":
         parts.append(
             "with one seed the interval covers the choice of held-out documents only, "
             "so whether another training seed would agree is not known"
@@ -100,11 +101,11 @@ def _quality_words(difference: Difference) -> str:
             f"{contract} its held-out loss differs from dense’s by {signed(loss.value)} nats a token; no difference "
             "could be told, because one pair of runs without losses of the same documents gives no interval"
         )
-    pairs = f"{loss.pairs} paired seeds" if loss.over == "seeds" else f"one seed, {loss.pairs} paired documents"
+    pairs = f"{loss.n} paired seeds" if loss.unit == "seeds" else f"one seed, {loss.n} paired documents"
     uncertainty = (
-        f"{interval(loss.low, loss.high, sign=True)}; {pairs}; detectable from {decimal(loss.detectable)} nats"
+        f"{interval(loss.low, loss.high, sign=True)}; {pairs}; detectable from {decimal(loss.minimum_detectable)} nats"
     )
-    if not loss.told_apart:
+    if not loss.significant:
         return (
             f"{contract} no difference in held-out loss from dense could be told: "
             f"{signed(loss.value)} nats a token ({uncertainty})"
@@ -145,7 +146,7 @@ def _pairs(method: Sequence[RunFiles], twin: Sequence[RunFiles]) -> list[tuple[R
     return [(run, dense[run.record.run.seed]) for run in seeds]
 
 
-def _loss_difference(pairs: list[tuple[RunFiles, RunFiles]]) -> tuple[Estimate | None, float | None]:
+def _loss_difference(pairs: list[tuple[RunFiles, RunFiles]]) -> tuple[Interval | None, float | None]:
     if not pairs:
         return None, None
     own = [held_out_loss(run) for run, _ in pairs]

@@ -57,8 +57,8 @@ _METHOD_COLOURS = {
     "dense": DENSE,
     "mod": "#d55e00",
     "moe": "#0072b2",
-    "mode (staged)": "#009e73",
-    "mode (integrated)": "#cc79a7",
+    "mode_staged": "#009e73",
+    "mode_integrated": "#cc79a7",
     "expert_choice": "#56b4e9",
     "mod_random": "#e69f00",
     "shallow": "#8c6bb1",
@@ -106,8 +106,8 @@ def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Dra
 
 
 def method_colours(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each method: its own, or for one not known here the next that no other has."""
-    colours = {label: _METHOD_COLOURS[label] for label in labels if label in _METHOD_COLOURS}
+    """A colour for each method: its own in any spelling, or the next unused one for a method not known here."""
+    colours = {label: _METHOD_COLOURS[slug(label)] for label in labels if slug(label) in _METHOD_COLOURS}
     for label in labels:
         if label not in colours:
             free = [colour for colour in _SPARE_COLOURS if colour not in colours.values()]

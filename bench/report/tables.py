@@ -201,7 +201,7 @@ def told_cell(difference: Difference | None) -> str:
     """Whether the method could be told from its dense twin, and which way."""
     if difference is None or difference.loss is None:
         return DASH
-    if not difference.loss.told_apart:
+    if not difference.loss.significant:
         return "no"
     return "yes, better" if difference.loss.value < 0 else "yes, worse"
 
@@ -210,7 +210,7 @@ def _basis_cell(difference: Difference | None) -> str:
     if difference is None or difference.loss is None:
         return DASH
     loss = difference.loss
-    return f"{loss.pairs} seeds" if loss.over == "seeds" else f"{loss.pairs} documents, one seed"
+    return f"{loss.n} seeds" if loss.unit == "seeds" else f"{loss.n} documents, one seed"
 
 
 def _share_cell(difference: Difference | None) -> str:
@@ -218,7 +218,7 @@ def _share_cell(difference: Difference | None) -> str:
 
 
 def _detectable_cell(difference: Difference | None) -> str:
-    return decimal(difference.loss.detectable) if difference and difference.loss else DASH
+    return decimal(difference.loss.minimum_detectable) if difference and difference.loss else DASH
 
 
 def _audit_cell(method: Method) -> str:
@@ -236,8 +236,8 @@ def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFr
     for method in group.methods:
         line: dict[str, object] = {"method": method.label, "contract": method.first.contract, "runs": len(method.runs)}
         if (difference := compared.get(method.label)) and (loss := difference.loss):
-            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.over}
-            line |= {"pairs": loss.pairs, "detectable": loss.detectable, "share": difference.share}
+            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.unit}
+            line |= {"pairs": loss.n, "detectable": loss.minimum_detectable, "share": difference.share}
         for row in ROWS:
             line[row.path], spread = _pooled(method, row.path)
             if row.path.startswith("quality."):

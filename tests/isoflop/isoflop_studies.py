@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from bench.isoflop.analysis.claims import claims
 from report_records import make_record
 
+from bench.isoflop.analysis.claims import claims
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.iso_loss import parities
 from bench.isoflop.analysis.results import read_study

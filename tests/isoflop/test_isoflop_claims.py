@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN, claims
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records, make_record
 
 from bench.isoflop.analysis.contracts import comparisons
+from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN, claims
 from bench.isoflop.analysis.iso_loss import parities
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages import laws

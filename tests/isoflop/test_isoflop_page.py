@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN
 from isoflop_studies import (
     BUDGETS,
     best_loss,
@@ -23,6 +22,7 @@ from scipy import stats
 from bench.errors import UserError
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.differences import best_difference
+from bench.isoflop.analysis.evidence import FAILS, HOLDS, OPEN
 from bench.isoflop.analysis.iso_loss import parities
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages import laws

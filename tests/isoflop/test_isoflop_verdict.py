@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.isoflop.analysis.claims import FAILS
+from bench.isoflop.analysis.edges import below
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records
 
+from bench.isoflop.analysis.claims import FAILS
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
 from bench.isoflop.analysis.differences import best_difference
-from bench.isoflop.analysis.edges import below
 from bench.isoflop.analysis.iso_loss import parities
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages.setup import equal_for_all, rerun
