@@ -42,9 +42,9 @@ POPULAR = "popular accounts of that paper"
 
 CURVES = "curves"  # minima of parabolas over forward FLOPs
 SEEDS = "seeds"  # best shapes, on seeds not used for model selection
-BOTH = "curves and seeds, which must agree"
+BOTH = "curves and seeds, agreeing"
 _LISTED = 6  # pieces of evidence that a claim spells out
-_LARGER = "studies isoflop_h200, then paper"
+_LARGER = "isoflop_h200, paper (studies)"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _tested(
             "Up to 1.5 % better loss at equal training FLOPs.", PAPER,
-            f"{BOTH}; one budget is enough, which favours the claim",
+            f"{BOTH}; one budget suffices",
             [against_dense(results, c, limit=-0.015, relative=True) for c in equal_flops], _LARGER, somewhere,
         ),
         _tested(
@@ -128,9 +128,8 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _tested(
             "Hard tokens get more depth.", POPULAR,
-            "rank correlations in one model, one seed, which is never enough; adjusted: at equal position, frequency "
-            "and kind; p (Holm) must be below 0.05", difficulty(results),
-            "several seeds, other text, an intervention", lambda evidence: INCONCLUSIVE if evidence else NOT_TESTED,
+            "rank correlations with the next token of one model, one seed, never decisive; p (Holm) below 0.05",
+            difficulty(results), "several seeds, other text, an intervention", lambda evidence: INCONCLUSIVE if evidence else NOT_TESTED,
         ),
         _tested(
             "It takes less energy.", POPULAR, "the machine’s energy counter", energy(results, METHOD),
@@ -146,7 +145,7 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _untested(
             "MoD should grow in depth rather than in width.", PAPER, "depth and width grow together in this grid",
-            "deep and wide shapes of equal forward FLOPs",
+            "deep and wide shapes, equal forward FLOPs",
         ),
         _untested(
             "It holds past 1 B parameters.", POPULAR,
@@ -184,7 +183,8 @@ def _measured(evidence: Sequence[Evidence]) -> str:
     supporting, contradicting = counts(evidence)
     texts = [each.text for each in evidence]
     listed = f"from {texts[0]} to {texts[-1]}" if len(texts) > _LISTED else "; ".join(texts)
-    return f"{supporting} of {len(evidence)} support, {contradicting} contradict: {listed}"
+    against = f", {contradicting} contradict" if contradicting else ""
+    return f"{supporting} of {len(evidence)} support{against}: {listed}"
 
 
 def _integrated(results: Results) -> str:

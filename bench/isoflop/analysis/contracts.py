@@ -76,8 +76,8 @@ def _compared(
         return Comparison(method, budget, contract, None, None, NO_DENSE)
     if other is None or not np.isfinite(other[0]):
         poor = fault if fault == FAULTS["poor fit"] else ""
-        why = {"train_flops": fault, "wall_clock": "no optima on both sides of that time"}
-        reason = why.get(contract, poor or "not run at that size")
+        why = {"train_flops": fault, "wall_clock": "time outside range"}
+        reason = why.get(contract, poor or "size outside grid")
         return Comparison(method, budget, contract, None, float(dense[0]), reason)
     n = min(len(dense), len(other))
     return Comparison(method, budget, contract, with_draws(other[:n] - dense[:n] + errors[:n]), float(dense[0]))

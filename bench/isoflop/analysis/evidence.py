@@ -93,7 +93,7 @@ def against_dense(results: Results, compared: Comparison, limit: float, relative
     write = percent if relative else signed
     by_curves = curve.below(limit)
     agree = by_curves == below(results, compared.budget, [compared.method], [REFERENCE], seeds, limit)
-    text = f"{where}: {in_words(curve, write)} by curves, {in_words(seeds, write)} by seeds"
+    text = f"{where}: curves {in_words(curve, write)}, seeds {in_words(seeds, write)}"
     return Evidence(text, by_curves if agree else None)
 
 
@@ -108,7 +108,7 @@ def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
     without = [budget for budget in results.budgets if budget not in {results.budget_of(e.flops) for e in equivalents}]
     found = [Evidence(f"{power(budget)}: no optimum on both sides", None) for budget in without]
     for each in equivalents:
-        text = f"{power(each.flops)}: dense needs {in_words(each.times, times)}"
+        text = f"{power(each.flops)}: {in_words(each.times, times)}"
         under = each.measured.below(1 / (1 - _SAVED))
         supports = None if under is None or each.extrapolated else not under
         found.append(Evidence(f"{text} ({each.warning}, not counted)" if each.warning else text, supports))
@@ -123,7 +123,7 @@ def better_than_parts(results: Results) -> list[Evidence]:
     for budget in results.budgets:
         values = {other: best_difference(results, mode, other, budget) for other in PARTS}
         answers = {below(results, budget, [mode], [other], value) for other, value in values.items()}
-        each = [f"{in_words(value, signed)} against {title(other)}" for other, value in values.items() if value]
+        each = [f"minus {title(other)} {in_words(value, signed)}" for other, value in values.items() if value]
         if each:
             supports = False if False in answers else None if None in answers else True
             found.append(Evidence(f"{power(budget)}: {', '.join(each)}", supports))

@@ -74,7 +74,7 @@ def _why_not(log_size: np.ndarray) -> str:
     for end, where in ((math.inf, "no size"), (-math.inf, "the smallest size")):
         if log_size[0] == end:
             share = f" ({percent(float(np.mean(drawn == end)), 0)} of resamples)" if len(drawn) else ""
-            return f"reached at {where}{share}"
+            return f"at {where}{share}"
     return ""
 
 

@@ -76,7 +76,7 @@ def agreement_with_top_k(results: Results, at_least: float) -> list[Evidence]:
         if len(own):
             value = _mean(own)
             less = value.below(at_least)
-            text = f"{power(budget)}: {in_words(value, percent)}, lowest of {len(own)} runs {percent(own.min())}"
+            text = f"{power(budget)}: {in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
             found.append(Evidence(text, None if less is None else not less))
     return found
 
@@ -117,7 +117,7 @@ def difficulty(results: Results) -> list[Evidence]:
     for each in sorted(use.correlations, key=lambda each: each.given != "none"):
         if each.layer != "all" or each.covariate not in _HARD:
             continue
-        text = f"{'unadjusted' if each.given == 'none' else 'adjusted'}, {each.covariate}: {signed(each.rho)}"
+        text = f"{'unadjusted' if each.given == 'none' else 'adjusted'}, {each.covariate.removesuffix(' of the next token')}: {signed(each.rho)}"
         if each.low is None or each.high is None or study.documents < _FEWEST_DOCUMENTS:
             found.append(Evidence(f"{text} (no interval, {study.documents} documents)", None))
             continue

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator
 from bench.formats import DASH, count, decimal, percent, power, signed, significant
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.routers import METHOD, ablated
-from bench.isoflop.pages.section import UNIT, Part, there
+from bench.isoflop.pages.section import UNIT, Part, shape_of, there
 from bench.records.isoflop import LearningRate, Tried
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
 from bench.report.tables import Table
@@ -46,7 +46,7 @@ def capacity_figure(results: Results) -> Drawing | None:
     axes.set_xlabel("capacity")
     axes.set_ylabel(f"validation loss, {UNIT}")
     axes.legend()
-    shape = f"{runs['n_layers'].iloc[0]} × {runs['d_model'].iloc[0]}"
+    shape = shape_of(runs)
     return finish(
         figure, "capacity", f"Capacity, at {power(budget)} FLOPs",
         "Validation loss against the capacity of routed blocks, with a learned and a random router.",
@@ -145,16 +145,13 @@ def ablations_table(results: Results) -> Table:
             accuracy, learned = own["accuracy"].mean(), (own["router"] == "learned").all()
             rows.append(
                 [
-                    f"{title(method)}{where}", f"{own['n_layers'].iloc[0]} × {own['d_model'].iloc[0]}", str(len(own)),
+                    f"{title(method)}{where}", shape_of(own), str(len(own)),
                     decimal(float(own["loss"].mean())), decimal(spread),
                     percent(float(accuracy)) if np.isfinite(accuracy) and learned else DASH,
                     percent(float(own["processed"].mean())) if own["processed"].notna().any() else DASH,
                 ]
             )  # fmt: skip
-    caption = (
-        "Ablations at one budget, at the best shape and learning rate of the method they belong to. Neither was tuned "
-        "for the ablation, which may do better at its own."
-    )
+    caption = "Ablations at the best shape and learning rate of their method; at their own they may do better."
     columns = ["", "shape", "seeds", f"loss, {UNIT}", "sd over seeds", "agrees with top-k", "tokens processed"]
     return Table("ablations", caption, columns, rows, ablations)
 
@@ -175,9 +172,8 @@ def rates_table(results: Results) -> Table:
          for name, rule in rules.items() for each in rule.tried]
     )  # fmt: skip
     caption = (
-        "Learning rates, chosen at the smallest budget and scaled by sqrt(128 / width). Best tried: of means over "
-        "seeds. Regret: seed 0’s loss at the chosen rate minus its lowest tried at that size. No interval of this "
-        "report covers the learning rate, which may move losses as much as methods differ."
+        "Learning rates, chosen at the smallest budget and scaled by sqrt(128 / width). Regret: seed 0’s loss at the "
+        "chosen rate minus its lowest tried. Another rate may move losses as much as methods differ."
     )
     columns = ["", "at width 128", "status", "best tried", f"regret, {UNIT}", "runs"]
     return Table("learning_rates", caption, columns, rows, data)
@@ -196,7 +192,7 @@ def _regret(results: Results, name: str, rule: LearningRate) -> list[str]:
     for (layers, width), tried in _runs(rule.steady).query("seed == 0").groupby(["n_layers", "d_model"]):
         own = cell.query(f"n_layers == {layers} and d_model == {width}")
         if len(own):
-            found.append(f"{layers} × {width}: {signed(float(own['loss'].iloc[0] - tried['val_loss_nats'].min()))}")
+            found.append(f"{layers}×{width}: {signed(float(own['loss'].iloc[0] - tried['val_loss_nats'].min()))}")
     return found
 
 
@@ -207,5 +203,5 @@ def _best_by_size(rule: LearningRate) -> list[str]:
     for (layers, width), tried in runs.groupby(["n_layers", "d_model"]):
         best = tried.groupby("lr_at_128")["val_loss_nats"].mean().idxmin()
         end = {runs["lr_at_128"].min(): ", the lowest", runs["lr_at_128"].max(): ", the highest"}.get(best, "")
-        found.append(f"{layers} × {width}: {significant(best)}{end}")
+        found.append(f"{layers}×{width}: {significant(best)}{end}")
     return found

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.formats import power
 from bench.isoflop.analysis.differences import PARTS, best_difference, sum_of_gains
 from bench.isoflop.analysis.results import REFERENCE, Results, title
-from bench.isoflop.pages.section import UNIT, Line, Part, difference_cell, interval_columns, lines_over_budgets, there
+from bench.isoflop.pages.section import (
+    NAMED,
+    UNIT,
+    Line,
+    Part,
+    difference_cell,
+    interval_columns,
+    lines_over_budgets,
+    named,
+    there,
+)
 from bench.report.figures import method_colours
 from bench.report.tables import Table
 from bench.stats.interval import Interval
@@ -18,8 +27,7 @@ Pairs = dict[tuple[str, str, float], Interval]  # (MoDE, other method, budget) -
 def additivity_part(results: Results) -> Part:
     """Empty where the study has no MoDE."""
     notes = [
-        "Best shapes, on seeds not used for model selection. If the gains of depth and experts add up, MoDE beats "
-        "Dense by the sum of what its parts do."
+        "Best shapes, on seeds not used for model selection. Additive gains: MoDE beats Dense by the sum of its parts."
     ]
     pairs = mode_pairs(results)
     colours = method_colours(results.methods)
@@ -31,7 +39,7 @@ def additivity_part(results: Results) -> Part:
     }  # fmt: skip
     figure = lines_over_budgets(
         results, lines, "mode_against_parts", "MoDE against MoE and MoD", f"loss minus the part’s, {UNIT}",
-        "Below 0 MoDE is better. Bars: 95 % CI.",
+        "Below 0 MoDE is better.",
     )  # fmt: skip
     return Part("additivity", "MoDE against its parts", notes, there(figure), [additivity_table(results, pairs)])
 
@@ -50,14 +58,14 @@ def additivity_table(results: Results, pairs: Pairs) -> Table:
     for mode, budget in dict.fromkeys((mode, budget) for mode, _, budget in pairs):
         against = {name: pairs.get((mode, name, budget)) for name in (*PARTS, REFERENCE)}
         against["sum_of_parts"] = sum_of_gains(results, mode, budget)
-        rows.append([f"{title(mode)}, {power(budget)} FLOPs", *map(difference_cell, against.values())])
+        rows.append([named(mode, budget), *map(difference_cell, against.values())])
         row: dict[str, object] = {"method": mode, "budget": budget}
         for name, value in against.items():
             row |= interval_columns(value, f"minus_{name}")
         data.append(row)
     caption = (
-        f"Validation loss of MoDE minus the other’s, {UNIT} (95 % CI over seeds and documents). Last: its difference "
-        "from Dense minus the sum of MoE’s and MoD’s; above 0 it gains less than both together."
+        f"Loss of MoDE minus the other’s, {UNIT} (95 % CI). Last: its difference from Dense minus the sum of MoE’s and "
+        "MoD’s; above 0 it gains less than both together."
     )
-    columns = ["", "minus MoE", "minus MoD", "minus Dense", "minus the sum of gains"]
+    columns = [NAMED, "minus MoE", "minus MoD", "minus Dense", "minus the sum of gains"]
     return Table("mode_against_parts", caption, columns, rows, pd.DataFrame(data))

@@ -6,11 +6,20 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.formats import power
 from bench.isoflop.analysis.contracts import CONTRACTS, Comparison
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import frontiers, on_threads
-from bench.isoflop.pages.section import UNIT, Line, Part, difference_cell, interval_columns, lines_over_budgets, there
+from bench.isoflop.pages.section import (
+    NAMED,
+    UNIT,
+    Line,
+    Part,
+    difference_cell,
+    interval_columns,
+    lines_over_budgets,
+    named,
+    there,
+)
 from bench.isoflop.pages.sizes import size_figures
 from bench.report.figures import Drawing, canvas, finish, method_colours, styled
 from bench.report.settings import CONTRACTS as WORDS
@@ -22,9 +31,8 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
     notes = [
         "Equal training FLOPs: each method at its own best size. Equal forward FLOPs, active or total parameters: at "
         "Dense’s best size, which favours Dense. Equal time: FLOP-optimal sizes after the training time of Dense’s "
-        f"best run, by step times taken alone{on_threads(results)}.",
-        "Intervals (95 %) cover the scatter of runs, validation documents and, in equal time, the noise of timing. "
-        "They do not cover the learning rate. In figures, below 0 the method is better; a side without a bar is open.",
+        f"best run, by steps timed alone{on_threads(results)}. In equal time the 95 % CI covers the noise of timing, too. Bars "
+        "without an end are open."
     ]
     differences = [_difference_figure(results, compared, name, f"Loss {WORDS[name]}") for name in CONTRACTS]
     active = size_figures(results, "params_active")[-1:]
@@ -76,10 +84,10 @@ def contracts_table(results: Results, compared: Sequence[Comparison]) -> Table:
         for budget in results.budgets:
             own = [cells[method, budget, contract] for contract in CONTRACTS]
             values = (difference_cell(c.value) if c.value else c.why for c in own)
-            rows.append([f"{title(method)}, {power(budget)} FLOPs", *values])
+            rows.append([named(method, budget), *values])
     data = pd.DataFrame(
         [{"method": c.method, "budget": c.budget, "contract": c.contract, "why_not": c.why}
          | interval_columns(c.value, "minus_dense") for c in compared]
     )  # fmt: skip
     caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI)."
-    return Table("contracts", caption, ["", *(WORDS[name] for name in CONTRACTS)], rows, data)
+    return Table("contracts", caption, [NAMED, *(WORDS[name] for name in CONTRACTS)], rows, data)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from bench.fit import isoflop
-from bench.formats import power, significant, times
+from bench.formats import significant, times
 from bench.isoflop.analysis.differences import document_noise
 from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.results import REFERENCE, Results, title
-from bench.isoflop.pages.section import Part, interval_columns
+from bench.isoflop.pages.section import NAMED, Part, interval_columns, named
 from bench.report.tables import Table
 from bench.stats.fits import Equivalent, Fits, equivalents
 
@@ -47,8 +47,7 @@ def laws_part(fits: Fits) -> Part:
     """Exponents and dense-equivalent compute."""
     notes = [
         "Approaches 2 and 3 of Hoffmann et al. 2022 (arXiv 2203.15556): power laws of the optima, and "
-        "L = E + A / N^alpha + B / D^beta with N total parameters. So narrow a range of budgets hardly pins exponents "
-        "down, and extrapolates poorly."
+        "L = E + A/N^alpha + B/D^beta with N total parameters. So narrow a range of budgets extrapolates poorly."
     ]
     return Part("laws", "Scaling laws", notes, tables=[laws_table(fits), equivalents_table(fits)])
 
@@ -60,14 +59,15 @@ def laws_table(fits: Fits) -> Table:
         law = fits.parametric[method]
         values = [own.params_exponent, own.tokens_exponent]
         values += [getattr(law, key) if law else None for key in ("E", "alpha", "beta", "params_exponent")]
-        rows.append([title(method), *(in_words(value, significant) for value in values)])
+        shown = [value for place, value in enumerate(values) if place != 2]  # E is in the CSV
+        rows.append([title(method), *(in_words(value, significant) for value in shown)])
         names = ("params_exponent", "tokens_exponent", "E", "alpha", "beta", "parametric_params_exponent")
         row: dict[str, object] = {"method": method}
         for name, value in zip(names, values, strict=True):
             row |= interval_columns(value, name)
         data.append(row)
     caption = "Exponents of compute-optimal params and tokens, and the parametric law (95 % bootstrap CI)."
-    columns = ["", "params ∝ FLOPs^", "tokens ∝ FLOPs^", "E", "alpha", "beta", "params exponent by the law"]
+    columns = ["", "params ∝ FLOPs^", "tokens ∝ FLOPs^", "alpha", "beta", "params exponent by the law"]
     return Table("laws", caption, columns, rows, pd.DataFrame(data))
 
 
@@ -76,12 +76,12 @@ def equivalents_table(fits: Fits) -> Table:
     rows, data = [], []
     for method, own in fits.equivalents.items():
         for each in own:
-            rows.append([f"{title(method)}, {power(each.flops)} FLOPs", in_words(each.times, times), each.warning])
+            rows.append([named(method, each.flops), in_words(each.times, times), each.warning])
             row = {"method": method, "flops": each.flops, "extrapolated": each.extrapolated}
             row |= dict(zip(("low_extrapolated", "high_extrapolated"), each.ends_extrapolated, strict=True))
             data.append(row | interval_columns(each.times, "times"))
     caption = (
-        "Dense-equivalent compute: Dense needs so many times the FLOPs for the method’s best loss (95 % CI). Values "
-        "beyond the budgets of Dense’s optima are extrapolations."
+        "Dense-equivalent compute: Dense needs so many times the FLOPs for the method’s best loss (95 % CI). "
+        "Beyond the budgets of Dense’s optima it is an extrapolation."
     )
-    return Table("dense_equivalent", caption, ["", "Dense needs", ""], rows, pd.DataFrame(data))
+    return Table("dense_equivalent", caption, [NAMED, "Dense needs", ""], rows, pd.DataFrame(data))

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.formats import power, signed
 from bench.isoflop.analysis.evidence import in_words
-from bench.isoflop.analysis.results import Results
+from bench.isoflop.analysis.results import Results, title
 from bench.report.figures import DENSE, Drawing, canvas, finish, styled
 from bench.report.routing import HeatMap
 from bench.report.tables import Table
 from bench.stats.interval import Interval
 
 UNIT = "nats/token"
+NAMED = "method, FLOPs"  # heading of rows that are `named`
 Line = list[tuple[float, Interval]]  # (budget, value)
 
 
@@ -44,6 +46,16 @@ class Part:
 def there(*drawings: Drawing | None) -> list[Drawing]:
     """Those that could be drawn."""
     return [drawing for drawing in drawings if drawing is not None]
+
+
+def named(method: str, budget: float) -> str:
+    """A row's name in tables of methods and budgets."""
+    return f"{title(method)}, {power(budget)}"
+
+
+def shape_of(runs: pd.DataFrame) -> str:
+    """Layers and width of runs of one shape: 4×24."""
+    return f"{runs['n_layers'].iloc[0]}×{runs['d_model'].iloc[0]}"
 
 
 def difference_cell(value: Interval | None) -> str:

@@ -15,12 +15,11 @@ _ONCE = 1.05  # passes over the training text up to which it counts as new
 TERMS = [
     ("Dense", "the baseline; every token passes through every block"),
     ("MoE", "mixture of experts; a router picks a few feed-forwards for each token"),
-    ("MoD", "mixture of depths; a router picks the tokens that a block processes"),
+    ("MoD", "mixture of depths; a router picks the tokens that a block processes, its capacity"),
     ("MoDE", "both: staged (depth router, then experts) or integrated (null experts among the experts)"),
     ("isoFLOP", "runs of different sizes at equal training FLOPs; larger models see fewer tokens"),
     ("optimum", "the size of least loss at a budget, by a parabola in the log of the size"),
     ("causal router", "replaces top-k at inference and in every loss here; it sees no later token"),
-    ("capacity", "share of the tokens that a routed block processes"),
     ("iso-loss", "Dense’s best loss, reached with the fewest forward FLOPs at equal training FLOPs"),
     ("dense-equivalent compute", "how many times the training FLOPs Dense needs for a method’s best loss"),
 ]

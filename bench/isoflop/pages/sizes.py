@@ -14,7 +14,17 @@ from bench.isoflop.analysis.curves import Curve, Size, curves
 from bench.isoflop.analysis.differences import NEAR_EDGE, best_difference, edge
 from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.results import REFERENCE, Results, title
-from bench.isoflop.pages.section import UNIT, Part, difference_cell, error_bars, interval_columns, there
+from bench.isoflop.pages.section import (
+    NAMED,
+    UNIT,
+    Part,
+    difference_cell,
+    error_bars,
+    interval_columns,
+    named,
+    shape_of,
+    there,
+)
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, slug, styled
 from bench.report.tables import Table
 from bench.stats.fits import Fits
@@ -32,9 +42,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 def sizes_part(results: Results, fits: Fits) -> Part:
     """The isoFLOP curves themselves."""
     notes = [
-        "A dot is a run, a circle the optimum with the 95 % CI of its loss, a dashed line a rejected fit. The fit is "
-        "rejected where its minimum is outside the grid (edge), below the loss of every size by more than noise (poor "
-        "fit), or where it opens downwards (concave).",
+        "A dot is a run, a circle the optimum with the 95 % CI of its loss, a dashed line a rejected fit: its minimum "
+        "is outside the grid (edge), below the loss of every size by more than noise (poor fit), or none (concave).",
     ]
     return Part(
         "curves", "Loss against size", notes,
@@ -137,7 +146,7 @@ def optima_table(results: Results, fits: Fits) -> Table:
             values = ((optimum.params, scaled), (optimum.loss, decimal))
             cells = [in_words(value if optimum.status == "ok" else None, write) for value, write in values]
             status = f"{optimum.status}, {NEAR_EDGE}" if optimum.near_edge else optimum.status
-            rows.append([f"{title(method)}, {power(optimum.flops)} FLOPs", str(optimum.points), *cells, status])
+            rows.append([named(method, optimum.flops), *cells, status])
             data.append(
                 {"method": method, "flops": optimum.flops, "points": optimum.points, "status": optimum.status,
                  "near_edge": optimum.near_edge}
@@ -145,10 +154,10 @@ def optima_table(results: Results, fits: Fits) -> Table:
                 | interval_columns(optimum.loss, "loss")
             )  # fmt: skip
     caption = (
-        "Optima of parabolas in the log of total parameters (95 % bootstrap CI over runs). “Or more” and “or less” "
-        "reach beyond the grid. Near grid edge: at most one size from the smallest or largest."
+        "Optima of the parabolas (95 % bootstrap CI over runs). “Or more” and “or less” reach beyond the grid. "
+        "Near grid edge: at most one size from the smallest or largest."
     )
-    return Table("optima", caption, ["", "runs", "total params", f"loss, {UNIT}", "status"], rows, pd.DataFrame(data))
+    return Table("optima", caption, [NAMED, "total params", f"loss, {UNIT}", "status"], rows, pd.DataFrame(data))
 
 
 def seeds_table(results: Results) -> Table:
@@ -166,25 +175,19 @@ def seeds_table(results: Results) -> Table:
             )
             detectable = value.minimum_detectable if value else None
             spread = float(losses.std(ddof=1)) if len(losses) > 1 else None
-            shape = f"{best['n_layers'].iloc[0]} × {best['d_model'].iloc[0]}"
+            shape = shape_of(best)
             where = edge(results, method, budget)
-            rows.append(
-                [
-                    f"{title(method)}, {power(budget)} FLOPs", f"{shape}, {where}".removesuffix(", "), str(len(losses)),
-                    decimal(float(losses.mean())), decimal(spread), difference_cell(value), difference_cell(every),
-                    decimal(detectable),
-                ]
-            )  # fmt: skip
+            cells = [decimal(float(losses.mean())), difference_cell(value), decimal(detectable)]
+            rows.append([named(method, budget), f"{shape}, {where}".removesuffix(", "), *cells])
             data.append(
                 {"method": method, "budget": budget, "shape": shape, "seeds": len(losses), "loss": losses.mean(),
                  "sd": spread, "detectable": detectable, "edge": where}
                 | interval_columns(value, "minus_dense") | interval_columns(every, "every_seed")
             )  # fmt: skip
     caption = (
-        "Best shapes (layers × width) against Dense’s best, with several seeds. Seed 0 chose the shape, which flatters "
-        "it, so the difference is that of the other seeds; all seeds is for comparison. Intervals (95 %) cover seeds, "
-        "with their standard deviation pooled over the budget, and documents. MDE: minimum detectable effect (80 % "
-        "power). At grid edge: the smallest or largest size, so the loss is a bound."
+        "Best shapes (layers × width) on seeds not used for model selection: seed 0 chose the shape, which flatters "
+        "it. All seeds and their standard deviation: tables/seeds.csv. The 95 % CI covers seeds, pooled over the "
+        "budget, and documents. MDE: minimum detectable effect (80 % power). At grid edge: a bound."
     )
-    columns = ["", "shape", "seeds", f"loss, {UNIT}", "sd over seeds", "minus Dense", "minus Dense, all seeds", "MDE"]
+    columns = [NAMED, "shape", f"loss, {UNIT}, all seeds", "minus Dense", "MDE"]
     return Table("seeds", caption, columns, rows, pd.DataFrame(data))

@@ -11,7 +11,7 @@ from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.iso_loss import IsoLoss
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import on_threads
-from bench.isoflop.pages.section import Part, interval_columns, there
+from bench.isoflop.pages.section import NAMED, Part, interval_columns, named, shape_of, there
 from bench.report.charts import CURVES_NOTE, learning_curves
 from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
 from bench.report.load import Group, Method, RunFiles
@@ -46,9 +46,7 @@ def speed_figure(results: Results) -> Drawing | None:
             None,
         )
         if timed is not None:
-            rows.append(
-                (method, f"{timed.n_layers} × {timed.d_model}", timed.step_flops, 1 / timed.step_seconds.median)
-            )
+            rows.append((method, f"{timed.n_layers}×{timed.d_model}", timed.step_flops, 1 / timed.step_seconds.median))
     if not rows or rows[0][0] != REFERENCE:
         return None
     colours = method_colours(results.methods)
@@ -111,7 +109,7 @@ def iso_loss_curves(results: Results) -> list[Drawing]:
     if best.empty:
         return []
     methods = [Method(title(REFERENCE), [results.files[run] for run in best["id"]])]
-    shapes = [f"{title(REFERENCE)} {_shape(best)}"]
+    shapes = [f"{title(REFERENCE)} {shape_of(best)}"]
     for name in (name for name in results.methods if name != REFERENCE):
         own = results.cell(name, budget)
         losses = own.groupby("forward_flops")["loss"].mean()
@@ -120,7 +118,7 @@ def iso_loss_curves(results: Results) -> list[Drawing]:
             continue
         runs = own[own["forward_flops"] == as_good.min()].sort_values("seed")
         methods.append(Method(title(name), [results.files[run] for run in runs["id"]]))
-        shapes.append(f"{title(name)} {_shape(runs)}, {times(as_good.min() / best['forward_flops'].iloc[0])}")
+        shapes.append(f"{title(name)} {shape_of(runs)}, {times(as_good.min() / best['forward_flops'].iloc[0])}")
     if len(methods) == 1:
         return []
     caption = (
@@ -137,15 +135,11 @@ def iso_loss_curves(results: Results) -> list[Drawing]:
     ]  # fmt: skip
 
 
-def _shape(runs: pd.DataFrame) -> str:
-    return f"{runs['n_layers'].iloc[0]} × {runs['d_model'].iloc[0]}"
-
-
 def iso_loss_table(matched: list[IsoLoss]) -> Table:
     """A row a method and budget, over dense's best."""
     rows = [
         [
-            f"{title(p.method)}, {power(p.budget)} FLOPs",
+            named(p.method, p.budget),
             in_words(p.forward_flops, times) if p.forward_flops else p.why,
             in_words(p.step_time, times), in_words(p.optimum_flops, times),
         ]
@@ -160,7 +154,7 @@ def iso_loss_table(matched: list[IsoLoss]) -> Table:
         "The smallest model with Dense’s best loss at equal training FLOPs, over Dense’s best (95 % CI): forward FLOPs "
         "and step time. Last: forward FLOPs of the method’s own optimum over Dense’s."
     )
-    columns = ["", "forward FLOPs, iso-loss", "step time, iso-loss", "forward FLOPs, own optimum"]
+    columns = [NAMED, "forward FLOPs, iso-loss", "step time, iso-loss", "forward FLOPs, own optimum"]
     return Table("iso_loss", caption, columns, rows, data)
 
 

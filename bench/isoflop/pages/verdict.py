@@ -33,7 +33,7 @@ def winners(results: Results) -> list[str]:
         where = edge(results, first, budget)
         found.append(
             f"At {power(budget)} FLOPs {title(first)} has the least loss: {decimal(losses[first])} {UNIT} "
-            f"({size['n_layers']} × {size['d_model']}{f', {where}' if where else ''}; {scaled(size['params_total'])} "
+            f"({size['n_layers']}×{size['d_model']}{f', {where}' if where else ''}; {scaled(size['params_total'])} "
             f"parameters, {scaled(size['tokens'])} tokens). Others minus it: "
             f"{', '.join(f'{title(other)} {difference_cell(value)}' for other, value in above.items())}. "
             f"Significantly different: {', '.join(surely) or 'none'}."
@@ -62,8 +62,8 @@ def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str
             sides.setdefault(side, []).append(power(each.budget))
             curve = difference_cell(each.value) if each.value else each.why
             at = f"{power(each.budget)}{_bound(results, method, each.budget)}"
-            values.append(f"{at}: {difference_cell(seeds)} by seeds, {curve} by curves")
-        summary = "; ".join(f"{side} at {' and '.join(budgets)} FLOPs" for side, budgets in sides.items())
+            values.append(f"{at}: seeds {difference_cell(seeds)}, curves {curve}")
+        summary = "; ".join(f"{side} at {', '.join(budgets)} FLOPs" for side, budgets in sides.items())
         minus = f"Loss minus Dense’s, {UNIT}: {'; '.join(values)}."
         found.append((title(method), f"against Dense: {summary}. {minus}{_rate_at_edge(results, method)}"))
     return found
