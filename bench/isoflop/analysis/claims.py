@@ -129,7 +129,8 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         _tested(
             "Hard tokens get more depth.", POPULAR,
             "rank correlations with the next token of one model, one seed, never decisive; p (Holm) below 0.05",
-            difficulty(results), "several seeds, other text, an intervention", lambda evidence: INCONCLUSIVE if evidence else NOT_TESTED,
+            difficulty(results), "several seeds, other text, an intervention",
+            lambda evidence: INCONCLUSIVE if evidence else NOT_TESTED,
         ),
         _tested(
             "It takes less energy.", POPULAR, "the machine’s energy counter", energy(results, METHOD),

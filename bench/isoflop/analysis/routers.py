@@ -117,7 +117,8 @@ def difficulty(results: Results) -> list[Evidence]:
     for each in sorted(use.correlations, key=lambda each: each.given != "none"):
         if each.layer != "all" or each.covariate not in _HARD:
             continue
-        text = f"{'unadjusted' if each.given == 'none' else 'adjusted'}, {each.covariate.removesuffix(' of the next token')}: {signed(each.rho)}"
+        adjusted = "unadjusted" if each.given == "none" else "adjusted"
+        text = f"{adjusted}, {each.covariate.removesuffix(' of the next token')}: {signed(each.rho)}"
         if each.low is None or each.high is None or study.documents < _FEWEST_DOCUMENTS:
             found.append(Evidence(f"{text} (no interval, {study.documents} documents)", None))
             continue

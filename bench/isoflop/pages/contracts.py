@@ -31,8 +31,8 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
     notes = [
         "Equal training FLOPs: each method at its own best size. Equal forward FLOPs, active or total parameters: at "
         "Dense’s best size, which favours Dense. Equal time: FLOP-optimal sizes after the training time of Dense’s "
-        f"best run, by steps timed alone{on_threads(results)}. In equal time the 95 % CI covers the noise of timing, too. Bars "
-        "without an end are open."
+        f"best run, by steps timed alone{on_threads(results)}. In equal time the 95 % CI covers the noise "
+        "of timing, too. Bars without an end are open."
     ]
     differences = [_difference_figure(results, compared, name, f"Loss {WORDS[name]}") for name in CONTRACTS]
     active = size_figures(results, "params_active")[-1:]
