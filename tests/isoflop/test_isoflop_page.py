@@ -342,7 +342,7 @@ def test_method_without_readable_runs_at_a_budget_is_skipped(tmp_path: Path):
     for path in folder.glob("mod-4e12-*/record.json"):
         path.unlink()
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
-    assert "| MoD, 1e12 |" in text and "4e12: seeds" not in text.split("## Claims")[0]
+    assert "| MoD, 1e12 |" in text and "MoD, 4e12 | 0" not in text.split("## Claims")[0]
     found = [parity for parity in iso_losses(read_study(folder)) if parity.budget == BUDGETS[1]]
     assert [parity.why for parity in found] == ["too few sizes"]
 

@@ -9,10 +9,10 @@ import pytest
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records
 
-from bench.isoflop.analysis.claims import CONTRADICTED
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
 from bench.isoflop.analysis.differences import below, best_difference
+from bench.isoflop.analysis.evidence import CONTRADICTED
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages.setup import equal_for_all, rerun

@@ -44,7 +44,7 @@ CURVES = "curves"  # minima of parabolas over forward FLOPs
 SEEDS = "seeds"  # best shapes, on seeds not used for model selection
 BOTH = "curves and seeds, agreeing"
 _LISTED = 6  # pieces of evidence that a claim spells out
-_LARGER = "isoflop_h200, paper (studies)"
+_LARGER = "studies isoflop_h200, paper"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from bench.isoflop.pages.setup import TERMS, equal_for_all, packings, repeats, r
 from bench.isoflop.pages.sizes import sizes_part
 from bench.isoflop.pages.speed import speed_part
 from bench.isoflop.pages.tokens import tokens_part
-from bench.isoflop.pages.verdict import chance, verdicts, winners
+from bench.isoflop.pages.verdict import chance, verdict_table, verdicts, winners
 from bench.records.files import write_atomically
 from bench.report.render import render
 from bench.report.routing import accuracy_figure, heat_map_figures, heat_maps, weight_figures
@@ -54,7 +54,8 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         "study": study, "claims": found, "parts": [part for part in parts if part],
         "problems": [*results.problems, *(f"By total parameters, {note}" for note in fits.notes), *outliers(results)],
         "settings": settings(results), "equal": equal_for_all(results), "repeats": repeats(results),
-        "winners": winners(results), "verdicts": verdicts(results, compared), "chance": chance(results, compared),
+        "winners": winners(results), "verdicts": verdicts(results, compared),
+        "verdict_table": verdict_table(results, compared), "chance": chance(results, compared),
         "shares": study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": packings(study), "rerun": rerun(study), "tally": _tally(found), "paper": PAPER,
         "popular": POPULAR, "terms": TERMS, "csv_only": [table for table in tables if not table.rows and table.caption],

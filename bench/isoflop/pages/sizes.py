@@ -78,7 +78,7 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
             finish(
                 figure,
                 f"loss_{size}_{slug(f'{budget:.3g}')}",
-                f"{power(budget)} FLOPs a run",
+                f"{power(budget)} training FLOPs",
                 f"Validation loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
                 "",
             )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 from bench.formats import decimal, power, scaled
 from bench.isoflop.analysis.contracts import Comparison
 from bench.isoflop.analysis.differences import AT_EDGE, below, best_difference, difference, edge
 from bench.isoflop.analysis.results import REFERENCE, Results, title
-from bench.isoflop.pages.section import UNIT, difference_cell
+from bench.isoflop.pages.section import NAMED, UNIT, difference_cell, named
+from bench.report.tables import Table
 from bench.stats.interval import CONFIDENCE
 
 
@@ -49,7 +52,6 @@ def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str
         if not own:
             continue
         sides: dict[str, list[str]] = {}
-        values = []
         for each in own:
             seeds = best_difference(results, method, REFERENCE, each.budget)
             by_seeds = below(results, each.budget, [method], [REFERENCE], seeds)
@@ -60,13 +62,22 @@ def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str
                 analyses = "both analyses" if by_seeds == by_curves else "one analysis"
                 side = f"significantly {'better' if answers.pop() else 'worse'} by {analyses}"
             sides.setdefault(side, []).append(power(each.budget))
-            curve = difference_cell(each.value) if each.value else each.why
-            at = f"{power(each.budget)}{_bound(results, method, each.budget)}"
-            values.append(f"{at}: seeds {difference_cell(seeds)}, curves {curve}")
         summary = "; ".join(f"{side} at {', '.join(budgets)} FLOPs" for side, budgets in sides.items())
-        minus = f"Loss minus Dense’s, {UNIT}: {'; '.join(values)}."
-        found.append((title(method), f"against Dense: {summary}. {minus}{_rate_at_edge(results, method)}"))
+        found.append((title(method), f"against Dense: {summary}.{_rate_at_edge(results, method)}"))
     return found
+
+
+def verdict_table(results: Results, compared: Sequence[Comparison]) -> Table:
+    """The differences behind the verdicts; unrounded they are in the CSV files of seeds and contracts."""
+    rows = []
+    for each in (c for c in compared if c.contract == "train_flops"):
+        seeds = difference_cell(best_difference(results, each.method, REFERENCE, each.budget))
+        bound = _bound(results, each.method, each.budget)
+        curves = difference_cell(each.value) if each.value else each.why
+        rows.append([named(each.method, each.budget), f"{seeds}{bound}", curves])
+    rows.sort(key=lambda row: row[0].rpartition(",")[0])
+    caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI)."
+    return Table("verdict", caption, [NAMED, "by seeds", "by curves"], rows, pd.DataFrame())
 
 
 def chance(results: Results, compared: Sequence[Comparison]) -> str:
