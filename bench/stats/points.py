@@ -16,6 +16,7 @@ from bench.errors import UserError
 _SAME_BUDGET = 0.01  # runs end within a step of their budget; closer values belong to one budget
 _MOST = 1e60  # larger numbers are mistakes, and would overflow when squared
 _UNIFORM_LOSS = 12.6  # ln(300,000): no common vocabulary is larger, so no trained model has a higher loss
+_TOKENS_PER_PARAM = (1e-3, 1e6)  # about 20 is optimal; outside, a derived column has another unit
 _LINE = "line of the file"
 _NAMED = 12  # rows that a note names
 _NUMBERS = ("flops", "loss", "params", "tokens")
@@ -82,7 +83,15 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     frame = frame[~bad & ~repeated].reset_index(drop=True)
     if frame.empty:
         raise UserError(f"{source} holds no point that can be used: {excluded}.")
-    notes += [_derive(frame, "tokens", "params"), _derive(frame, "params", "tokens")]
+    for name, other in (("tokens", "params"), ("params", "tokens")):
+        derived = _derive(frame, name, other)
+        each = float((frame["tokens"] / frame["params"]).median())
+        if derived and not _TOKENS_PER_PARAM[0] < each < _TOKENS_PER_PARAM[1]:
+            raise UserError(
+                f"{source}: {other} near {frame[other].median():.3g} leave {each:.2g} tokens per parameter; "
+                f"write single {other}, not thousands, millions or billions, and check flops."
+            )
+        notes.append(derived)
     ratio = float((frame["flops"] / (6 * frame["params"] * frame["tokens"])).median())
     if not 0.1 < ratio < 10:
         notes.append(f"flops are {ratio:.3g} times 6 x params x tokens: is a column in another unit?")

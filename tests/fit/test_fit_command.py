@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from law_points import make_points
 
+from bench.errors import UserError
+from bench.fit import isoflop
 from bench.fit.__main__ import main
 from bench.fit.page import table
 from bench.stats.fits import fit
@@ -50,3 +52,26 @@ def test_command_never_overwrites_points_or_takes_few_resamples(tmp_path, words,
     before = (tmp_path / words[0]).read_bytes()
     assert main([str(tmp_path / words[0]), *words[1:]]) == 2
     assert (tmp_path / words[0]).read_bytes() == before and "Traceback" not in capsys.readouterr().err
+
+
+def test_isoflop_of_a_frame_gives_a_row_per_method_and_budget():
+    frame = pd.concat([make_points(noise=0.002), make_points(noise=0.002, method="mod", better=2.0)])
+    fits = isoflop(frame, bootstraps=100)
+    rows = fits.frame()
+    assert rows["method"].tolist() == ["dense"] * 5 + ["mod"] * 5 and set(rows["status"]) == {"ok"}
+    first = fits.optima["mod"].optima[0]
+    row = rows[rows["method"] == "mod"].iloc[0]
+    assert (row["params"], row["loss_low"]) == (first.params.value, first.loss.low)
+    assert row["dense_needs"] == fits.equivalents["mod"][0].times.value
+    assert rows[rows["method"] == "dense"]["dense_needs"].isna().all()
+
+
+def test_isoflop_of_a_frame_without_a_column_names_it():
+    with pytest.raises(UserError, match="the frame has no column loss"):
+        isoflop(make_points().drop(columns="loss"))
+
+
+def test_command_shows_progress_and_no_raw_warning(tmp_path, capsys, recwarn):
+    make_points(noise=0.05, span=2.0, sizes=5, seed=3, seeds=2).to_csv(tmp_path / "points.csv", index=False)
+    assert main([str(tmp_path / "points.csv"), "--bootstraps", "100"]) == 0
+    assert "parametric law, dense" in capsys.readouterr().err and not recwarn.list

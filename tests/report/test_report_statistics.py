@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_records import DOCUMENT_TOKENS, make_record
-from scipy import stats
 
 from bench.records.record import Causality, Record
 from bench.report.differences import differences, verdict
 from bench.report.load import RunFiles, group_runs
 from bench.report.tasks import score
-from bench.stats.paired import detectable_difference, paired_documents, paired_seeds
 
 
 def documents(nats: list[float]) -> pd.DataFrame:
@@ -30,53 +28,12 @@ def compare(*runs: Record | RunFiles):
     return differences(group)[0]
 
 
-def test_seed_interval_is_scipys_paired_t_interval():
-    mod, dense = [1.95, 2.07, 1.91], [2.00, 2.10, 1.95]
-    estimate = paired_seeds(mod, dense)
-    expected = stats.ttest_rel(mod, dense).confidence_interval(0.95)
-    assert estimate.value == pytest.approx(-0.04)
-    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
-
-
-def test_document_difference_is_the_difference_of_token_weighted_losses():
-    estimate = paired_documents(documents(MOD_NATS), documents(DENSE_NATS))
-    assert estimate.value == pytest.approx((sum(MOD_NATS) - sum(DENSE_NATS)) / sum(DOCUMENT_TOKENS))
-
-
-def test_document_standard_error_is_near_the_bootstraps():
-    generator = np.random.default_rng(0)
-    tokens = generator.integers(500, 3000, 200)
-    dense = tokens * generator.normal(2.0, 0.1, 200)
-    mod = dense + tokens * generator.normal(-0.01, 0.03, 200)
-    frames = [pd.DataFrame({"document": range(200), "tokens": tokens, "nats": nats}) for nats in (mod, dense)]
-    estimate = paired_documents(*frames)
-    chosen = generator.integers(0, 200, (4000, 200))
-    bootstrap = (mod - dense)[chosen].sum(axis=1) / tokens[chosen].sum(axis=1)
-    half = stats.t.ppf(0.975, 199) * bootstrap.std()
-    assert estimate.high - estimate.value == pytest.approx(half, rel=0.06)
-
-
-def test_documents_that_differ_are_not_paired():
-    other = documents(DENSE_NATS).assign(document=list("abcdx"))
-    assert paired_documents(documents(MOD_NATS), other) is None
-    assert paired_documents(documents(MOD_NATS), documents(DENSE_NATS).head(4)) is None
-
-
-@pytest.mark.parametrize("pairs", [2, 3, 10, 34])
-def test_detectable_difference_is_found_four_times_in_five(pairs):
-    shift = detectable_difference(1.0, pairs - 1) / np.sqrt(pairs)  # stderr 1 means a standard deviation of sqrt(n)
-    generator = np.random.default_rng(pairs)
-    samples = generator.normal(shift, 1.0, (40_000, pairs)) * np.sqrt(pairs)
-    found = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
-    assert found.mean() == pytest.approx(0.8, abs=0.01)
-
-
-def test_three_seeds_are_paired_by_seed_and_told_apart():
+def test_three_seeds_are_paired_by_seed_and_significant():
     runs = [make_record("dense", seed, loss) for seed, loss in ((2, 1.95), (0, 2.0), (1, 2.1))]
     runs += [make_record("mod", seed, loss) for seed, loss in ((0, 1.95), (1, 2.06), (2, 1.90))]
     difference = compare(*runs)
     assert difference.loss.value == pytest.approx((-0.05 - 0.04 - 0.05) / 3)
-    assert difference.loss.told_apart
+    assert difference.loss.significant
     assert difference.share == pytest.approx(difference.loss.value / np.mean([2.0, 2.1, 1.95]))
     sentence = verdict(difference)
     assert "mod: at equal training FLOPs its held-out loss is 0.047 nats a token, 2.3\u00a0% lower (better)" in sentence
@@ -98,7 +55,7 @@ def test_one_seed_uses_documents_and_says_what_it_cannot_tell():
     mod = RunFiles(make_record("mod", loss=sum(MOD_NATS) / 1200), documents=documents(MOD_NATS))
     dense = RunFiles(make_record("dense", loss=sum(DENSE_NATS) / 1200), documents=documents(DENSE_NATS))
     difference = compare(mod, dense)
-    assert difference.loss.over == "documents"
+    assert difference.loss.unit == "documents"
     sentence = verdict(difference)
     assert "one seed, 5 paired documents" in sentence
     assert "whether another training seed would agree is not known" in sentence
@@ -106,7 +63,7 @@ def test_one_seed_uses_documents_and_says_what_it_cannot_tell():
 
 def test_one_seed_without_documents_has_no_interval():
     difference = compare(make_record("mod", loss=1.9), make_record("dense", loss=2.0))
-    assert difference.loss.low is None and not difference.loss.told_apart
+    assert difference.loss.low is None and not difference.loss.significant
     assert "no difference could be told" in verdict(difference)
 
 

@@ -141,3 +141,68 @@ def test_columns_in_other_units_are_noted():
     frame = make_points()
     frame["tokens"] = 5.0
     assert any("another unit" in note for note in check_points(frame, "x").notes)
+
+
+def _write(path, frame, **options):
+    frame.to_csv(path, index=False, **options)
+    return path
+
+
+def test_utf16_and_byte_order_marks_are_read(tmp_path):
+    frame = make_points()
+    for encoding in ("utf-16", "utf-16-le", "utf-8-sig", "utf-8"):
+        path = _write(tmp_path / f"{encoding}.csv", frame, encoding=encoding)
+        if encoding == "utf-16-le":
+            path.write_bytes(b"\xff\xfe" + path.read_bytes())
+        assert len(read_points(path).frame) == len(frame)
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_line_and_remedy(tmp_path):
+    (tmp_path / "points.csv").write_bytes(b"method,flops,loss,params\nd\xe9nse,1e18,3,1e8\n")
+    with pytest.raises(UserError, match="line 2 holds the byte 0xe9, .* Save the file as UTF-8"):
+        read_points(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_decimal_commas_and_other_separators_are_refused_with_the_remedy(tmp_path, separator, word):
+    path = _write(tmp_path / "points.csv", make_points(), sep=separator, decimal=",")
+    with pytest.raises(UserError, match=rf"line 1 .* separated by {word}.* separated by commas .* decimal=','"):
+        read_points(path)
+
+
+@pytest.mark.parametrize("unit", ["M", "B", " GB"])
+def test_numbers_with_units_are_refused_with_value_and_remedy(tmp_path, unit):
+    frame = make_points()
+    frame["params"] = [f"{params / 1e6:.3f}{unit}" for params in frame["params"]]
+    with pytest.raises(UserError, match=rf"params is not a number such as 8.069e6, but '[\d.]+{unit}' \(line 2, 3"):
+        read_points(_write(tmp_path / "points.csv", frame))
+
+
+def test_params_in_millions_alone_are_refused_with_the_remedy(tmp_path):
+    for scale, found in ((1e6, "tokens per parameter"), (1e9, "params is below 1000 ")):
+        frame = make_points()
+        frame["params"] /= scale
+        with pytest.raises(UserError, match=f"{found}.* write single params, not thousands, millions or billions"):
+            read_points(_write(tmp_path / "points.csv", frame))
+
+
+def test_tokens_in_billions_alone_are_refused_with_the_remedy():
+    frame = make_points()
+    frame["tokens"] = frame["flops"] / 6 / frame.pop("params") / 1e9
+    with pytest.raises(UserError, match="write single tokens, not thousands, millions or billions"):
+        check_points(frame, "x")
+
+
+def test_perplexities_are_refused_with_the_remedy():
+    frame = make_points()
+    frame["loss"] = np.exp(frame["loss"])
+    frame.loc[0, "loss"] = 9.0  # a low perplexity alone could be a loss
+    with pytest.raises(UserError, match="loss is above 12.6 nats/token.* perplexity, write its natural logarithm"):
+        check_points(frame, "x")
+
+
+def test_a_diverged_run_is_excluded_and_named():
+    frame = make_points()
+    frame.loc[3, "loss"] = 54.7
+    points = check_points(frame, "x")
+    assert len(points.frame) == len(frame) - 1 and "(line 5)" in points.notes[0]
