@@ -2,7 +2,7 @@
 
 Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards, its minimum
 lies between the smallest and the largest size, and is not below what any size reached by more than noise; the
-others are kept, with the reason. A run far off the parabola through the others is left out of it, and named. Minima
+others are kept, with the reason. A run far off the parabola through the others is excluded and named. Minima
 over budgets follow params = coefficient x flops^exponent.
 
 Intervals: residual bootstrap, the residuals of all budgets of a method taken together, relative to the loss and
@@ -27,8 +27,8 @@ from bench.stats.outliers import Outlier, without_outliers
 class Optimum:
     """The best size at one budget. `status`: ok, or why its minimum does not count.
 
-    points: the runs its parabola goes through; outliers: those left out of it. near_edge: it counts, but lies no
-    farther than one size from an end, so that one side of it is hardly known.
+    points: the runs its parabola goes through; outliers: those excluded from it. near_edge: it counts, but lies at
+    most one size from an end of the grid, so one side of it is hardly known.
     """
 
     flops: float

@@ -82,7 +82,7 @@ def _on_line(at: float, log_seconds: np.ndarray, loss: np.ndarray) -> float:
 
 
 def frontier(results: Results, own: dict[tuple[str, float], Curve], method: str) -> Frontier:
-    """own: curves over forward FLOPs. Budgets whose optimal size has no step time are left out."""
+    """own: curves over forward FLOPs. Budgets whose optimal size has no step time are skipped."""
     budgets, log_seconds, losses = [], [], []
     for budget in results.budgets:
         curve = own.get((method, budget))

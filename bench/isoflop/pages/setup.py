@@ -88,17 +88,17 @@ def repeats(results: Results) -> str:
     """Where methods' best shapes read the training text more than once, and how often each; or empty."""
     if results.passes is None:
         return ""
-    told = []
+    found = []
     for budget in results.budgets:
         best = {method: results.best(method, budget).index for method in results.methods}
         passes = {method: float(results.passes[runs].mean()) for method, runs in best.items() if len(runs)}
         if max(passes.values(), default=0.0) > _ONCE:
             often = ", ".join(f"{title(method)} {decimal(value, 1)}" for method, value in passes.items())
-            told.append(f"at {power(budget)} FLOPs {often}")
-    if not told:
+            found.append(f"at {power(budget)} FLOPs {often}")
+    if not found:
         return ""
     return (
-        f"Passes of the best shapes over the training text: {'; '.join(told)}. Repeated text may teach less than new "
+        f"Passes of the best shapes over the training text: {'; '.join(found)}. Repeated text may teach less than new "
         "text (little less up to four passes: Muennighoff et al. 2023, arXiv 2305.16264)."
     )
 

@@ -70,12 +70,12 @@ def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str
 def verdict_table(results: Results, compared: Sequence[Comparison]) -> Table:
     """The differences behind the verdicts; unrounded they are in the CSV files of seeds and contracts."""
     rows = []
-    for each in (c for c in compared if c.contract == "train_flops"):
+    own = [c for c in compared if c.contract == "train_flops"]
+    for each in sorted(own, key=lambda c: results.methods.index(c.method)):
         seeds = difference_cell(best_difference(results, each.method, REFERENCE, each.budget))
         bound = _bound(results, each.method, each.budget)
         curves = difference_cell(each.value) if each.value else each.why
         rows.append([named(each.method, each.budget), f"{seeds}{bound}", curves])
-    rows.sort(key=lambda row: row[0].rpartition(",")[0])
     caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI)."
     return Table("verdict", caption, [NAMED, "by seeds", "by curves"], rows, pd.DataFrame())
 
