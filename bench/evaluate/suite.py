@@ -22,8 +22,9 @@ from bench.config.schema import EvaluateConfig
 from bench.data import Corpus, Tokenizer
 from bench.errors import UserError
 from bench.evaluate.probes import PROBES, Doc, Texts
-from bench.measure.quality import choose, ratio_stderr
+from bench.measure.quality import choose
 from bench.model import Transformer
+from bench.stats.paired import ratio_stderr
 
 _TASKS = Path(__file__).parent / "tasks"
 _TRAINING_TOKENS = 1 << 22  # of the training text, from its beginning, that items are made from

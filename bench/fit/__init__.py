@@ -1,1 +1,34 @@
 """isoFLOP fits on anyone's points: where each method is best, how that moves with compute, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.stats.fits import Fits
+
+
+def isoflop(
+    points: pd.DataFrame | Path | str, bootstraps: int = 1000, seed: int = 0, *, title: Callable[[str], str] = str,
+    progress: bool | None = None,
+) -> Fits:  # fmt: skip
+    """Fit isoFLOP parabolas, their power laws and the parametric law L(N, D) to points of one or several methods.
+
+    points: a frame, or the path of a CSV file, with a row a run and the columns method, flops (training FLOPs), loss
+    (nats/token) and params or tokens or both; a missing one follows from flops = 6 params tokens.
+    bootstraps: resamples behind the 95 % intervals, 0 for none. seed: of the resampling.
+    title: how notes write a method's name. progress: a bar on stderr; None draws it on a terminal only.
+
+    Returns the fits by method: `.optima`, `.parametric`, `.equivalents`, `.notes` and `.frame()`, a row a method and
+    budget. Methods: Hoffmann et al. 2022, arXiv 2203.15556, sections 3.2 and 3.3. Raises UserError where a column is
+    missing, is in another unit, or no row can be used.
+    """
+    from bench.stats.fits import fit
+    from bench.stats.points import check_points, read_points
+
+    checked = read_points(Path(points)) if isinstance(points, (Path, str)) else check_points(points, "the frame")
+    return fit(checked, bootstraps, seed, title, progress)

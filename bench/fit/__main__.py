@@ -1,7 +1,7 @@
 """`python -m bench.fit POINTS.csv`: isoFLOP fits on anyone's points.
 
-Columns: method, flops, loss, and params or tokens or both. Writes fit.json, fit.svg and fit.md beside the points.
-Exit status: 0 done, 2 a mistake.
+Columns: method, flops, loss (nats/token), and params or tokens or both. Writes fit.json, fit.svg and fit.md beside
+the points. Exit status: 0 done, 2 a mistake.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from pathlib import Path
 from bench.errors import UserError
 
 _WRITTEN = ("fit.json", "fit.svg", "fit.md")
-_FEWEST = 100  # resamples that a 95 % interval can be read off
+_FEWEST = 100  # resamples that a 95 % interval needs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, write, print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.fit", description="isoFLOP fits on points from a CSV file.")
-    parser.add_argument("points", type=Path, help="CSV with method, flops, loss, and params or tokens")
-    parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind the intervals (1000)")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.fit",
+        description="isoFLOP fits on points from a CSV file; writes fit.json, fit.svg and fit.md beside it.",
+    )
+    parser.add_argument("points", type=Path, help="CSV with method, flops, loss (nats/token), and params or tokens")
+    parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind the 95 %% intervals (1000)")
     options = parser.parse_args(arguments)
     try:
         if options.bootstraps != 0 and options.bootstraps < _FEWEST:
             raise UserError(
-                f"--bootstraps {options.bootstraps} is not allowed: {_FEWEST} at least, or 0 for no interval."
+                f"--bootstraps {options.bootstraps} is not allowed: use at least {_FEWEST}, or 0 for no intervals."
             )
         if options.points.name in _WRITTEN:
-            raise UserError(f"{options.points} would be written over: give the points another name.")
+            raise UserError(f"the fit would overwrite {options.points}: give the points another name.")
         _fit(options.points, options.bootstraps)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -39,16 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fit(path: Path, bootstraps: int) -> None:
+    from bench.fit import isoflop
     from bench.fit.page import figure, table
     from bench.records.files import write_atomically
-    from bench.stats.fits import fit
-    from bench.stats.points import read_points
 
-    points = read_points(path)
-    fits = fit(points, bootstraps)
+    fits = isoflop(path, bootstraps, progress=bootstraps > 0)
     text = table(fits)
     write_atomically(path.with_name("fit.json"), json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n")
-    write_atomically(path.with_name("fit.svg"), figure(points, fits).svg)
+    write_atomically(path.with_name("fit.svg"), figure(fits).svg)
     write_atomically(path.with_name("fit.md"), text)
     print(text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,16 @@ import numpy as np
 from bench.formats import DASH, power, significant, with_interval
 from bench.report.figures import MUTED, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.stats.fits import Fits
-from bench.stats.parabolas import OPEN_INTERVAL, Estimate
-from bench.stats.points import Points
+from bench.stats.interval import Interval
 
-REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola whose minimum does not count
+REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola without a valid minimum
+_OPEN = "(interval open)"  # too many resamples had no such value
 
 
 @styled
-def figure(points: Points, fits: Fits) -> Drawing:
-    """Loss against params: points, a parabola a budget and the minima that count; the others are dashed."""
-    colours = method_colours(points.methods)
+def figure(fits: Fits) -> Drawing:
+    """Loss against params: points, a parabola a budget and its minimum; rejected fits are dashed."""
+    points, colours = fits.points, method_colours(fits.points.methods)
     drawing, axes = canvas(6.4, 4.2)
     for name, own in fits.optima.items():
         data = points.of(name)
@@ -43,45 +43,41 @@ def figure(points: Points, fits: Fits) -> Drawing:
                 )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
-    axes.set_ylabel("loss, nats a token")
+    axes.set_ylabel("loss, nats/token")
     axes.legend()
     return finish(
         drawing,
         "fit",
-        "Loss against parameters, a parabola a budget",
+        "Loss against parameters by budget",
         f"Loss against parameters for {', '.join(points.methods)}, with fitted parabolas and their minima.",
-        "Circles: minima that count, with the 95 % CI of their parameters. Dashed, pale parabolas give none, for the "
-        "reason beside them.",
+        "Circles: optima. Dashed: rejected fits, with the reason.",
     )
 
 
-def table(fits: Fits) -> str:
-    """Markdown: optima, dense-equivalent compute, laws and parametric fits."""
+def table(fits: Fits, title: Callable[[str], str] = str) -> str:
+    """Markdown: optima, dense-equivalent compute, power laws and parametric laws; `title` writes a method's name."""
     lines = ["# isoFLOP fits", ""]
     lines += [f"- {_safe(note)}" for note in fits.notes] + [""] * bool(fits.notes)
-    lines += ["| method | FLOPs | params at the optimum | tokens | loss | dense needs, times the FLOPs | status |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    lines += ["| method | FLOPs | optimal params | tokens | loss, nats/token | dense needs, times the FLOPs | status |"]
+    lines += ["| --- | --: | --: | --: | --: | --: | --- |"]
     for name, own in fits.optima.items():
-        equivalent = {each.flops: each for each in fits.equivalents.get(name, [])}
         for optimum in own.optima:
-            times = next((e for flops, e in equivalent.items() if np.isclose(flops, optimum.flops)), None)
-            counts = optimum.status == "ok"  # or its values stand for nothing
+            times = fits.equivalent(name, optimum.flops)
+            counts = optimum.status == "ok"
             cells = [
                 _cell(value if counts else None, fits.bootstraps, digits)
                 for value, digits in ((optimum.params, 3), (optimum.tokens, 3), (optimum.loss, 4))
             ]
             far = f" ({times.warning})" if times and times.warning else ""
             cells.append(_cell(times.times if times else None, fits.bootstraps) + far)
-            status = optimum.status + (", near the edge" if optimum.near_edge else "")
-            lines.append(f"| {_safe(name)} | {power(optimum.flops)} | {' | '.join(cells)} | {status} |")
-    lines += ["", "Laws of the optima (approach 2): value = coefficient x FLOPs^exponent.", ""]
-    lines += _rows(fits, fits.optima, _LAWS)
-    lines += ["", "L = E + A / N^alpha + B / D^beta (approach 3), and the exponent of params that follows from it.", ""]
-    lines += _rows(fits, fits.parametric, _PARAMETERS)
-    told = "Values with their 95 % bootstrap interval; or more, or less: it goes beyond the sizes that were run."
-    if not fits.bootstraps:
-        told = "No intervals: none were asked for."
-    return "\n".join([*lines, "", told, ""])
+            status = optimum.status + (", near grid edge" if optimum.near_edge else "")
+            lines.append(f"| {_safe(title(name))} | {power(optimum.flops)} | {' | '.join(cells)} | {status} |")
+    lines += ["", "Power laws of the optima (approach 2): value = coefficient x FLOPs^exponent.", ""]
+    lines += _rows(fits, fits.optima, _LAWS, title)
+    lines += ["", "Parametric law (approach 3): L = E + A / N^alpha + B / D^beta, N params, D tokens.", ""]
+    lines += _rows(fits, fits.parametric, _PARAMETERS, title)
+    intervals = "Brackets: 95 % bootstrap intervals; “or more” and “or less” reach beyond the sizes that were run."
+    return "\n".join([*lines, "", intervals if fits.bootstraps else "No intervals (--bootstraps 0).", ""])
 
 
 _LAWS = {
@@ -91,20 +87,22 @@ _LAWS = {
 _PARAMETERS = {name: name for name in ("E", "A", "B", "alpha", "beta")} | {"params exponent": "params_exponent"}
 
 
-def _rows(fits: Fits, of: Mapping[str, object], columns: dict[str, str]) -> list[str]:
+def _rows(fits: Fits, of: Mapping[str, object], columns: dict[str, str], title: Callable[[str], str]) -> list[str]:
     """A table with a row a method; `columns`: heading -> attribute of what `of` holds for it."""
-    rows = [["method", *columns], ["---"] * (1 + len(columns))]
+    rows = [["method", *columns], ["---", *["--:"] * len(columns)]]
     for name, own in of.items():
-        rows.append([_safe(name), *(_cell(getattr(own, key, None), fits.bootstraps) for key in columns.values())])
+        rows.append(
+            [_safe(title(name)), *(_cell(getattr(own, key, None), fits.bootstraps) for key in columns.values())]
+        )
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def _cell(estimate: Estimate | None, bootstraps: int, digits: int = 3) -> str:
-    """A value with its interval; where resamples left none, that is said, for such a value is the least sure."""
-    if estimate is None:
+def _cell(interval: Interval | None, bootstraps: int, digits: int = 3) -> str:
+    """A value with its interval, or a note that resamples left none."""
+    if interval is None:
         return DASH
-    text = with_interval(estimate.value, estimate.low, estimate.high, lambda value: significant(value, digits))
-    return text if estimate.low is not None or not bootstraps else f"{text} {OPEN_INTERVAL}"
+    text = with_interval(interval.value, interval.low, interval.high, lambda value: significant(value, digits))
+    return text if interval.low is not None or not bootstraps else f"{text} {_OPEN}"
 
 
 def _safe(text: str) -> str:

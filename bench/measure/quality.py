@@ -17,6 +17,7 @@ from bench.data import Document
 from bench.measure.routing import RoutingObserver
 from bench.model import Transformer
 from bench.records.record import Quality
+from bench.stats.paired import ratio_stderr
 
 
 @dataclass
@@ -128,18 +129,6 @@ def summarise(losses: Sequence[DocumentLoss]) -> Quality:
         tokens_evaluated=int(tokens.sum()),
         documents_evaluated=len(losses),
     )
-
-
-def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float | None:
-    """Standard error of sum(totals) / sum(sizes) over documents, by the delta method (Cochran 1977, eq. 2.39).
-
-    None for a single document, which says nothing about others.
-    """
-    n = len(totals)
-    if n < 2:
-        return None
-    residuals = totals - totals.sum() / sizes.sum() * sizes
-    return float(math.sqrt((residuals**2).sum() * n / (n - 1)) / sizes.sum())
 
 
 def documents_csv(losses: Sequence[DocumentLoss]) -> str:

@@ -1,36 +1,44 @@
-"""Everything that is fitted to a set of points, as one plain structure: what `fit.json` holds."""
+"""Everything fitted to a set of points, as one structure: isoFLOP optima, laws, dense-equivalent compute."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.interpolate import PchipInterpolator
 from tqdm import tqdm
 
-from bench.formats import power, significant
+from bench.stats.interval import Interval
 from bench.stats.outliers import Outlier
-from bench.stats.parabolas import Estimate, MethodFit, fit_method
+from bench.stats.parabolas import MethodFit, fit_method
 from bench.stats.parametric import Parametric, fit_parametric
 from bench.stats.points import Points
 
 SCHEMA_VERSION = 1
 _REFERENCE = "dense"
 _NAMED = 6  # outliers of a budget that a note names
+_REJECTED = {
+    "concave": "its parabola opens downwards",
+    "edge": "its minimum lies outside the sizes that were run; add sizes there",
+    "poor fit": "its minimum is below the loss of every size by more than noise, so the losses are not a parabola",
+    "too few sizes": "a parabola needs three sizes",
+}
 
 
 @dataclass(frozen=True)
 class Equivalent:
     """How many times the FLOPs dense needs for the loss that a method reaches at its optimum.
 
-    run: the FLOPs of dense's own first and last optimum, as times these; what is beyond them is an extrapolation.
+    run: the FLOPs of dense's own first and last optimum, as times these; values beyond them are extrapolations.
     """
 
     flops: float
-    times: Estimate
+    times: Interval
     run: tuple[float, float]
 
     @property
@@ -42,10 +50,10 @@ class Equivalent:
         return self._beyond(self.times.low), self._beyond(self.times.high)
 
     @property
-    def measured(self) -> Estimate:
+    def measured(self) -> Interval:
         """`times`, open at the ends that are extrapolations."""
         low, high = self.ends_extrapolated
-        return Estimate(self.times.value, -math.inf if low else self.times.low, math.inf if high else self.times.high)
+        return Interval(self.times.value, -math.inf if low else self.times.low, math.inf if high else self.times.high)
 
     @property
     def warning(self) -> str:
@@ -64,13 +72,47 @@ class Equivalent:
 
 @dataclass(frozen=True)
 class Fits:
-    """method -> its fits; `notes` says what was left out of the points, and what could not be fitted."""
+    """The fits of every method, by its name in the points.
 
+    points: the rows that were used. optima: a parabola a budget and their power laws (approach 2). parametric:
+    L(N, D), None where it could not be fitted (approach 3). equivalents: dense-equivalent compute, empty where no
+    method is named dense. notes: what was excluded and what could not be fitted, in words. bootstraps: resamples
+    behind the intervals.
+    """
+
+    points: Points
     optima: dict[str, MethodFit]
     parametric: dict[str, Parametric | None]
     equivalents: dict[str, list[Equivalent]]
     notes: list[str]
-    bootstraps: int = 0  # resamples behind the intervals
+    bootstraps: int = 0
+
+    def frame(self) -> pd.DataFrame:
+        """A row a method and budget.
+
+        Columns: method, flops, status (`ok`, or why the fit is rejected), points, near_edge; params, tokens, loss
+        (nats/token) at the optimum and dense_needs (times the FLOPs), each with `_low` and `_high`, the 95 % interval:
+        infinite where an end is open, NaN where there is none.
+        """
+        rows = []
+        for name, own in self.optima.items():
+            for optimum in own.optima:
+                row: dict[str, Any] = {"method": name, "flops": optimum.flops, "status": optimum.status,
+                                       "points": optimum.points, "near_edge": optimum.near_edge}  # fmt: skip
+                counts = optimum.status == "ok"
+                equivalent = self.equivalent(name, optimum.flops)
+                for key, value in (
+                    *((key, getattr(optimum, key) if counts else None) for key in ("params", "tokens", "loss")),
+                    ("dense_needs", equivalent.times if equivalent else None),
+                ):
+                    numbers = (value.value, value.low, value.high) if value else (None, None, None)
+                    row |= dict(zip((key, f"{key}_low", f"{key}_high"), numbers, strict=True))
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def equivalent(self, name: str, flops: float) -> Equivalent | None:
+        """Dense-equivalent compute of a method at the budget of about `flops`; None where there is none."""
+        return next((each for each in self.equivalents.get(name, []) if np.isclose(flops, each.flops)), None)
 
     def plain(self) -> dict[str, Any]:
         """As JSON: every number as {value, low, high}, None where it could not be estimated or an end is open."""
@@ -105,76 +147,88 @@ class Fits:
         }  # fmt: skip
 
 
-def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:
+def _plain(interval: Interval | None) -> dict[str, float | None] | None:
     """As JSON, which knows no infinity: an open end is None."""
-    if estimate is None:
+    if interval is None:
         return None
-    return {key: None if value is None or math.isinf(value) else value for key, value in asdict(estimate).items()}
+    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {key: None if value is None or math.isinf(value) else value for key, value in numbers.items()}
 
 
-def fit(points: Points, bootstraps: int = 1000, seed: int = 0) -> Fits:
-    """Approaches 2 and 3 for every method, and dense-equivalent compute where there is a method named dense."""
+def fit(
+    points: Points, bootstraps: int = 1000, seed: int = 0, title: Callable[[str], str] = str,
+    progress: bool | None = None,
+) -> Fits:  # fmt: skip
+    """Approaches 2 and 3 for every method, and dense-equivalent compute where there is a method named dense.
+
+    title: a method's name in the notes. progress: a bar on stderr; None draws it on a terminal only.
+    """
     rng = np.random.default_rng(seed)
-    optima = {name: fit_method(points.of(name), bootstraps, rng) for name in points.methods}
-    parametric: dict[str, Parametric | None] = {}
-    with tqdm(total=bootstraps * len(points.methods), desc="bootstrap", unit="fit", disable=None) as bar:
-        for name in points.methods:
-            own = points.of(name)
-            n, d, loss = (own[column].to_numpy(dtype=float) for column in ("params", "tokens", "loss"))
-            parametric[name] = fit_parametric(n, d, loss, bootstraps, rng, bar.update)
-    reference = next((name for name in optima if name.lower() == _REFERENCE), None)
-    times = {
-        name: equivalents(own, optima[reference])
-        for name, own in optima.items()
-        if reference is not None and name != reference
-    }
-    return Fits(optima, parametric, times, [*points.notes, *_remarks(optima, parametric)], bootstraps)
+    with warnings.catch_warnings():  # of resamples whose fit is degenerate: they open the intervals instead
+        warnings.simplefilter("ignore", RuntimeWarning)
+        optima = {name: fit_method(points.of(name), bootstraps, rng) for name in points.methods}
+        parametric: dict[str, Parametric | None] = {}
+        hidden = None if progress is None else not progress
+        total = bootstraps * len(points.methods)
+        with tqdm(total=total, desc="parametric law", unit="resample", disable=hidden, mininterval=0.5) as bar:
+            for name in points.methods:
+                bar.set_description(f"parametric law, {title(name)}")
+                own = points.of(name)
+                n, d, loss = (own[column].to_numpy(dtype=float) for column in ("params", "tokens", "loss"))
+                parametric[name] = fit_parametric(n, d, loss, bootstraps, rng, bar.update)
+        reference = next((name for name in optima if name.lower() == _REFERENCE), None)
+        times = {
+            name: equivalents(own, optima[reference])
+            for name, own in optima.items()
+            if reference is not None and name != reference
+        }
+    notes = [*points.notes, *_remarks(optima, parametric, title)]
+    return Fits(points, optima, parametric, times, notes, bootstraps)
 
 
-def _remarks(optima: dict[str, MethodFit], parametric: dict[str, Parametric | None]) -> list[str]:
-    reasons = {
-        "concave": "its parabola opens downwards",
-        "edge": "its minimum lies outside the sizes that were run; add sizes there",
-        "poor fit": "its minimum is below what any size reached, by more than noise: the losses are no parabola",
-        "too few sizes": "a parabola needs three sizes",
-    }
+def _remarks(
+    optima: dict[str, MethodFit], parametric: dict[str, Parametric | None], title: Callable[[str], str]
+) -> list[str]:
+    each = [(title(name), optimum) for name, own in optima.items() for optimum in own.optima]
     notes = [
-        f"{name}: the budget of {power(optimum.flops)} FLOPs gives no optimum: {reasons[optimum.status]}."
-        for name, own in optima.items()
-        for optimum in own.optima
+        f"{name}: fit rejected at {_power(optimum.flops)} FLOPs: {_REJECTED[optimum.status]}."
+        for name, optimum in each
         if optimum.status != "ok"
     ]
     notes += [
-        f"{name}: {len(optimum.outliers)} of the runs at {power(optimum.flops)} FLOPs left out of the parabola, far "
-        f"off what the others say: {_listed(optimum.outliers)}."
-        for name, own in optima.items()
-        for optimum in own.optima
+        f"{name}: {len(optimum.outliers)} of the runs at {_power(optimum.flops)} FLOPs are outliers, excluded from the "
+        f"parabola: {_listed(optimum.outliers)}."
+        for name, optimum in each
         if optimum.outliers
     ]
     notes += [
-        f"{name}: no power law, for it needs two budgets with an optimum and has {len(own.log_flops)}."
+        f"{title(name)}: no power law; it needs two budgets with an optimum and has {len(own.log_flops)}."
         for name, own in optima.items()
         if len(own.log_flops) < 2
     ]
     dense = next((own for name, own in optima.items() if name.lower() == _REFERENCE), None)
     if dense is None and len(optima) > 1:
-        notes.append("no method is called dense: no dense-equivalent compute.")
+        notes.append("no dense-equivalent compute: no method is called dense.")
     if dense is not None and len(dense.loss) > 1 and not np.all(np.diff(dense.loss) < 0):
-        notes.append("no dense-equivalent compute: dense's own optima do not get better with more FLOPs.")
+        notes.append("no dense-equivalent compute: dense's own optima do not improve with more FLOPs.")
     return notes + [
-        f"{name}: no parametric fit: too few points, or params and tokens do not vary independently."
+        f"{title(name)}: no parametric law: too few points, or params and tokens do not vary independently."
         for name, own in parametric.items()
         if own is None
     ]
 
 
 def _listed(outliers: Sequence[Outlier]) -> str:
-    told = [
-        f"{significant(run.params)} params, whose loss of {significant(run.loss, 4)} is {abs(run.off):.1%} "
-        f"{'above' if run.off > 0 else 'below'}"
+    named = [
+        f"{run.params:.3g} params with a loss of {run.loss:.4g}, {abs(run.off):.1%} "
+        f"{'above' if run.off > 0 else 'below'} the fit"
         for run in outliers[:_NAMED]
     ]
-    return "; ".join([*told, *["and more"] * (len(outliers) > _NAMED)])
+    return "; ".join([*named, *["and more"] * (len(outliers) > _NAMED)])
+
+
+def _power(flops: float) -> str:
+    return f"{flops:.3g}".replace("e+", "e")
 
 
 def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
@@ -193,15 +247,15 @@ def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
                 pairs = zip(np.log(method.loss_draws[:, place]), np.log(dense.loss_draws), strict=True)
                 draws = np.exp([_log_flops_at(own, dense.log_flops, line) - log_flops for own, line in pairs])
         first, last = np.exp(dense.log_flops[[0, -1]] - log_flops)
-        times = Estimate.of(float(np.exp(value)), draws)
+        times = Interval.from_draws(float(np.exp(value)), draws)
         found.append(Equivalent(float(np.exp(log_flops)), times, (float(first), float(last))))
     return found
 
 
 def _log_flops_at(log_loss: float, log_flops: np.ndarray, line: np.ndarray) -> float:
-    """Where the curve through (log_flops, line) reaches `log_loss`; NaN where it does not fall throughout.
+    """Where the curve through (log_flops, line) reaches `log_loss`; NaN where that is not falling throughout.
 
-    A monotone cubic between the points, for the curve bends; beyond the last ones it goes on straight.
+    A monotone cubic between the points, since the curve bends; a straight line beyond them.
     """
     if not np.all(np.diff(line) < 0):
         return float("nan")

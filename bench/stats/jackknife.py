@@ -1,48 +1,39 @@
-"""Figures over held-out documents, and how far they would move with other documents.
+"""Figures over validation documents, and how much they would change with other documents.
 
-Tokens of one document are alike, so what is independent are documents: the spread of a figure is that over leaving
-out each document in turn (the jackknife, Efron and Stein 1981), and intervals and p are those of t with one degree of
-freedom less than there are documents. Below five documents that says nothing, nor does it where all documents agree to
-the bit (none of them has such a token): there is no interval.
+Tokens of one document are alike, so documents are the independent units. The standard error comes from leaving out
+each document in turn (the jackknife, Efron and Stein 1981). Intervals and p are those of Student's t with n - 1
+degrees of freedom. There is no interval below five documents, nor where all documents agree to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
+from bench.stats.interval import Interval
+
 _FEWEST_DOCUMENTS = 5
-_COVERAGE = 0.95
 _NO_SPREAD = 1e-12
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure with its 95 % interval and two-sided p; None where there are too few documents."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
 
 
 def over_documents(
     figure: Callable[[np.ndarray], float], documents: np.ndarray, least: float, most: float, biased: bool = False
-) -> Spread:
-    """The figure and its interval, no farther than `least` and `most`, between which all its values lie.
+) -> Interval:
+    """The figure with its interval and p, clipped to its possible values, `least` to `most`.
 
-    figure: of how often each document counts (documents,), 1 or 0. documents: the number of each token's.
-    biased: so by its nature where tokens are few; the jackknife's estimate of the bias is taken off (Quenouille 1956).
+    figure: takes how often each document counts, (documents,), 1 or 0. documents: each token's document, (tokens,).
+    biased: the figure is biased where tokens are few; the jackknife's bias estimate is taken off (Quenouille 1956).
     """
     present = np.unique(documents)
     everyone = np.zeros(int(documents.max()) + 1)
     everyone[present] = 1.0
     value, n = figure(everyone), len(present)
+    plain = Interval(value, n=n, unit="documents")
     if n < _FEWEST_DOCUMENTS:
-        return Spread(value)
+        return plain
     without = []
     for document in present:
         weights = everyone.copy()
@@ -51,10 +42,10 @@ def over_documents(
     mean = float(np.mean(without))
     stderr = float(np.sqrt((n - 1) / n * np.sum((np.array(without) - mean) ** 2)))
     if not stderr > _NO_SPREAD:
-        return Spread(value)
+        return plain
     if biased:
         value -= (n - 1) * (mean - value)
-    half = float(stats.t.ppf((1 + _COVERAGE) / 2, n - 1)) * stderr
+    own = Interval.from_stderr(value, stderr, n - 1)
     p = float(2 * stats.t.sf(abs(value) / stderr, n - 1))
-    value, low, high = (min(most, max(least, each)) for each in (value, value - half, value + half))
-    return Spread(value, low, high, p)
+    value, low, high = (min(most, max(least, each)) for each in (value, own.low, own.high) if each is not None)
+    return replace(plain, value=value, low=low, high=high, p=p)

@@ -17,13 +17,13 @@ from bench.stats.budget import LEAST_BELOW, Budget
 
 _RISK = 0.01  # of taking a run for an outlier in a budget that has none
 _LEAST_OFF = 0.02  # of the loss: what is closer to the others does little harm
-_FEWEST = 6  # runs: with fewer it cannot be told which of them is off
+_FEWEST = 6  # runs: with fewer it is unclear which of them is off
 _ONE_IN = 8  # runs, or one: what is off in more of them is the parabola
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """A run that is left out of its budget's parabola. off: its loss over what the others say, minus 1."""
+    """A run excluded from its budget's parabola. off: its loss over the fit of the others, minus 1."""
 
     params: float
     loss: float
@@ -66,5 +66,5 @@ def _off(budget: Budget, taken: list[int], at: int) -> float:
     """How far the loss of a run is from the parabola through all that are not taken out, in shares of that."""
     others = budget.without(taken)
     z = budget.log_params[at] - others.centre
-    told = float(np.polynomial.polynomial.polyval(z, others.coefficients(others.loss)))
-    return float(budget.loss[at]) / told - 1
+    expected = float(np.polynomial.polynomial.polyval(z, others.coefficients(others.loss)))
+    return float(budget.loss[at]) / expected - 1

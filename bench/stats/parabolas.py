@@ -2,7 +2,7 @@
 
 Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards, its minimum
 lies between the smallest and the largest size, and is not below what any size reached by more than noise; the
-others are kept, with the reason. A run far off the parabola through the others is left out of it, and named. Minima
+others are kept, with the reason. A run far off the parabola through the others is excluded and named. Minima
 over budgets follow params = coefficient x flops^exponent.
 
 Intervals: residual bootstrap, the residuals of all budgets of a method taken together, relative to the loss and
@@ -19,56 +19,25 @@ import numpy as np
 import pandas as pd
 
 from bench.stats.budget import Budget, Noise, noise, residuals
+from bench.stats.interval import Interval
 from bench.stats.outliers import Outlier, without_outliers
-
-COVERAGE = 0.95
-OPEN_INTERVAL = "(interval open)"  # resamples were drawn, and too many of them had no such value
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval, an end of which is infinite where it is open.
-
-    None where there is nothing to estimate it from.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    def over(self, whole: float) -> Estimate:
-        """As a share of something above 0 that is known."""
-        low, high = (end / whole if end is not None else None for end in (self.low, self.high))
-        return Estimate(self.value / whole, low, high)
-
-    @classmethod
-    def of(cls, value: float, draws: np.ndarray | None) -> Estimate:
-        """`draws`: bootstrap estimates; NaNs count as beyond both ends, so that many of them leave no interval."""
-        if draws is None or not len(draws):
-            return cls(float(value))
-        tail = 100 * (1 - COVERAGE) / 2
-        low = np.percentile(np.where(np.isnan(draws), -np.inf, draws), tail, method="higher")
-        high = np.percentile(np.where(np.isnan(draws), np.inf, draws), 100 - tail, method="lower")
-        if np.isnan(draws).any() and not (np.isfinite(low) and np.isfinite(high)):
-            return cls(float(value))
-        return cls(float(value), float(low), float(high))
 
 
 @dataclass(frozen=True)
 class Optimum:
     """The best size at one budget. `status`: ok, or why its minimum does not count.
 
-    points: the runs its parabola goes through; outliers: those left out of it. near_edge: it counts, but lies no
-    farther than one size from an end, so that one side of it is hardly known.
+    points: the runs its parabola goes through; outliers: those excluded from it. near_edge: it counts, but lies at
+    most one size from an end of the grid, so one side of it is hardly known.
     """
 
     flops: float
     status: str  # ok | concave | edge | poor fit | too few sizes
     points: int
     near_edge: bool = False
-    params: Estimate | None = None
-    tokens: Estimate | None = None
-    loss: Estimate | None = None
+    params: Interval | None = None
+    tokens: Interval | None = None
+    loss: Interval | None = None
     curve: tuple[float, float, float] | None = None  # c0 + c1 z + c2 z^2, z = log(params / centre)
     centre: float = 1.0
     outliers: tuple[Outlier, ...] = ()
@@ -82,10 +51,10 @@ class MethodFit:
     """
 
     optima: list[Optimum]
-    params_exponent: Estimate | None
-    params_coefficient: Estimate | None
-    tokens_exponent: Estimate | None
-    tokens_coefficient: Estimate | None
+    params_exponent: Interval | None
+    params_coefficient: Interval | None
+    tokens_exponent: Interval | None
+    tokens_coefficient: Interval | None
     log_flops: np.ndarray
     loss: np.ndarray
     loss_draws: np.ndarray
@@ -149,17 +118,17 @@ def _optimum(
         near_edge=not fault and budget.near_edge(float(log_params)),
         params=_open(log_params, size),
         tokens=_open(budget.tokens_at(log_params), budget.tokens_at(size)),
-        loss=Estimate.of(float(loss), lowest),
+        loss=Interval.from_draws(float(loss), lowest),
         **shared,
     )
     return optimum, {"params": minima, "tokens": budget.tokens_at(minima), "loss": lowest}
 
 
-def _open(log_value: np.ndarray, log_draws: np.ndarray) -> Estimate:
+def _open(log_value: np.ndarray, log_draws: np.ndarray) -> Interval:
     """Of a value, by its log; minus infinity among the draws stays that, for it stands for anything below."""
     with np.errstate(over="ignore"):
         draws = np.where(np.isneginf(log_draws), -np.inf, np.exp(log_draws))
-        return Estimate.of(float(np.exp(log_value)), draws)
+        return Interval.from_draws(float(np.exp(log_value)), draws)
 
 
 def _exp(values: np.ndarray | None) -> np.ndarray | None:
@@ -169,7 +138,7 @@ def _exp(values: np.ndarray | None) -> np.ndarray | None:
 
 def _power_law(
     log_flops: np.ndarray, log_values: np.ndarray, draws: np.ndarray
-) -> tuple[Estimate | None, Estimate | None]:
+) -> tuple[Interval | None, Interval | None]:
     """Exponent and coefficient of value = coefficient x flops^exponent, by least squares in logs."""
     if len(log_flops) < 2:
         return None, None
@@ -182,4 +151,4 @@ def _power_law(
 
     slope, level = line(log_values)
     drawn = line(draws) if draws.size else (None, None)
-    return Estimate.of(float(slope), drawn[0]), Estimate.of(float(np.exp(level)), _exp(drawn[1]))
+    return Interval.from_draws(float(slope), drawn[0]), Interval.from_draws(float(np.exp(level)), _exp(drawn[1]))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from bench.stats.parabolas import Estimate
+from bench.stats.interval import Interval
 
 _DELTA = 1e-3
 _EXPONENTS = np.linspace(0.05, 1.2, 12)
@@ -28,12 +28,12 @@ _STARTS_FROM = 400  # points: the starts need no more
 class Parametric:
     """The five parameters, and the exponent of compute-optimal params, beta / (alpha + beta)."""
 
-    E: Estimate
-    A: Estimate
-    B: Estimate
-    alpha: Estimate
-    beta: Estimate
-    params_exponent: Estimate
+    E: Interval
+    A: Interval
+    B: Interval
+    alpha: Interval
+    beta: Interval
+    params_exponent: Interval
 
 
 def fit_parametric(
@@ -55,10 +55,8 @@ def fit_parametric(
         row[:] = _refine(best, log_n[chosen], log_d[chosen], log_loss[chosen])[0]
         done()
     with np.errstate(over="ignore"):  # a drawn exponent so large that its coefficient is infinite
-        named = {
-            name: Estimate.of(float(own(best)), own(draws.T) if bootstraps else None) for name, own in _NAMED.items()
-        }
-    return Parametric(**named)
+        own = {name: (float(of(best)), of(draws.T) if bootstraps else None) for name, of in _NAMED.items()}
+    return Parametric(**{name: Interval.from_draws(*numbers) for name, numbers in own.items()})
 
 
 def _independent(log_n: np.ndarray, log_d: np.ndarray) -> bool:

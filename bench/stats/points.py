@@ -1,8 +1,10 @@
-"""Points from a CSV file: checked row by row, completed, grouped by budget. Nothing is dropped without a word."""
+"""Points from a CSV file or a frame: checked row by row, completed, grouped by budget; every exclusion is named."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,16 +13,19 @@ import pandas as pd
 
 from bench.errors import UserError
 
-_SAME_BUDGET = 0.01  # runs end within a step of their budget; what is closer than this belongs together
-_LEAST_LOSS, _MOST = 1e-6, 1e60  # what is beyond is a mistake, and would not survive being squared
+_SAME_BUDGET = 0.01  # runs end within a step of their budget; closer values belong to one budget
+_MOST = 1e60  # larger numbers are mistakes, and would overflow when squared
+_UNIFORM_LOSS = 12.6  # ln(300,000): no common vocabulary is larger, so no trained model has a higher loss
+_TOKENS_PER_PARAM = (1e-3, 1e6)  # about 20 is optimal; outside, a derived column has another unit
 _LINE = "line of the file"
 _NAMED = 12  # rows that a note names
 _NUMBERS = ("flops", "loss", "params", "tokens")
+_LEAST = {"flops": 1.0, "loss": 1e-6, "params": 1e3, "tokens": 1.0}
 
 
 @dataclass(frozen=True)
 class Points:
-    """`frame`: method, flops, loss, params, tokens, budget (its group's mean FLOPs). `notes`: what was left out."""
+    """`frame`: method, flops, loss, params, tokens, budget (its group's mean FLOPs). `notes`: the exclusions."""
 
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
@@ -36,46 +41,86 @@ class Points:
 
 
 def read_points(path: Path) -> Points:
-    """Read `method,flops,loss` and one of `params` or `tokens`; the other follows from flops = 6 params tokens.
+    """Read a comma-separated file, UTF-8 or UTF-16; columns as in `check_points`.
 
-    Each row may have the one or the other. Rows that cannot be used are named in `notes`. Raises UserError where the
-    file, a column or every row is of no use.
+    Raises UserError where the file, a column or every row cannot be used.
     """
-    frame = _read(path)
+    return check_points(_read(path), str(path))
+
+
+def check_points(frame: pd.DataFrame, source: str) -> Points:
+    """The usable rows of `frame`, completed, with a note for every exclusion.
+
+    Needs `method`, `flops`, `loss` (nats/token) and `params` or `tokens`; the other follows from flops = 6 params
+    tokens, row by row. Raises UserError, which names `source`, where a column is missing or no row can be used.
+    """
     missing = [name for name in ("method", "flops", "loss") if name not in frame]
     if missing or not {"params", "tokens"} & set(frame):
         needed = ", ".join(missing) or "params or tokens"
-        there = ", ".join(name for name in frame if name != _LINE)
-        hint = " Columns are separated by commas." if len(frame.columns) == 2 else ""
+        present = ", ".join(str(name) for name in frame if name != _LINE)
         raise UserError(
-            f"{path} has no column {needed}; it needs method, flops, loss and one of params, tokens, and has {there}."
-            f"{hint}"
+            f"{source} has no column {needed}; it needs method, flops, loss and one of params, tokens, and has "
+            f"{present}."
         )
     if frame.empty:
-        raise UserError(f"{path} holds column names and no row.")
-    return check_points(frame, str(path))
+        raise UserError(f"{source} holds column names and no row.")
+    frame = frame.copy()
+    frame["method"] = frame["method"].astype("string").str.split().str.join(" ")  # on one line
+    why = _faults(frame)
+    bad = why != ""
+    excluded = "; ".join(f"{reason} ({_lines(frame, why == reason)})" for reason in why[bad].unique())
+    if 2 * (why.str.contains("perplexity")).sum() > len(frame):
+        raise UserError(f"{source}: {excluded}.")
+    notes = [f"{bad.sum()} of {len(frame)} rows are excluded: {excluded}."] if bad.any() else []
+    for name in _NUMBERS:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce") if name in frame else np.nan
+    repeated = frame.drop(columns=_LINE, errors="ignore").duplicated() & ~bad
+    if repeated.any():  # counted twice, a run would look like two that agree, and intervals would narrow
+        notes.append(
+            f"{repeated.sum()} rows repeat an earlier one in every column and are counted once: "
+            f"{_lines(frame, repeated)}. If these are different runs, add a column such as the seed."
+        )
+    frame = frame[~bad & ~repeated].reset_index(drop=True)
+    if frame.empty:
+        raise UserError(f"{source} holds no point that can be used: {excluded}.")
+    for name, other in (("tokens", "params"), ("params", "tokens")):
+        derived = _derive(frame, name, other)
+        each = float((frame["tokens"] / frame["params"]).median())
+        if derived and not _TOKENS_PER_PARAM[0] < each < _TOKENS_PER_PARAM[1]:
+            raise UserError(
+                f"{source}: {other} near {frame[other].median():.3g} leave {each:.2g} tokens per parameter; "
+                f"write single {other}, not thousands, millions or billions, and check flops."
+            )
+        notes.append(derived)
+    ratio = float((frame["flops"] / (6 * frame["params"] * frame["tokens"])).median())
+    if not 0.1 < ratio < 10:
+        notes.append(f"flops are {ratio:.3g} times 6 x params x tokens: is a column in another unit?")
+    frame["method"] = frame["method"].astype(str)
+    frame["budget"] = _budgets(frame["flops"].to_numpy(dtype=float))
+    return Points(frame, [note for note in notes if note])
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """The file as text, with the number of the line that each row begins on; blank lines are no rows.
+    """The file as text, with the number of the line that each row begins on; blank lines are skipped.
 
     A method may be called NA or None, and may have a line break in its name.
     """
     rows: list[list[str]] = []
     lines: list[int] = []
+    text = _decoded(path)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            begun = 1
-            for row in reader:
-                if any(value.strip() for value in row):
-                    rows.append(row)
-                    lines.append(begun)
-                begun = reader.line_num + 1
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}.") from error
+        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+        begun = 1
+        for row in reader:
+            if any(value.strip() for value in row):
+                rows.append(row)
+                lines.append(begun)
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"cannot read {path}: line {reader.line_num}: {str(error).splitlines()[0]}.") from error
     if not rows:
         raise UserError(f"cannot read {path}: it is empty.")
+    _check_separator(path, text)
     names = _names(rows[0], path)
     for row, line in zip(rows, lines, strict=True):
         if len(row) > len(names) and any(row[len(names) :]):
@@ -86,8 +131,36 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
+def _decoded(path: Path) -> str:
+    """The file's text, UTF-8 with or without a byte order mark, or UTF-16 with one."""
+    try:
+        content = path.read_bytes()
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"cannot read {path}: line {line} holds the byte {content[error.start]:#04x}, which is not "
+            f"{error.encoding.upper()}. Save the file as UTF-8."
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+
+
+def _check_separator(path: Path, text: str) -> None:
+    """Raises UserError for columns separated by semicolons or tabs, where decimals may be commas, too."""
+    number, header = next((n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in header and "," not in header:
+            raise UserError(
+                f"cannot read {path}: line {number} ({header[:60]!r}) is separated by {word}. Columns must be "
+                f"separated by commas and decimals written with a point. To convert: "
+                f"pandas.read_csv({path.name!r}, sep={separator!r}, decimal=',').to_csv('points.csv', index=False)."
+            )
+
+
 def _names(header: list[str], path: Path) -> list[str]:
-    """Column names; `Loss` and ` FLOPs` are taken for what is needed where nothing else is called so."""
+    """Column names; `Loss` and ` FLOPs` match where nothing else is called so."""
     names = [name.strip() for name in header]
     known = [name.lower() if name.lower() in ("method", *_NUMBERS) else name for name in names]
     twice = sorted({name for name in known if name in ("method", *_NUMBERS) and known.count(name) > 1})
@@ -97,54 +170,35 @@ def _names(header: list[str], path: Path) -> list[str]:
     return known
 
 
-def check_points(frame: pd.DataFrame, source: str) -> Points:
-    """The usable rows of `frame`, completed, and what was left out and why."""
-    frame = frame.copy()
-    frame["method"] = frame["method"].astype("string").str.split().str.join(" ")  # on one line
-    why = _faults(frame)
-    for name in _NUMBERS:
-        frame[name] = pd.to_numeric(frame[name], errors="coerce") if name in frame else np.nan
-    bad = why != ""
-    left_out = "; ".join(f"{reason} ({_lines(frame, why == reason)})" for reason in why[bad].unique())
-    notes = [f"{bad.sum()} of {len(frame)} rows are left out: {left_out}."] if bad.any() else []
-    repeated = frame.drop(columns=_LINE, errors="ignore").duplicated() & ~bad
-    if repeated.any():  # counted twice, a run would look like two that agree, and intervals would narrow
-        notes.append(
-            f"{repeated.sum()} rows repeat an earlier one in every column and are counted once: "
-            f"{_lines(frame, repeated)}. Runs that do differ, in their seed, can say so in a column of their own."
-        )
-    frame = frame[~bad & ~repeated].reset_index(drop=True)
-    if frame.empty:
-        raise UserError(f"{source} holds no point that can be used: {left_out}.")
-    notes += [_derive(frame, "tokens", "params"), _derive(frame, "params", "tokens")]
-    ratio = float((frame["flops"] / (6 * frame["params"] * frame["tokens"])).median())
-    if not 0.1 < ratio < 10:
-        notes.append(f"flops are {ratio:.3g} times 6 x params x tokens: is a column in another unit?")
-    frame["method"] = frame["method"].astype(str)
-    frame["budget"] = _budgets(frame["flops"].to_numpy(dtype=float))
-    return Points(frame, [note for note in notes if note])
-
-
 def _faults(frame: pd.DataFrame) -> pd.Series:
     """Why each row cannot be used; empty where it can."""
     why = pd.Series("", index=frame.index)
 
-    def tell(where: pd.Series, reason: str) -> None:
+    def mark(where: pd.Series, reason: str) -> None:
         why[where & (why == "")] = reason
 
     empty = {name: _is_empty(frame[name]) if name in frame else pd.Series(True, frame.index) for name in _NUMBERS}
-    tell(frame["method"].isna() | (frame["method"] == ""), "no method")
-    tell(empty["flops"], "no flops")
-    tell(empty["loss"], "no loss")
-    tell(empty["params"] & empty["tokens"], "neither params nor tokens")
+    mark(frame["method"].isna() | (frame["method"] == ""), "no method")
+    mark(empty["flops"], "no flops")
+    mark(empty["loss"], "no loss")
+    mark(empty["params"] & empty["tokens"], "neither params nor tokens")
     for name in (name for name in _NUMBERS if name in frame):
         numbers = pd.to_numeric(frame[name], errors="coerce")
-        tell(~empty[name] & ~np.isfinite(numbers), f"{name} is no number")
-        tell(numbers <= 0, f"{name} is not above 0")
-        least = _LEAST_LOSS if name == "loss" else 1.0
-        unit = "" if name == "loss" else f", and it is counted in single {name}, not in millions or billions"
-        tell(numbers < least, f"{name} is below {least:g}{unit}")
-        tell(numbers > _MOST, f"{name} is above {_MOST:g}")
+        unreadable = ~empty[name] & ~np.isfinite(numbers)
+        if unreadable.any():
+            first = str(frame[name][unreadable].iloc[0]).strip()
+            mark(unreadable, f"{name} is not a number such as 8.069e6, but {first!r}")
+        mark(numbers <= 0, f"{name} is not above 0")
+        least = _LEAST[name]
+        unit = "" if name == "loss" else f"; write single {name}, not thousands, millions or billions"
+        if (numbers < least).any():
+            mark(numbers < least, f"{name} is below {least:g} ({numbers[numbers < least].iloc[0]:g}){unit}")
+        mark(numbers > _MOST, f"{name} is above {_MOST:g}")
+    mark(
+        pd.to_numeric(frame["loss"], errors="coerce") > _UNIFORM_LOSS,
+        f"loss is above {_UNIFORM_LOSS:g} nats/token, that of guessing among 300,000 tokens; if the column holds a "
+        "perplexity, write its natural logarithm",
+    )
     return why
 
 
@@ -153,7 +207,7 @@ def _is_empty(column: pd.Series) -> pd.Series:
 
 
 def _derive(frame: pd.DataFrame, name: str, other: str) -> str:
-    """Fill in what is missing of a column from flops = 6 params tokens; in words, empty where nothing is."""
+    """Fill in the missing values of a column from flops = 6 params tokens; the note, empty where none is missing."""
     missing = frame[name].isna()
     if not missing.any():
         return ""
@@ -163,7 +217,7 @@ def _derive(frame: pd.DataFrame, name: str, other: str) -> str:
 
 
 def _lines(frame: pd.DataFrame, chosen: pd.Series) -> str:
-    """Where the chosen rows are: lines of the file, or, of rows from elsewhere, as if they were one under a header."""
+    """The places of the chosen rows: lines of the file; rows of a frame count as if under a header line."""
     places = np.flatnonzero(chosen)
     lines = frame[_LINE].iloc[places] if _LINE in frame else places + 2
     return f"line {', '.join(str(line) for line in lines[:_NAMED])}{' and more' if len(places) > _NAMED else ''}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from bench.isoflop.pages.claims import claims
 from report_records import make_record
 
+from bench.isoflop.analysis.claims import claims
 from bench.isoflop.analysis.contracts import comparisons
-from bench.isoflop.analysis.iso_loss import parities
+from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages.laws import study_fits
 from bench.records.isoflop import Stages, Study, Timed, save_study
@@ -88,5 +88,5 @@ def write_run(folder: Path, method, flops, size, params, tokens, seed, loss) -> 
 
 def verdict(folder: Path, claim: str) -> str:
     results = read_study(folder)
-    found = claims(results, comparisons(results), parities(results), study_fits(results))
+    found = claims(results, comparisons(results), iso_losses(results), study_fits(results))
     return next(c.verdict for c in found if c.text.startswith(claim))

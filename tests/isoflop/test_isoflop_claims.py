@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN, claims
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records, make_record
 
+from bench.isoflop.analysis.claims import claims
 from bench.isoflop.analysis.contracts import comparisons
-from bench.isoflop.analysis.iso_loss import parities
+from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, SUPPORTED
+from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages import laws
 from bench.isoflop.pages.laws import study_fits
@@ -29,7 +30,7 @@ def quick(monkeypatch):
 
 def cards(folder: Path):
     results = read_study(folder)
-    return claims(results, comparisons(results), parities(results), study_fits(results))
+    return claims(results, comparisons(results), iso_losses(results), study_fits(results))
 
 
 def card(folder: Path, begins: str):
@@ -67,33 +68,34 @@ def routed(folder: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    ("others", "expected"), [((0.02, 0.03, 0.02), HOLDS), ((0.02, -0.02, 0.02), FAILS), ((0.02, 0.0, 0.02), OPEN)]
+    ("others", "expected"),
+    [((0.02, 0.03, 0.02), SUPPORTED), ((0.02, -0.02, 0.02), CONTRADICTED), ((0.02, 0.0, 0.02), INCONCLUSIVE)],
 )
-def test_the_best_capacity_is_better_than_each_other_and_not_where_one_is_better(tmp_path: Path, others, expected):
+def test_best_capacity_must_beat_each_other_one(tmp_path: Path, others, expected):
     folder = make_study(tmp_path / "made", better=1.0)
     own = routed(folder)
     capacities = zip((0.25, 0.5, 0.95), others, strict=True)
     add_controls(folder, {f"mod/{capacity}/learned/predictor": own + more for capacity, more in capacities})
     found = card(folder, "12.5 % is the best")
-    assert found.verdict == expected and "Bonferroni" in found.by
+    assert found.verdict == expected and "Bonferroni" in found.analysis
 
 
-@pytest.mark.parametrize(("worse", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
-def test_a_random_router_is_held_to_the_learned_one_of_its_capacity(tmp_path: Path, worse, expected):
+@pytest.mark.parametrize(("worse", "expected"), [(0.05, SUPPORTED), (-0.05, CONTRADICTED), (0.0, INCONCLUSIVE)])
+def test_learned_router_is_compared_at_the_random_ones_capacity(tmp_path: Path, worse, expected):
     folder = make_study(tmp_path / "made", better=1.0)
     add_controls(folder, {"mod_random/0.125/gaussian/predictor": routed(folder) + worse})
     assert verdict(folder, "A learned router beats a random one.") == expected
 
 
-@pytest.mark.parametrize(("worse", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
-def test_the_other_causal_router_is_held_to_the_predictor(tmp_path: Path, worse, expected):
+@pytest.mark.parametrize(("worse", "expected"), [(0.05, SUPPORTED), (-0.05, CONTRADICTED), (0.0, INCONCLUSIVE)])
+def test_bce_router_is_compared_with_the_predictor(tmp_path: Path, worse, expected):
     folder = make_study(tmp_path / "made", better=1.0)
     add_controls(folder, {"mod/0.125/learned/bce": routed(folder) + worse})
     assert verdict(folder, "The other causal router") == expected
 
 
-@pytest.mark.parametrize(("accuracy", "expected"), [(0.99, HOLDS), (0.9, FAILS), (0.97, OPEN)])
-def test_the_predictor_is_held_to_97_percent(tmp_path: Path, accuracy, expected):
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.99, SUPPORTED), (0.9, CONTRADICTED), (0.97, INCONCLUSIVE)])
+def test_predictor_agreement_is_tested_against_97_percent(tmp_path: Path, accuracy, expected):
     folder, rng = make_study(tmp_path / "made"), np.random.default_rng(0)
 
     def to(record):
@@ -103,8 +105,8 @@ def test_the_predictor_is_held_to_97_percent(tmp_path: Path, accuracy, expected)
     assert verdict(folder, "A small predictor agrees") == expected
 
 
-@pytest.mark.parametrize(("cost", "expected"), [(0.001, HOLDS), (0.02, FAILS), (0.005, OPEN)])
-def test_the_causal_router_may_cost_half_a_percent(tmp_path: Path, cost, expected):
+@pytest.mark.parametrize(("cost", "expected"), [(0.001, SUPPORTED), (0.02, CONTRADICTED), (0.005, INCONCLUSIVE)])
+def test_causal_router_cost_is_tested_against_half_a_percent(tmp_path: Path, cost, expected):
     folder, rng = make_study(tmp_path / "made"), np.random.default_rng(0)
 
     def to(record):
@@ -116,15 +118,17 @@ def test_the_causal_router_may_cost_half_a_percent(tmp_path: Path, cost, expecte
     assert verdict(folder, "Routing by that predictor") == expected
 
 
-@pytest.mark.parametrize(("better", "expected"), [(2.5, HOLDS), (1.1, FAILS)])
-def test_saved_compute_is_dense_equivalent_compute(tmp_path: Path, better, expected):
+@pytest.mark.parametrize(("better", "expected"), [(2.5, SUPPORTED), (1.1, CONTRADICTED)])
+def test_saved_compute_does_not_count_extrapolations(tmp_path: Path, better, expected):
     folder = make_study(tmp_path / "made", better=better, noise=0.0002, budgets=(1e12, 2e12, 4e12, 8e12, 1.6e13))
     found = card(folder, "About 40 % of compute")
-    assert "an extrapolation: does not count" in found.measured
-    assert found.verdict == (OPEN if expected == HOLDS else FAILS)  # what is extrapolated keeps it from holding
+    assert "an extrapolation, not counted" in found.measured
+    assert found.verdict == (
+        INCONCLUSIVE if expected == SUPPORTED else CONTRADICTED
+    )  # what is extrapolated keeps it from holding
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.12, HOLDS), (0.06, FAILS), (0.08, OPEN)])
+@pytest.mark.parametrize(("gain", "expected"), [(0.12, SUPPORTED), (0.06, CONTRADICTED), (0.08, INCONCLUSIVE)])
 def test_gains_add_up_where_the_sum_is_reached(tmp_path: Path, gain, expected):
     folder = make_study(tmp_path / "made", methods=("dense", "moe", "mod", "mode"), noise=0.0)
     rng = np.random.default_rng(0)
@@ -139,7 +143,7 @@ def test_gains_add_up_where_the_sum_is_reached(tmp_path: Path, gain, expected):
 
     change_records(folder, "*", to)
     assert card(folder, "They add up").verdict == expected
-    assert card(folder, "Gains of depth and experts compound").verdict == (HOLDS if gain > 0.04 else OPEN)
+    assert card(folder, "Gains of depth and experts compound").verdict == (SUPPORTED if gain > 0.04 else INCONCLUSIVE)
 
 
 def decoded(folder: Path, speeds: dict[tuple[int, int], float]) -> None:
@@ -159,9 +163,10 @@ def decoded(folder: Path, speeds: dict[tuple[int, int], float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("short", "expected", "told"), [(1.7, HOLDS, "4 of 4 agree"), (1.2, FAILS, "1 of 4 agree, 3 contradict")]
+    ("short", "expected", "told"),
+    [(1.7, SUPPORTED, "4 of 4 support"), (1.2, CONTRADICTED, "1 of 4 support, 3 contradict")],
 )
-def test_decoding_is_held_to_every_point_that_was_measured(tmp_path: Path, short, expected, told):
+def test_decoding_claim_counts_every_measured_point(tmp_path: Path, short, expected, told):
     folder = make_study(tmp_path / "made")
     decoded(folder, {(1, 4096): 1.7, (2, 256): short, (4, 256): short, (64, 128): short})
     found = card(folder, "Sampling steps")
@@ -184,24 +189,24 @@ def studied(folder: Path, as_it_is: float, at_equal: float, documents: int = 10,
 @pytest.mark.parametrize(
     ("as_it_is", "at_equal", "documents", "p", "told"),
     [
-        (0.1, 0.1, 10, 0.001, "4 of 4 agree, 0 contradict"),
-        (-0.1, -0.1, 10, 0.001, "0 of 4 agree, 4 contradict"),
-        (-0.1, 0.1, 10, 0.001, "2 of 4 agree, 2 contradict"),  # the sign flips among tokens that are otherwise alike
-        (0.1, 0.0, 10, 0.001, "2 of 4 agree, 0 contradict"),
-        (0.6, 0.6, 1, 0.0, "0 of 4 agree, 0 contradict"),  # one document tells nothing of another
-        (0.1, 0.1, 10, 0.2, "0 of 4 agree, 0 contradict"),
+        (0.1, 0.1, 10, 0.001, "4 of 4 support: "),
+        (-0.1, -0.1, 10, 0.001, "0 of 4 support, 4 contradict"),
+        (-0.1, 0.1, 10, 0.001, "2 of 4 support, 2 contradict"),  # the sign flips among tokens that are otherwise alike
+        (0.1, 0.0, 10, 0.001, "2 of 4 support: "),
+        (0.6, 0.6, 1, 0.0, "0 of 4 support: "),  # one document tells nothing of another
+        (0.1, 0.1, 10, 0.2, "0 of 4 support: "),
     ],
 )
-def test_what_one_model_gives_depth_to_decides_nothing(tmp_path: Path, as_it_is, at_equal, documents, p, told):
+def test_difficulty_in_one_model_is_inconclusive(tmp_path: Path, as_it_is, at_equal, documents, p, told):
     folder = make_study(tmp_path / "made")
     studied(folder, as_it_is, at_equal, documents, p)
     found = card(folder, "Hard tokens get more depth")
-    assert told in found.measured and found.verdict == OPEN
-    assert found.measured.count("as it is") == 2 and found.measured.count("at equal position") == 2
-    assert "one model, one seed" in found.by and "(Holm), is below 0.05" in found.by
+    assert told in found.measured and found.verdict == INCONCLUSIVE
+    assert found.measured.count("unadjusted") == 2 and found.measured.count(" adjusted") == 2
+    assert "one model, one seed" in found.analysis and "(Holm) below 0.05" in found.analysis
 
 
-def test_noise_of_timing_widens_the_interval_of_step_time(tmp_path: Path):
+def test_step_time_interval_widens_with_timing_noise(tmp_path: Path):
     def width(spread: float) -> float:
         folder = make_study(tmp_path / f"{spread}", better=1.05, noise=1e-5, sizes=9)
         study = load_study(folder / FILE)
@@ -209,21 +214,21 @@ def test_noise_of_timing_widens_the_interval_of_step_time(tmp_path: Path):
             median = timed.step_seconds.median
             timed.step_seconds.low, timed.step_seconds.high = median / (1 + spread), median * (1 + spread)
         save_study(study, folder)
-        time = next(p.step_time for p in parities(read_study(folder)) if p.budget == BUDGETS[0])
+        time = next(p.step_time for p in iso_losses(read_study(folder)) if p.budget == BUDGETS[0])
         return time.high - time.low
 
     assert width(0.1) > 5 * width(0.0)
 
 
-def test_what_was_not_measured_is_not_told_and_every_card_says_how_it_was(tmp_path: Path):
+def test_claims_without_evidence_are_not_tested(tmp_path: Path):
     found = cards(make_study(tmp_path / "made"))
-    assert len(found) == 20 and all(each.by and each.settles for each in found)
-    for begins in ("It takes less energy", "Integrated MoDE", "A MoD model had better grow", "It holds past 1 B"):
+    assert len(found) == 20 and all(each.analysis and each.next_experiment for each in found)
+    for begins in ("It takes less energy", "Integrated MoDE", "MoD should grow", "It holds past 1 B"):
         own = next(each for each in found if each.text.startswith(begins))
-        assert own.verdict == OPEN and "not" in own.by + own.measured
+        assert own.verdict == NOT_TESTED and not own.evidence
 
 
-def test_energy_is_held_to_the_counter_where_runs_have_a_reading(tmp_path: Path):
+def test_energy_claim_uses_the_counter_where_runs_have_one(tmp_path: Path):
     folder, rng = make_study(tmp_path / "made", better=1.0), np.random.default_rng(0)
 
     def to(record):
@@ -233,4 +238,4 @@ def test_energy_is_held_to_the_counter_where_runs_have_a_reading(tmp_path: Path)
         record.energy = type(record).model_validate(content).energy
 
     change_records(folder, "*", to)
-    assert verdict(folder, "It takes less energy") == HOLDS
+    assert verdict(folder, "It takes less energy") == SUPPORTED

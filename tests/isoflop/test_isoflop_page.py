@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN
 from isoflop_studies import (
     BUDGETS,
     best_loss,
@@ -23,8 +22,9 @@ from scipy import stats
 from bench.errors import UserError
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.differences import best_difference
-from bench.isoflop.analysis.iso_loss import parities
-from bench.isoflop.analysis.results import read_study
+from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+from bench.isoflop.analysis.iso_loss import iso_losses
+from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages import laws
 from bench.isoflop.pages.ablations import rates_table
 from bench.isoflop.pages.laws import study_fits
@@ -36,7 +36,7 @@ from bench.report.__main__ import main
 FASTER = "Better loss than dense at equal training FLOPs, both at their best size."
 
 
-def test_the_difference_at_equal_flops_is_the_laws_and_its_interval_holds_it(tmp_path: Path):
+def test_difference_at_equal_flops_covers_the_laws(tmp_path: Path):
     compared = comparisons(read_study(make_study(tmp_path / "made")))
     for flops in BUDGETS:
         value = next(c.value for c in compared if c.contract == "train_flops" and c.budget == flops)
@@ -46,7 +46,7 @@ def test_the_difference_at_equal_flops_is_the_laws_and_its_interval_holds_it(tmp
         assert value.value == pytest.approx(truth, abs=0.003)
 
 
-def test_the_other_contracts_compare_at_denses_best_size(tmp_path: Path):
+def test_other_contracts_compare_at_denses_best_size(tmp_path: Path):
     compared = comparisons(read_study(make_study(tmp_path / "made", noise=1e-5)))
     for contract in ("forward_flops", "active_params", "total_params"):
         value = next(c.value for c in compared if c.contract == contract and c.budget == BUDGETS[0])
@@ -55,8 +55,10 @@ def test_the_other_contracts_compare_at_denses_best_size(tmp_path: Path):
         assert value is not None and value.value == pytest.approx(truth, abs=0.002)
 
 
-def test_parity_is_where_the_laws_meet(tmp_path: Path):
-    found = {p.budget: p for p in parities(read_study(make_study(tmp_path / "made", better=1.05, noise=1e-6, sizes=9)))}
+def test_iso_loss_is_where_the_laws_meet(tmp_path: Path):
+    found = {
+        p.budget: p for p in iso_losses(read_study(make_study(tmp_path / "made", better=1.05, noise=1e-6, sizes=9)))
+    }
     flops = BUDGETS[0]
     sizes = np.geomspace(best_params(flops) / 2.5, best_params(flops), 4000)
     reaching = sizes[law(sizes, 1.05 * flops / 6 / sizes) <= best_loss(flops)][0]
@@ -66,22 +68,22 @@ def test_parity_is_where_the_laws_meet(tmp_path: Path):
     assert time is not None and time.value == pytest.approx(0.8 * ratio.value, rel=0.03)
 
 
-def test_a_method_that_is_never_as_good_reaches_parity_nowhere(tmp_path: Path):
-    for parity in parities(read_study(make_study(tmp_path / "made", better=0.6))):
+def test_iso_loss_of_a_worse_method_is_reached_at_no_size(tmp_path: Path):
+    for parity in iso_losses(read_study(make_study(tmp_path / "made", better=0.6))):
         assert parity.forward_flops is None and "no size" in parity.why
 
 
-def test_one_that_is_far_better_does_so_at_the_smallest_size(tmp_path: Path):
-    for parity in parities(read_study(make_study(tmp_path / "made", better=4.0))):
+def test_iso_loss_of_a_far_better_method_is_at_the_smallest_size(tmp_path: Path):
+    for parity in iso_losses(read_study(make_study(tmp_path / "made", better=4.0))):
         assert parity.forward_flops is None and "smallest size" in parity.why
 
 
-@pytest.mark.parametrize(("better", "expected"), [(2.0, HOLDS), (0.5, FAILS), (1.0, OPEN)])
+@pytest.mark.parametrize(("better", "expected"), [(2.0, SUPPORTED), (0.5, CONTRADICTED), (1.0, INCONCLUSIVE)])
 def test_verdicts_follow_the_intervals(tmp_path: Path, better, expected):
     assert verdict(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True), FASTER) == expected
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say(tmp_path: Path):
+def test_loss_intervals_cover_the_truth_at_their_nominal_rate(tmp_path: Path):
     held = []
     for seed in range(12):
         found = comparisons(read_study(make_study(tmp_path / str(seed), better=1.0, noise=0.002, seed=seed)))
@@ -90,7 +92,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(tmp_path: Path):
     assert len(held) == 24 and sum(held) >= 20
 
 
-def test_seed_differences_have_the_pooled_spread_of_the_budget(tmp_path: Path):
+def test_seed_differences_pool_the_spread_of_the_budget(tmp_path: Path):
     folder = make_study(tmp_path / "made", better=1.1, noise=0.002)
     write_isoflop(folder, tmp_path / "reports")
     table = pd.read_csv(tmp_path / "reports" / "made" / "tables" / "seeds.csv")
@@ -118,7 +120,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(laws, "_BOOTSTRAPS", 100)
 
 
-def test_a_lucky_first_seed_chooses_a_shape_and_decides_nothing(tmp_path: Path, quick):
+def test_lucky_first_seed_chooses_a_shape_and_decides_nothing(tmp_path: Path, quick):
     folder = make_study(tmp_path / "made", better=1.0, noise=0.002)
 
     def lucky(record):
@@ -127,18 +129,20 @@ def test_a_lucky_first_seed_chooses_a_shape_and_decides_nothing(tmp_path: Path, 
     change_records(folder, "mod-*-2-0", lucky)  # seed 0 of the shape in the middle
     for flops in BUDGETS:
         found = best_difference(read_study(folder), "mod", "dense", flops)
-        assert found.low < 0 < found.high and found.every.value < found.value - 0.02
+        every = best_difference(read_study(folder), "mod", "dense", flops, all_seeds=True)
+        assert found.low < 0 < found.high and every.value < found.value - 0.02
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
-    assert "with the seed of the choice" in text and "flatters it" in text
+    assert "not used for model selection" in text and "flatters it" in text
 
 
-def test_a_shape_with_no_seed_but_that_of_the_choice_has_no_interval(tmp_path: Path):
+def test_shape_with_only_the_selection_seed_has_no_interval(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     study = load_study(folder / FILE)
     study.stages.seeds = [run for run in study.stages.seeds if not run.startswith("mod")]
     save_study(study, folder)
     found = best_difference(read_study(folder), "mod", "dense", BUDGETS[0])
-    assert (found.low, found.high) == (None, None) and found.value == found.every.value
+    every = best_difference(read_study(folder), "mod", "dense", BUDGETS[0], all_seeds=True)
+    assert (found.low, found.high) == (None, None) and found.value == every.value and every.low is not None
 
 
 def timed_by_root(folder: Path, spread: float, slower: float = 1.3) -> None:
@@ -156,7 +160,7 @@ def in_equal_time(folder: Path):
     return next(c.value for c in found if (c.contract, c.budget) == ("wall_clock", BUDGETS[-1]))
 
 
-def test_intervals_in_equal_time_hold_the_truth_about_as_often_as_they_say(tmp_path: Path):
+def test_equal_time_intervals_cover_the_truth_at_nominal_rate(tmp_path: Path):
     """What is true of sizes that are FLOP-optimal, on the line between the two budgets."""
     ends = [
         (np.log(flops / np.sqrt(best_params(1.5 * flops)) * 1.3), np.log(best_loss(1.5 * flops))) for flops in BUDGETS
@@ -173,7 +177,7 @@ def test_intervals_in_equal_time_hold_the_truth_about_as_often_as_they_say(tmp_p
     assert sum(held) >= 17
 
 
-def test_noise_of_timing_widens_intervals_in_equal_time_and_opens_them_where_it_leads_beyond_the_runs(tmp_path: Path):
+def test_equal_time_intervals_widen_and_open_with_timing_noise(tmp_path: Path):
     widths = []
     for spread, slower in ((0.0, 1.3), (0.2, 1.3), (0.2, 1.05)):
         folder = make_study(tmp_path / f"{spread}-{slower}", better=1.0, noise=0.0005, sizes=7)
@@ -183,11 +187,11 @@ def test_noise_of_timing_widens_intervals_in_equal_time_and_opens_them_where_it_
     assert widths[1] > 1.5 * widths[0] and value.low == -np.inf and np.isfinite(value.high)
 
 
-def test_differences_by_curves_know_of_held_out_documents(tmp_path: Path, quick):
+def test_curve_differences_cover_validation_documents(tmp_path: Path, quick):
     def found(folder: Path):
         results = read_study(folder)
         compared = {c.contract: c.value for c in comparisons(results) if c.budget == BUDGETS[0]}
-        parity = next(p.forward_flops for p in parities(results) if p.budget == BUDGETS[0])
+        parity = next(p.forward_flops for p in iso_losses(results) if p.budget == BUDGETS[0])
         return compared, parity, study_fits(results).equivalents["mod"][0].times
 
     folder = make_study(tmp_path / "made", better=1.05, noise=1e-4, sizes=9)
@@ -207,8 +211,8 @@ def test_differences_by_curves_know_of_held_out_documents(tmp_path: Path, quick)
     assert wider_times.high - wider_times.low > 3 * (times.high - times.low)
 
 
-@pytest.mark.parametrize(("place", "told"), [(0, "at the edge: a bound"), (1, "near the edge"), (3, "")])
-def test_a_best_shape_at_an_end_of_what_was_run_is_a_bound(tmp_path: Path, quick, place, told):
+@pytest.mark.parametrize(("place", "told"), [(0, "at grid edge"), (1, "near grid edge"), (3, "")])
+def test_best_shape_at_the_grid_edge_is_a_bound(tmp_path: Path, quick, place, told):
     folder = make_study(tmp_path / "made", sizes=7)
 
     def best(record):
@@ -219,13 +223,13 @@ def test_a_best_shape_at_an_end_of_what_was_run_is_a_bound(tmp_path: Path, quick
     row = next(
         line
         for line in text.splitlines()
-        if line.startswith(f"| mod, {BUDGETS[0]:.0e}".replace("+", "")) and "× 16" in line
+        if line.startswith(f"| MoD, {BUDGETS[0]:.0e}".replace("+", "")) and "×16" in line
     )
-    assert row.split("|")[2].strip() == f"{2 + place} × 16" + (f", {told}" if told else "")
-    assert ("(best shape of mod at the edge: a bound)" in text) == (place == 0)
+    assert row.split("|")[2].strip() == f"{2 + place}×16" + (f", {told}" if told else "")
+    assert ("(best shape of MoD at grid edge: a bound)" in text) == (place == 0)
 
 
-def test_what_the_report_says_of_the_study_itself(tmp_path: Path, quick):
+def test_report_describes_the_study_itself(tmp_path: Path, quick):
     folder = make_study(tmp_path / "made", better=1.0)
     study = load_study(folder / FILE)
     study.train_tokens = round(BUDGETS[1] / 6 / best_params(BUDGETS[1]) / 2)  # dense's best reads it twice, or once
@@ -241,19 +245,19 @@ def test_what_the_report_says_of_the_study_itself(tmp_path: Path, quick):
     save_study(study, folder)
     page = write_isoflop(folder, tmp_path / "reports")
     text = page.with_name("report.md").read_text(encoding="utf-8")
-    assert "at 4e12 FLOPs dense 2.0, mod 2.0" in text and "at 1e12" not in text.split("Times that best shapes")[1][:80]
+    assert "at 4e12 FLOPs Dense 2.0, MoD 2.0" in text and "at 1e12" not in text.split("Passes of the best")[1][:80]
     assert "some sessions were not recorded" in text and "% of the training pool" not in text
-    assert "2 with 1 thread each 50 GFLOP/s" in text and "with nothing trained beside it, on 2 threads" in text
-    assert "dense: the minimum of a parabola through both sizes; mod: the best rate tried" in text
-    assert "4 × 24: 0.004, the highest; 4 × 40: 0.002" in text and "another may do better" not in text
-    assert "not of other learning rates" in text and "on 2 threads" in page.read_text(encoding="utf-8")
+    assert "2 with 1 thread each 50 GFLOP/s" in text and "timed alone, on 2 threads" in text
+    assert "Dense: minimum of a parabola in the log of the rate, with one level per size; MoD: best rate tried" in text
+    assert "4×24: 0.004, the highest; 4×40: 0.002" in text and "another may do better" not in text
+    assert "not the learning rate" in text and "on 2 threads" in page.read_text(encoding="utf-8")
     study.learning_rates["mod"].status = "edge"
     save_study(study, folder)
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
-    assert "The learning rate of mod is at an end of those that trained well; another may do better." in text
+    assert "The learning rate of MoD is at the sweep’s edge; another may do better." in text
 
 
-def test_a_minimum_far_below_every_run_is_no_optimum(tmp_path: Path):
+def test_minimum_far_below_every_run_is_rejected(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     for size, loss in enumerate((2.0, 2.02, 2.0, 2.8, 4.0)):  # a floor, then a cliff
         for path in folder.glob(f"mod-1e12-{size}-*/record.json"):
@@ -261,11 +265,11 @@ def test_a_minimum_far_below_every_run_is_no_optimum(tmp_path: Path):
             content["quality"]["val_loss_nats"] = loss
             path.write_text(json.dumps(content), encoding="utf-8")
     compared = {(c.budget, c.method): c for c in comparisons(read_study(folder)) if c.contract == "train_flops"}
-    assert compared[1e12, "mod"].value is None and "no parabola" in compared[1e12, "mod"].why
+    assert compared[1e12, "mod"].value is None and "fit rejected" in compared[1e12, "mod"].why
     assert compared[4e12, "mod"].value is not None
 
 
-def test_cheapest_models_as_good_as_dense_are_those_of_the_runs(tmp_path: Path):
+def test_iso_loss_curves_show_the_cheapest_runs(tmp_path: Path):
     better = 1.2
     folder = make_study(tmp_path / "made", better=better, noise=1e-6)
     for run in folder.glob("*/record.json"):
@@ -275,10 +279,10 @@ def test_cheapest_models_as_good_as_dense_are_those_of_the_runs(tmp_path: Path):
     best = best_params(4e12)
     sizes = np.geomspace(best / 2.5, best * 2.5, 5)
     as_good = sizes[law(sizes, better * 4e12 / 6 / sizes) <= best_loss(4e12)].min()
-    assert as_good < best and f"{as_good / best:.2f}× dense’s" in report
+    assert as_good < best and f"{as_good / best:.2f}× Dense’s" in report
 
 
-def test_mode_is_compared_with_its_parts_and_their_gains_are_summed(tmp_path: Path, quick):
+def test_mode_is_compared_with_its_parts_and_their_sum(tmp_path: Path, quick):
     folder = make_study(tmp_path / "made", methods=("dense", "moe", "mod", "mode"), noise=0.0005, better=1.1)
     write_isoflop(folder, tmp_path / "reports")
     table = pd.read_csv(tmp_path / "reports" / "made" / "tables" / "mode_against_parts.csv")
@@ -296,7 +300,7 @@ def test_mode_is_compared_with_its_parts_and_their_gains_are_summed(tmp_path: Pa
         assert row.minus_mod_low < row.minus_mod < row.minus_mod_high
 
 
-def test_intervals_that_leave_the_sizes_that_were_run_are_open(tmp_path: Path):
+def test_intervals_beyond_the_grid_are_open(tmp_path: Path):
     folder = make_study(tmp_path / "made", noise=0.02, sizes=7, seed=3)
     write_isoflop(folder, tmp_path / "reports")
     table = pd.read_csv(tmp_path / "reports" / "made" / "tables" / "optima.csv").query("status == 'ok'")
@@ -306,16 +310,18 @@ def test_intervals_that_leave_the_sizes_that_were_run_are_open(tmp_path: Path):
     for row in table.itertuples():
         own = runs[(runs["method"] == row.method) & (runs["budget"] == row.flops)]["params_total"]
         line = next(
-            line for line in report.splitlines() if line.startswith(f"| {row.method}, {row.flops:.0e}".replace("+", ""))
+            line
+            for line in report.splitlines()
+            if line.startswith(f"| {title(row.method)}, {row.flops:.0e}".replace("+", ""))
         )
-        cell = line.split("|")[3]
+        cell = line.split("|")[2]
         out = (row.params_low < own.min(), row.params_high > own.max())
         beyond += any(out)
         assert ("or more" in cell, "or less" in cell) == (out == (False, True), out == (True, False))
     assert beyond
 
 
-def test_runs_that_do_not_count_are_named_and_not_used(tmp_path: Path):
+def test_excluded_runs_are_named_and_not_used(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     losses = len(read_study(folder).runs)
     failed = folder / "mod-1e12-1-0" / "record.json"
@@ -331,23 +337,23 @@ def test_runs_that_do_not_count_are_named_and_not_used(tmp_path: Path):
         assert run in page
 
 
-def test_a_method_none_of_whose_runs_of_a_budget_can_be_read_is_left_out_there(tmp_path: Path):
+def test_method_without_readable_runs_at_a_budget_is_skipped(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     for path in folder.glob("mod-4e12-*/record.json"):
         path.unlink()
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
-    assert "| mod, 1e12 FLOPs |" in text and "| mod, 4e12 FLOPs | " not in text.split("## The claims")[0]
-    found = [parity for parity in parities(read_study(folder)) if parity.budget == BUDGETS[1]]
-    assert [parity.why for parity in found] == ["too few sizes were run"]
+    assert "| MoD, 1e12 |" in text and "MoD, 4e12 | 0" not in text.split("## Claims")[0]
+    found = [parity for parity in iso_losses(read_study(folder)) if parity.budget == BUDGETS[1]]
+    assert [parity.why for parity in found] == ["too few sizes"]
 
 
 @pytest.mark.parametrize("changes", [{"budgets": BUDGETS[:1]}, {"sizes": 2}, {"methods": ("dense",)}, {"sizes": 3}])
-def test_small_studies_still_make_a_page(tmp_path: Path, changes):
+def test_page_of_a_small_study_is_written(tmp_path: Path, changes):
     page = write_isoflop(make_study(tmp_path / "made", **changes), tmp_path / "reports").read_text(encoding="utf-8")
     assert "Every run" in page
 
 
-def test_names_are_escaped(tmp_path: Path):
+def test_page_escapes_names(tmp_path: Path):
     folder = make_study(tmp_path / "made", name="made")
     content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     content["command"], content["environment"]["device_name"] = "<script>alert(1)</script>", "<img src=x>"
@@ -356,7 +362,7 @@ def test_names_are_escaped(tmp_path: Path):
     assert "<script>alert" not in page and "<img src=x" not in page and "&lt;script&gt;alert" in page
 
 
-def test_what_the_settled_rate_gives_up_is_told_at_sizes_that_were_run_at_it(tmp_path: Path):
+def test_rates_table_gives_regret_only_at_sizes_run_at_it(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     loss = float(read_study(folder).cell("dense", BUDGETS[0]).query("n_layers == 4 and seed == 0")["loss"].iloc[0])
     tries = [(4, 16, 1e-3, loss + 0.2), (4, 16, 2e-3, loss - 0.03), (4, 16, 4e-3, None), (4, 40, 1e-3, 1.0)]
@@ -365,10 +371,10 @@ def test_what_the_settled_rate_gives_up_is_told_at_sizes_that_were_run_at_it(tmp
     study.learning_rates = {"dense": LearningRate(lr_at_128=1.5e-3, status="fitted", tried=tried)}
     save_study(study, folder)
     (row,) = rates_table(read_study(folder)).rows
-    assert "4 × 16: +0.030" in row and not any("4 × 40: +" in cell for cell in row)
+    assert "4×16: +0.030" in row and not any("4×40: +" in cell for cell in row)
 
 
-def test_a_study_that_is_not_done_has_no_report_and_says_how_to_go_on(tmp_path: Path):
+def test_unfinished_study_is_refused_with_the_command(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     study = load_study(folder / FILE)
     study.missing = 7
@@ -377,7 +383,7 @@ def test_a_study_that_is_not_done_has_no_report_and_says_how_to_go_on(tmp_path: 
         read_study(folder)
 
 
-def test_a_broken_study_is_said_and_the_others_are_made(tmp_path: Path, capsys):
+def test_broken_study_is_named_and_others_are_written(tmp_path: Path, capsys):
     results = tmp_path / "results"
     make_study(results / "made")
     (results / "torn").mkdir()

@@ -6,33 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.isoflop.pages.claims import FAILS
 from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records
 
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
-from bench.isoflop.analysis.differences import best_difference
-from bench.isoflop.analysis.edges import below
-from bench.isoflop.analysis.iso_loss import parities
-from bench.isoflop.analysis.results import read_study
+from bench.isoflop.analysis.differences import below, best_difference
+from bench.isoflop.analysis.evidence import CONTRADICTED
+from bench.isoflop.analysis.iso_loss import iso_losses
+from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages.setup import equal_for_all, rerun
-from bench.isoflop.pages.verdict import how_sure, verdicts, winners
+from bench.isoflop.pages.verdict import chance, verdicts, winners
 from bench.records.isoflop import FILE, load_study, save_study
 from bench.records.record import load_record
 
 
-@pytest.mark.parametrize(("better", "first", "told"), [(2.0, "mod", "dense"), (0.5, "dense", "mod"), (1.0, "", "none")])
-def test_the_least_loss_of_each_budget_is_named_with_what_is_told_apart_from_it(tmp_path: Path, better, first, told):
+@pytest.mark.parametrize(("better", "first", "told"), [(2.0, "mod", "Dense"), (0.5, "dense", "MoD"), (1.0, "", "none")])
+def test_winner_of_each_budget_is_named_with_significant_others(tmp_path: Path, better, first, told):
     results = read_study(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True))
     sentences = winners(results)
     assert len(sentences) == len(BUDGETS)
     for sentence, budget in zip(sentences, BUDGETS, strict=True):
-        assert f" FLOPs {first}" in sentence and sentence.endswith(f"Told apart from it: {told}.")
+        named = title(first) if first else ""
+        assert f" FLOPs {named}" in sentence and sentence.endswith(f"Significantly different: {told}.")
         if first:
             best = results.best(first, budget)
             loss = best[best["seed"] > 0]["loss"].mean()
-            assert f"{loss:.3f}, with {best['n_layers'].iloc[0]} layers of width 16" in sentence
+            assert f"{loss:.3f} nats/token ({best['n_layers'].iloc[0]}×16" in sentence
 
 
 def at_place(folder: Path, place: int, loss: float) -> None:
@@ -47,7 +47,7 @@ def at_place(folder: Path, place: int, loss: float) -> None:
 @pytest.mark.parametrize(
     ("place", "loss", "expected"), [(0, 9.0, None), (6, 9.0, None), (3, 9.0, False), (0, 0.5, True), (3, 0.5, True)]
 )
-def test_a_best_shape_at_an_end_cannot_be_worse_for_another_size_may_do_better(tmp_path: Path, place, loss, expected):
+def test_best_shape_at_the_grid_edge_is_never_worse(tmp_path: Path, place, loss, expected):
     folder = make_study(tmp_path / "made", sizes=7, seeded=True)
     at_place(folder, place, loss)
     results = read_study(folder)
@@ -60,7 +60,7 @@ def test_a_best_shape_at_an_end_cannot_be_worse_for_another_size_may_do_better(t
     assert ("worse by" in sentence, "better by" in sentence) == (expected is False, expected is True)
 
 
-def test_a_mode_that_is_worse_than_one_of_its_parts_does_not_compound(tmp_path: Path):
+def test_mode_worse_than_a_part_contradicts_compounding(tmp_path: Path):
     folder = make_study(tmp_path / "made", methods=("dense", "moe", "mod", "mode"), noise=0.0)
     rng = np.random.default_rng(0)
     lower = {"dense": 0.0, "moe": 0.08, "mod": 0.02, "mode": 0.05}
@@ -72,10 +72,10 @@ def test_a_mode_that_is_worse_than_one_of_its_parts_does_not_compound(tmp_path: 
         record.quality.val_loss_nats = own + 0.001 * rng.standard_normal()
 
     change_records(folder, "*", to)
-    assert verdict(folder, "Gains of depth and experts compound") == FAILS
+    assert verdict(folder, "Gains of depth and experts compound") == CONTRADICTED
 
 
-def test_budgets_without_an_optimum_of_dense_are_told(tmp_path: Path):
+def test_budget_without_a_dense_optimum_says_so(tmp_path: Path):
     folder = make_study(tmp_path / "made", better=4.0)
 
     def to(record):
@@ -83,12 +83,12 @@ def test_budgets_without_an_optimum_of_dense_are_told(tmp_path: Path):
             record.quality.val_loss_nats = 3.0 - 0.1 * record.model.n_layers
 
     change_records(folder, "dense-*", to)
-    found = [parity for parity in parities(read_study(folder)) if parity.budget == BUDGETS[0]]
+    found = [parity for parity in iso_losses(read_study(folder)) if parity.budget == BUDGETS[0]]
     assert [(parity.method, parity.forward_flops) for parity in found] == [("mod", None)]
-    assert "dense has no optimum" in found[0].why
+    assert "no dense optimum" in found[0].why
 
 
-def test_a_run_that_curves_leave_out_is_named(tmp_path: Path):
+def test_outlier_run_is_named(tmp_path: Path):
     folder = make_study(tmp_path / "made", noise=1e-4, sizes=9)
     assert outliers(read_study(folder)) == []
 
@@ -97,10 +97,10 @@ def test_a_run_that_curves_leave_out_is_named(tmp_path: Path):
 
     change_records(folder, "mod-1e12-4-0", to)
     (line,) = outliers(read_study(folder))
-    assert "a run of mod at 1e12 FLOPs" in line and "30.0" in line
+    assert "MoD at 1e12 FLOPs: one of" in line and "30.0" in line
 
 
-def test_what_is_equal_for_all_and_what_each_method_is_comes_from_the_records(tmp_path: Path):
+def test_equal_settings_come_from_the_records(tmp_path: Path):
     folder = make_study(tmp_path / "made")
 
     def to(record):
@@ -115,11 +115,11 @@ def test_what_is_equal_for_all_and_what_each_method_is_comes_from_the_records(tm
     assert equal_for_all(read_study(folder)) == ""
     change_records(folder, "*", to)
     told = equal_for_all(read_study(folder))
-    assert "4 texts of 256 tokens (bytes)" in told and "warms up over 5\N{NO-BREAK SPACE}%" in told
-    assert "mod: every other block processes 12.5\N{NO-BREAK SPACE}% of the tokens." in told and "dense:" not in told
+    assert "4 sequences of 256 tokens (bytes)" in told and "5\N{NO-BREAK SPACE}% warm-up" in told
+    assert "MoD: every other block processes 12.5\N{NO-BREAK SPACE}% of the tokens." in told and "Dense:" not in told
 
 
-def test_how_to_train_anew_says_how_long_that_took(tmp_path: Path):
+def test_rerun_says_how_long_training_took(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     study = load_study(folder / FILE)
     assert "results_dir=out" in rerun(study) and "about" not in rerun(study)
@@ -128,7 +128,7 @@ def test_how_to_train_anew_says_how_long_that_took(tmp_path: Path):
     assert rerun(load_study(folder / FILE)).endswith("in about 110.0 min on such a machine")
 
 
-def test_intervals_are_counted_of_which_one_in_twenty_is_luck(tmp_path: Path):
+def test_chance_counts_the_intervals_against_dense(tmp_path: Path):
     results = read_study(make_study(tmp_path / "made", seeded=True))
     count = 2 * len(BUDGETS)  # by curves and by best shapes
-    assert f"of {count} intervals against dense about {count / 20:.1f} would" in how_sure(results, comparisons(results))
+    assert f"Of {count} intervals against Dense about {count / 20:.1f} would" in chance(results, comparisons(results))

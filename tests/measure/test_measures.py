@@ -13,7 +13,7 @@ from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelC
 from bench.data import Document
 from bench.flops.match import Plan
 from bench.measure.audit import audit
-from bench.measure.quality import choose, document_losses, ratio_stderr, summarise, windows
+from bench.measure.quality import choose, document_losses, summarise, windows
 from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, ratios
@@ -22,6 +22,7 @@ from bench.methods.depth import DepthRouted
 from bench.model import Routing
 from bench.records.record import Timing
 from bench.runs.assess import compare_steps, step_speed
+from bench.stats.paired import ratio_stderr
 from bench.train.step import Trainee
 
 torch.set_num_threads(1)

@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_records import DOCUMENT_TOKENS, make_record
-from scipy import stats
 
 from bench.records.record import Causality, Record
 from bench.report.differences import differences, verdict
 from bench.report.load import RunFiles, group_runs
 from bench.report.tasks import score
-from bench.stats.paired import detectable_difference, paired_documents, paired_seeds
 
 
 def documents(nats: list[float]) -> pd.DataFrame:
@@ -30,48 +28,7 @@ def compare(*runs: Record | RunFiles):
     return differences(group)[0]
 
 
-def test_paired_seeds_give_scipys_paired_t_interval():
-    mod, dense = [1.95, 2.07, 1.91], [2.00, 2.10, 1.95]
-    estimate = paired_seeds(mod, dense)
-    expected = stats.ttest_rel(mod, dense).confidence_interval(0.95)
-    assert estimate.value == pytest.approx(-0.04)
-    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
-
-
-def test_paired_documents_give_the_token_weighted_difference():
-    estimate = paired_documents(documents(MOD_NATS), documents(DENSE_NATS))
-    assert estimate.value == pytest.approx((sum(MOD_NATS) - sum(DENSE_NATS)) / sum(DOCUMENT_TOKENS))
-
-
-def test_paired_documents_give_nearly_the_bootstrap_interval():
-    generator = np.random.default_rng(0)
-    tokens = generator.integers(500, 3000, 200)
-    dense = tokens * generator.normal(2.0, 0.1, 200)
-    mod = dense + tokens * generator.normal(-0.01, 0.03, 200)
-    frames = [pd.DataFrame({"document": range(200), "tokens": tokens, "nats": nats}) for nats in (mod, dense)]
-    estimate = paired_documents(*frames)
-    chosen = generator.integers(0, 200, (4000, 200))
-    bootstrap = (mod - dense)[chosen].sum(axis=1) / tokens[chosen].sum(axis=1)
-    half = stats.t.ppf(0.975, 199) * bootstrap.std()
-    assert estimate.high - estimate.value == pytest.approx(half, rel=0.06)
-
-
-def test_paired_documents_of_different_sets_give_nothing():
-    other = documents(DENSE_NATS).assign(document=list("abcdx"))
-    assert paired_documents(documents(MOD_NATS), other) is None
-    assert paired_documents(documents(MOD_NATS), documents(DENSE_NATS).head(4)) is None
-
-
-@pytest.mark.parametrize("pairs", [2, 3, 10, 34])
-def test_detectable_difference_is_found_with_80_percent_power(pairs):
-    shift = detectable_difference(1.0, pairs - 1) / np.sqrt(pairs)  # stderr 1 means a standard deviation of sqrt(n)
-    generator = np.random.default_rng(pairs)
-    samples = generator.normal(shift, 1.0, (40_000, pairs)) * np.sqrt(pairs)
-    found = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
-    assert found.mean() == pytest.approx(0.8, abs=0.01)
-
-
-def test_difference_of_three_seeds_is_paired_and_significant():
+def test_three_seeds_are_paired_by_seed_and_significant():
     runs = [make_record("dense", seed, loss) for seed, loss in ((2, 1.95), (0, 2.0), (1, 2.1))]
     runs += [make_record("mod", seed, loss) for seed, loss in ((0, 1.95), (1, 2.06), (2, 1.90))]
     difference = compare(*runs)

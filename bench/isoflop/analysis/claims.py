@@ -1,14 +1,32 @@
-"""The claims themselves: each with its source, the analysis it is held to, and what would settle it."""
+"""The claims: each with its source, the analysis that tests it, its verdict and the next experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from bench.formats import decimal, scaled
-from bench.isoflop.analysis.claim_costs import decoded_model, decoding, energy, ratio, within
-from bench.isoflop.analysis.claim_losses import against_dense, better_than_parts, more_than_the_sum, saved_compute
-from bench.isoflop.analysis.claim_routers import (
+from bench.isoflop.analysis.contracts import Comparison
+from bench.isoflop.analysis.evidence import (
+    INCONCLUSIVE,
+    NOT_TESTED,
+    Evidence,
+    against_dense,
+    best_of_all,
+    better_than_parts,
+    counts,
+    decoding,
+    energy,
+    everywhere,
+    more_than_the_sum,
+    ratio,
+    saved_compute,
+    somewhere,
+    within,
+)
+from bench.isoflop.analysis.iso_loss import IsoLoss
+from bench.isoflop.analysis.results import Results
+from bench.isoflop.analysis.routers import (
     METHOD,
     agreement_with_top_k,
     cost_of_causality,
@@ -16,154 +34,162 @@ from bench.isoflop.analysis.claim_routers import (
     learned_against_random,
     predictor_against_bce,
     smallest_capacity,
-)  # fmt: skip
-from bench.isoflop.analysis.contracts import Comparison
-from bench.isoflop.analysis.evidence import OPEN, Evidence, best_of_all, everywhere, somewhere, told
-from bench.isoflop.analysis.iso_loss import Parity
-from bench.isoflop.analysis.results import Results
+)
 from bench.stats.fits import Fits
 
 PAPER = "Raposo et al. 2024, arXiv 2404.02258"
 POPULAR = "popular accounts of that paper"
 
-CURVES = "by curves over forward FLOPs"
-BOTH = f"{CURVES} and by best shapes, on seeds that chose none of them, which must agree"
-SEEDS = "by best shapes, on seeds that chose none of them"
-STEPS = f"{CURVES} and steps timed alone"
-RUNS = "by all runs of a budget"
-UNTESTED = "not tested here"
+CURVES = "curves"  # minima of parabolas over forward FLOPs
+SEEDS = "seeds"  # best shapes, on seeds not used for model selection
+BOTH = "curves and seeds, agreeing"
+_LISTED = 6  # pieces of evidence that a claim spells out
+_LARGER = "studies isoflop_h200, paper"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`by`: the analysis; `measured`: in words, with intervals; `settles`: what would settle it, or at scale."""
+    """`analysis`: what tests it; `measured`: the evidence in words, with intervals."""
 
     text: str
     source: str
-    by: str
+    analysis: str
     measured: str
     verdict: str
-    settles: str
+    next_experiment: str
+    evidence: Sequence[Evidence] = field(default=(), repr=False)
 
 
-def claims(results: Results, compared: Sequence[Comparison], parities: Sequence[Parity], fits: Fits) -> list[Claim]:
-    """Every claim, and what the study has to say about it."""
+def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[IsoLoss], fits: Fits) -> list[Claim]:
+    """Every claim, with what the study says about it."""
     equal_flops = [c for c in compared if c.contract == "train_flops" and c.method == METHOD]
-    parity = [p for p in parities if p.method == METHOD]
-    larger = "isoflop_h200 (1e15 to 3e16 FLOPs a run), then the paper’s own grid (study paper)"
+    own = [m for m in matched if m.method == METHOD]
+    causal = "larger models"
     return [
-        Claim(
+        _tested(
             "Better loss than dense at equal training FLOPs, both at their best size.", PAPER, BOTH,
-            *everywhere([against_dense(results, c, limit=0.0) for c in equal_flops]), larger,
+            [against_dense(results, c, limit=0.0) for c in equal_flops], _LARGER,
         ),
-        Claim(
-            "Up to 1.5 % better loss at equal training FLOPs (held to one budget at least).", PAPER,
-            f"{BOTH}; one budget is enough, and of several one agrees by luck more often than one alone would",
-            *somewhere([against_dense(results, c, limit=-0.015, relative=True) for c in equal_flops]), larger,
+        _tested(
+            "Up to 1.5 % better loss at equal training FLOPs.", PAPER,
+            f"{BOTH}; one budget suffices",
+            [against_dense(results, c, limit=-0.015, relative=True) for c in equal_flops], _LARGER, somewhere,
         ),
-        Claim(
+        _tested(
             "About 40 % of compute is saved: dense needs 1.67 times the training FLOPs for the same loss.", POPULAR,
-            "by curves over stored parameters", *everywhere(saved_compute(results, fits, METHOD)), larger,
+            "curves over total parameters", saved_compute(results, fits, METHOD), _LARGER,
         ),
-        Claim(
-            "A model equal to the isoFLOP-optimal baseline needs about half the FLOPs per forward pass (0.6 and less).",
-            PAPER, CURVES, *everywhere([ratio(p, p.forward_flops, at_most=0.6) for p in parity]), larger,
+        _tested(
+            "A model with the baseline’s best loss needs at most 0.6 of its FLOPs per forward pass.", PAPER, CURVES,
+            [ratio(m, m.forward_flops, at_most=0.6) for m in own], _LARGER,
         ),
-        Claim(
-            "Such a model steps more than 60 % faster (a step in 1 / 1.6 of the time).", PAPER, STEPS,
-            *everywhere([ratio(p, p.step_time, at_most=1 / 1.6) for p in parity]),
-            "a GPU: on this machine a small step is mostly overhead, not FLOPs",
+        _tested(
+            "Such a model steps more than 60 % faster (step time at most 0.625 of dense’s).", PAPER,
+            "curves and step times", [ratio(m, m.step_time, at_most=1 / 1.6) for m in own],
+            "a GPU; here overhead dominates small steps",
         ),
-        Claim(
-            "The best size spends about the baseline’s FLOPs per forward pass (within a quarter).", PAPER, CURVES,
-            *everywhere([within(p.budget, p.optimum_flops, 0.8, 1.25) for p in parity]), larger,
+        _tested(
+            "The best size spends the baseline’s FLOPs per forward pass, to within a quarter.", PAPER, CURVES,
+            [within(m.budget, m.optimum_flops, 0.8, 1.25) for m in own], _LARGER,
         ),
-        Claim(
+        _tested(
             "Gains of depth and experts compound: MoDE is better than MoE and than MoD.", PAPER, SEEDS,
-            *everywhere(better_than_parts(results)), larger,
+            better_than_parts(results), _LARGER,
         ),
-        Claim(
+        _tested(
             "They add up: MoDE’s gain over dense is the sum of MoE’s and MoD’s, or more.", f"{PAPER}, read strictly",
-            SEEDS,
-            *everywhere(more_than_the_sum(results)), f"more seeds, then {larger}",
+            SEEDS, more_than_the_sum(results), f"more seeds; {_LARGER}",
         ),
-        Claim(
-            "A learned router beats a random one.", PAPER, SEEDS, *everywhere(learned_against_random(results)),
+        _tested(
+            "A learned router beats a random one.", PAPER, SEEDS, learned_against_random(results),
             "more seeds; larger models",
         ),
-        Claim(
+        _tested(
             "12.5 % is the best capacity of those from 12.5 to 95 %.", PAPER,
-            f"{SEEDS}; holds where it is better than each other one, and does not where one is better in an interval "
-            "that is 95 % for all of them together (Bonferroni)",
-            *best_of_all(smallest_capacity(results)), "a grid of sizes and a learning rate for each capacity",
+            f"{SEEDS}; contradicted where another is better at 95 % for all together (Bonferroni)",
+            smallest_capacity(results), "sizes and learning rates for each capacity", best_of_all,
         ),
-        Claim(
-            "A small predictor agrees with top-k on 97 % of tokens and more (always skipping: 87.5 %).", PAPER, RUNS,
-            *_measured_here(agreement_with_top_k(results, 0.97)),
+        _tested(
+            "A small predictor agrees with top-k on 97 % of tokens and more (always skipping: 87.5 %).", PAPER,
+            "all runs", agreement_with_top_k(results, 0.97), causal,
         ),
-        Claim(
-            "Routing by that predictor costs next to no loss (0.5 % and less over top-k).", PAPER, RUNS,
-            *_measured_here(cost_of_causality(results, 0.005)),
+        _tested(
+            "Routing by that predictor costs at most 0.5 % of the loss with top-k.", PAPER, "all runs",
+            cost_of_causality(results, 0.005), causal,
         ),
-        Claim(
-            "The other causal router (BCE on the router itself) costs loss: it is worse than the predictor.", PAPER,
-            SEEDS, *everywhere(predictor_against_bce(results)), "more seeds",
+        _tested(
+            "The other causal router (BCE on the router itself) is worse than the predictor.", PAPER, SEEDS,
+            predictor_against_bce(results), "more seeds",
         ),
-        Claim(
-            f"Sampling steps are upwards of 50 % faster{decoded_model(results)}.", PAPER,
-            "by steps decoded in turn; the paper’s models are of equal quality, these of equal shape",
-            *everywhere(decoding(results, METHOD, 1.5)),
-            "a GPU, with a kernel that skips rows without a launch for each; models of equal loss",
+        _tested(
+            f"Sampling steps are more than 50 % faster{decoded_model(results)}.", PAPER,
+            "decoding steps timed in turn; equal shape, not equal loss", decoding(results, METHOD, 1.5),
+            "a GPU with fused row skipping; models of equal loss",
         ),
-        Claim(
+        _tested(
             "Hard tokens get more depth.", POPULAR,
-            "by rank correlations over held-out tokens of one model, one seed, which cannot tell of others; both as it "
-            "is and at equal position, frequency and kind (taken out of the ranks by least squares); one counts where "
-            "its p, adjusted for the number of tests of the model (Holm), is below 0.05",
-            told(difficulty(results)), OPEN,
-            "several seeds and larger models, other text; and an intervention, for this is a correlation",
+            "rank correlations with the next token of one model, one seed, never decisive; p (Holm) below 0.05",
+            difficulty(results), "several seeds, other text, an intervention",
+            lambda evidence: INCONCLUSIVE if evidence else NOT_TESTED,
         ),
-        Claim(
-            "It takes less energy.", POPULAR, "by the machine’s counter, of runs that had it to themselves",
-            *_energy(results), "the same runs one at a time on a machine with a counter of energy",
+        _tested(
+            "It takes less energy.", POPULAR, "the machine’s energy counter", energy(results, METHOD),
+            "runs one at a time on a machine with an energy counter",
         ),
-        Claim(
-            "Integrated MoDE is better than MoE of less expert capacity.", PAPER, UNTESTED,
-            _integrated(results), OPEN, "MoE with capacity cut to equal FLOPs, beside integrated MoDE",
+        _untested(
+            "Integrated MoDE is better than MoE of less expert capacity.", PAPER, _integrated(results),
+            "MoE with capacity cut to equal FLOPs",
         ),
-        Claim(
-            "Routing every other block is better than routing every block.", PAPER, UNTESTED,
-            "every MoD here routes every other block", OPEN, "the same shapes with method.depth.every=1",
+        _untested(
+            "Routing every other block is better than routing every block.", PAPER,
+            "every MoD here routes every other block", "method.depth.every=1 at the same shapes",
         ),
-        Claim(
-            "A MoD model had better grow in depth than in width.", PAPER, UNTESTED,
-            "along the ladder of shapes depth and width grow together", OPEN,
-            "shapes of equal forward FLOPs, some deep and some wide, at one budget",
+        _untested(
+            "MoD should grow in depth rather than in width.", PAPER, "depth and width grow together in this grid",
+            "deep and wide shapes, equal forward FLOPs",
         ),
-        Claim(
-            "It holds past 1 B parameters.", POPULAR, UNTESTED,
-            f"the largest model here has {scaled(float(results.runs['params_total'].max()))} parameters", OPEN,
-            "the study paper, or anything near it",
+        _untested(
+            "It holds past 1 B parameters.", POPULAR,
+            f"the largest model here has {scaled(float(results.runs['params_total'].max()))} parameters",
+            "study paper",
         ),
     ]  # fmt: skip
 
 
-def _measured_here(evidence: Sequence[Evidence]) -> tuple[str, str, str]:
-    """Measured, verdict, and what would settle it, where that needs no larger scale but only enough runs."""
-    measured, verdict = everywhere(evidence)
-    if verdict == OPEN:
-        return measured, verdict, "more runs; larger models may differ"
-    return measured, verdict, "it is settled where it was measured; larger models may differ"
+def decoded_model(results: Results) -> str:
+    """The shape of the decode study's models, in words; or empty."""
+    shape = results.decode.shape if results.decode else {}
+    if not {"n_layers", "d_model"} <= set(shape):
+        return ""
+    return f" (study decode, {shape['n_layers']} × {shape['d_model']}, dense of equal shape)"
 
 
-def _energy(results: Results) -> tuple[str, str]:
-    measured = energy(results, METHOD)
-    return everywhere(measured) if measured else ("not measured here: no run has a reading of its own", OPEN)
+def _tested(
+    text: str, source: str, analysis: str, evidence: Sequence[Evidence], next_experiment: str,
+    rule: Callable[[Sequence[Evidence]], str] = everywhere,
+) -> Claim:  # fmt: skip
+    return Claim(text, source, analysis, _measured(evidence), rule(evidence), next_experiment, evidence)
+
+
+def _untested(text: str, source: str, measured: str, next_experiment: str) -> Claim:
+    return Claim(text, source, "none", measured, NOT_TESTED, next_experiment)
+
+
+def _measured(evidence: Sequence[Evidence]) -> str:
+    """The evidence in words, counted where there is more than one piece."""
+    if not evidence:
+        return "not measured"
+    if len(evidence) == 1:
+        return evidence[0].text
+    supporting, contradicting = counts(evidence)
+    texts = [each.text for each in evidence]
+    listed = f"from {texts[0]} to {texts[-1]}" if len(texts) > _LISTED else "; ".join(texts)
+    against = f", {contradicting} contradict" if contradicting else ""
+    return f"{supporting} of {len(evidence)} support{against}: {listed}"
 
 
 def _integrated(results: Results) -> str:
     """What there is of it: without the other side of the comparison, no evidence."""
-    losses = results.runs.loc[results.runs["method"] == "mode (integrated)", "loss"]
-    mean = decimal(float(losses.mean())) if len(losses) else ""
-    was = f"integrated MoDE was run as a control, at staged MoDE’s shape and learning rate (mean loss {mean}); "
-    return f"{was if mean else ''}no MoE with less expert capacity was run"
+    losses = results.runs.loc[results.runs["method"] == "mode/integrated", "loss"]
+    was = f"integrated MoDE ran as an ablation (mean loss {decimal(float(losses.mean()))}); " if len(losses) else ""
+    return f"{was}no MoE with less expert capacity"

@@ -1,7 +1,7 @@
 """A method's loss minus dense's under every contract, read off the curves of the same runs.
 
-Intervals know of the scatter of runs about their curves, of held-out documents and, in equal time, of the sizes that
-are optimal and of the noise of timing; not of the learning rate, which was settled before.
+Intervals cover the scatter of runs about their curves, validation documents and, in equal time, the optimal sizes and
+the noise of timing. They do not cover the choice of the learning rate.
 """
 
 from __future__ import annotations
@@ -10,29 +10,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.isoflop.analysis.curves import DRAWS, FAULTS, Curve, Size, curves, estimate
-from bench.isoflop.analysis.documents import between_best
+from bench.isoflop.analysis.curves import DRAWS, FAULTS, Curve, Size, curves, with_draws
+from bench.isoflop.analysis.differences import document_noise
 from bench.isoflop.analysis.results import REFERENCE, Results
 from bench.isoflop.analysis.wall_clock import frontier
-from bench.stats.parabolas import Estimate
+from bench.stats.interval import Interval
 
 CONTRACTS: dict[str, Size | None] = {
     "train_flops": None,  # each at its own best size
     "forward_flops": "forward_flops",
     "active_params": "params_active",
     "total_params": "params_total",
-    "wall_clock": None,  # in the seconds that dense's best run trains for
+    "wall_clock": None,  # in the training seconds of dense's best run
 }
+
+
+NO_DENSE = "no dense optimum inside the grid"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method's loss minus dense's under one contract; `value` is None where it cannot be read off, `why` says so."""
+    """A method's loss minus dense's under one contract; `value` is None where there is none, and `why` says why."""
 
     method: str
     budget: float
     contract: str
-    value: Estimate | None
+    value: Interval | None
     dense_loss: float | None
     why: str = ""
 
@@ -47,7 +50,7 @@ def comparisons(results: Results) -> list[Comparison]:
         for method in results.methods:
             if method == REFERENCE:
                 continue
-            documents = between_best(results, method, REFERENCE, budget)
+            documents = document_noise(results, method, REFERENCE, budget)
             for contract, size in CONTRACTS.items():
                 if contract == "wall_clock":
                     dense, other = (
@@ -59,7 +62,7 @@ def comparisons(results: Results) -> list[Comparison]:
                 else:
                     dense, other = _at_dense_size(by_size[size], method, budget)
                 curve = (by_size[size] if size else own).get((method, budget))
-                fault = curve.fault if curve else "too few sizes were run"
+                fault = curve.fault if curve else "too few sizes"
                 errors = documents.errors(1 + DRAWS, rng)
                 found.append(_compared(method, budget, contract, dense, other, errors, fault))
     return found
@@ -70,14 +73,14 @@ def _compared(
     fault: str,
 ) -> Comparison:  # fmt: skip
     if dense is None:
-        return Comparison(method, budget, contract, None, None, "dense has no optimum inside the sizes that were run")
+        return Comparison(method, budget, contract, None, None, NO_DENSE)
     if other is None or not np.isfinite(other[0]):
         poor = fault if fault == FAULTS["poor fit"] else ""
-        why = {"train_flops": fault, "wall_clock": "no optima on both sides of those seconds"}
-        told = why.get(contract, poor or "not run at that size")
-        return Comparison(method, budget, contract, None, float(dense[0]), told)
+        why = {"train_flops": fault, "wall_clock": "time outside range"}
+        reason = why.get(contract, poor or "size outside grid")
+        return Comparison(method, budget, contract, None, float(dense[0]), reason)
     n = min(len(dense), len(other))
-    return Comparison(method, budget, contract, estimate(other[:n] - dense[:n] + errors[:n]), float(dense[0]))
+    return Comparison(method, budget, contract, with_draws(other[:n] - dense[:n] + errors[:n]), float(dense[0]))
 
 
 def _optimum_loss(own: dict[tuple[str, float], Curve], method: str, budget: float) -> np.ndarray | None:
@@ -101,7 +104,7 @@ def _at_dense_size(
 def _at_equal_seconds(
     results: Results, own: dict[tuple[str, float], Curve], method: str, budget: float
 ) -> np.ndarray | None:
-    """Loss of the method's FLOP-optimal sizes after the seconds that dense's optimum at `budget` trains for."""
+    """Loss of the method's FLOP-optimal sizes after the training seconds of dense's optimum at `budget`."""
     dense = frontier(results, own, REFERENCE)
     if budget not in dense.budgets:
         return None

@@ -1,8 +1,8 @@
 """Loss over size at equal training FLOPs, as curves that optima and losses can be read off.
 
-A curve is a parabola in the log of a size (parameters stored or met, forward FLOPs a token), one a method and budget,
-with bootstrap draws of its coefficients from the residuals of all of the method's budgets. Runs that went wrong are
-left out, and a figure outside the sizes that were run is not given.
+A curve is a parabola in the log of a size (total or active parameters, forward FLOPs/token), one a method and budget,
+with bootstrap draws of its coefficients from the residuals of all of the method's budgets. Outlier runs are excluded,
+and nothing is read off outside the sizes that were run.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Literal
 import numpy as np
 
 from bench.formats import decimal, percent, power, scaled
-from bench.isoflop.analysis.results import Results
+from bench.isoflop.analysis.results import Results, title
 from bench.stats.budget import Budget, Noise, noise, residuals
+from bench.stats.interval import Interval
 from bench.stats.outliers import Outlier, without_outliers
-from bench.stats.parabolas import Estimate
 
 Size = Literal["params_total", "params_active", "forward_flops"]
 DRAWS = 1000
-_OUTSIDE = "its optimum is not inside the sizes that were run"
+_OUTSIDE = "optimum outside the grid"
 FAULTS = {
     "": "",
     "concave": _OUTSIDE,
     "edge": _OUTSIDE,
-    "poor fit": "its losses are no parabola: its minimum is below what any size reached, by more than noise",
+    "poor fit": "fit rejected",  # the minimum is below the loss of every size by more than noise
 }
 
 
@@ -41,12 +41,12 @@ class Curve:
 
     @property
     def status(self) -> str:
-        """As of an optimum, empty where it has one: poor fit means that nothing can be read off it."""
+        """Of its optimum, empty where it has one; nothing is read off a poor fit."""
         return self.budget.fault(self.coefficients, self.noise)
 
     @property
     def fault(self) -> str:
-        """Why its minimum cannot be taken for an optimum; empty where it can."""
+        """Why its minimum is not an optimum; empty where it is."""
         return FAULTS[self.status]
 
     @property
@@ -123,16 +123,15 @@ def curves(results: Results, size: Size, loss: str = "loss") -> dict[tuple[str, 
 
 
 def outliers(results: Results) -> list[str]:
-    """The runs that curves over forward FLOPs, which verdicts rest on, leave out: a line each."""
+    """The runs that curves over forward FLOPs, which verdicts rest on, exclude: a line each."""
     return [
-        f"By forward FLOPs, a run of {method} at {power(budget)} FLOPs with {scaled(run.params)} forward FLOPs a token "
-        "is "
-        f"left out of the parabola: its loss, {decimal(run.loss)}, is {percent(run.off)} off what the others say."
+        f"By forward FLOPs, {title(method)} at {power(budget)} FLOPs: one of {scaled(run.params)} forward FLOPs/token "
+        f"is excluded as an outlier: its loss, {decimal(run.loss)}, is {percent(run.off)} off the fit."
         for (method, budget), curve in curves(results, "forward_flops").items()
         for run in curve.outliers
     ]
 
 
-def estimate(values: np.ndarray) -> Estimate:
+def with_draws(values: np.ndarray) -> Interval:
     """The fitted value, which comes first, with the interval of the drawn ones; an end may be infinite."""
-    return Estimate.of(float(values[0]), values[1:])
+    return Interval.from_draws(float(values[0]), values[1:])

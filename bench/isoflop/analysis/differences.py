@@ -1,104 +1,147 @@
-"""Differences between shapes that were run with several seeds, with intervals over seeds and held-out documents.
+"""Differences between shapes that were run with several seeds, with intervals over seeds and validation documents.
 
-Which shape is best was settled on seed 0, and the best of several is lucky as often as it is good: its loss on that
-seed flatters it. So differences are those of the other seeds, which the choice did not see. The spread over seeds is
-pooled over all of them, for three seeds of one shape say too little about it: over the best shapes of all methods at
-the budget, or for a control over all that was run of the two methods. Pairing by seed does not help where methods draw
-different numbers from it.
+The best shape was chosen on seed 0, which makes its loss on that seed too low. So differences are those of the other
+seeds, the selection-free ones. The standard deviation over seeds is pooled, because three seeds of one shape say
+little about it: over the best shapes of all methods at the budget, or for an ablation over all runs of the two
+methods. Pairing by seed does not help where methods draw different numbers from it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
-from scipy import stats
 
-from bench.isoflop.analysis.documents import between
 from bench.isoflop.analysis.results import REFERENCE, Results
-from bench.stats.paired import CONFIDENCE, detectable_difference
-from bench.stats.parabolas import Estimate
+from bench.stats.interval import CONFIDENCE, Interval
+from bench.stats.paired import document_stderr, minimum_detectable_effect
 
+PARTS = ("moe", "mod")
+AT_EDGE, NEAR_EDGE = "at grid edge", "near grid edge"
 _CELL = ["method", "capacity", "router", "causal", "n_layers", "d_model"]
 
 
-@dataclass(frozen=True)
-class SeedDifference:
-    """Mean loss of one shape minus that of another, nats a token, on fresh seeds, with its 95 % interval.
-
-    every: the same over all seeds, the one of the choice among them; detectable: found with 80 % power. Where a shape
-    has no fresh seed the value is that of every seed, and there is no interval.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    detectable: float | None
-    every: Estimate
-
-    def over(self, whole: float) -> SeedDifference:
-        """As a share of something above 0 that is known."""
-        low, high, detectable = (
-            end / whole if end is not None else None for end in (self.low, self.high, self.detectable)
-        )
-        return SeedDifference(self.value / whole, low, high, detectable, self.every.over(whole))
-
-
-def best_difference(results: Results, method: str, other: str, budget: float) -> SeedDifference | None:
-    """Between the best shapes of two methods at a budget; None where one has not been run."""
-    return difference(results, results.best(method, budget), results.best(other, budget))
+def best_difference(
+    results: Results, method: str, other: str, budget: float, all_seeds: bool = False
+) -> Interval | None:
+    """Loss of a method's best shape minus that of another's at a budget, nats/token; None where one was not run."""
+    own, against = (results.best(name, budget) for name in (method, other))
+    return difference(results, own, against, all_seeds=all_seeds)
 
 
 def difference(
-    results: Results, own: pd.DataFrame, other: pd.DataFrame, confidence: float = CONFIDENCE
-) -> SeedDifference | None:
+    results: Results, own: pd.DataFrame, other: pd.DataFrame, confidence: float = CONFIDENCE, all_seeds: bool = False
+) -> Interval | None:
     """Between two sets of runs, each of one shape and at the same budget."""
-    return _difference(results, [own], [other], confidence)
+    return _difference(results, [own], [other], confidence, all_seeds)
 
 
-def sum_of_gains(results: Results, mode: str, budget: float) -> SeedDifference | None:
-    """(MoDE - dense) - (MoE - dense) - (MoD - dense), of the best shapes: above 0 its gain is less than their sum.
+def sum_of_gains(results: Results, mode: str, budget: float) -> Interval | None:
+    """(MoDE - dense) - (MoE - dense) - (MoD - dense), of the best shapes: above 0 MoDE gains less than the sum.
 
-    Twice dense's runs are in the sum of the parts and once in MoDE's, so that once is left.
+    Dense's runs are twice in the sum of the parts and once in MoDE's, so once remains.
     """
-    added, taken = ([results.best(name, budget) for name in names] for names in ((mode, REFERENCE), ("moe", "mod")))
+    added, taken = ([results.best(name, budget) for name in names] for names in ((mode, REFERENCE), PARTS))
     return _difference(results, added, taken, CONFIDENCE)
 
 
+def below(
+    results: Results, budget: float, added: Sequence[str], taken: Sequence[str], value: Interval | None,
+    limit: float = 0.0,
+) -> bool | None:  # fmt: skip
+    """Whether losses of best shapes `added` minus those `taken` are below `limit`; None: inconclusive.
+
+    The whole interval has to be on one side. A best shape at the grid edge counts only for its method, because
+    another size of that method would do as well or better.
+    """
+    answer = value.below(limit) if value else None
+    at_edge = {name for name in (*added, *taken) if edge(results, name, budget) == AT_EDGE}
+    return None if answer is not None and at_edge & set(taken if answer else added) else answer
+
+
+def edge(results: Results, method: str, budget: float) -> str:
+    """Whether the best shape is the smallest or largest that was run, or next to one; in words, or empty."""
+    best = results.best(method, budget)
+    if best.empty:
+        return ""
+    sizes = sorted(results.cell(method, budget)["forward_flops"].unique())
+    place = sizes.index(best["forward_flops"].iloc[0])
+    if place in (0, len(sizes) - 1):
+        return AT_EDGE
+    return NEAR_EDGE if place in (1, len(sizes) - 2) else ""
+
+
+@dataclass(frozen=True)
+class DocumentNoise:
+    """Standard error of a difference over validation documents, nats/token; 0 where records do not hold them."""
+
+    stderr: float
+    documents: int
+
+    def errors(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """(count,) to add to a difference and its draws: 0 for the first, t with documents - 1 degrees for others."""
+        drawn = np.zeros(count)
+        if self.stderr > 0.0:
+            drawn[1:] = self.stderr * rng.standard_t(self.documents - 1, count - 1)
+        return drawn
+
+
+def document_noise(results: Results, method: str, other: str, budget: float) -> DocumentNoise:
+    """Of the best shapes of two methods at a budget; it stands for that of nearby minima, where no run was made."""
+    own, against = results.best(method, budget), results.best(other, budget)
+    return DocumentNoise(0.0, 0) if own.empty or against.empty else _document_noise(results, [own], [against])
+
+
+def _document_noise(results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame]) -> DocumentNoise:
+    """Of a sum of losses minus another, each that of the first run, by seed, of a set of runs of one shape."""
+    own, other = _summed_documents(results, added), _summed_documents(results, taken)
+    return DocumentNoise(0.0, 0) if own is None or other is None else DocumentNoise(*document_stderr(own, other))
+
+
+def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
+    """Validation documents with the summed nats of the first run of each cell; None where one has no such file."""
+    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
+    known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
+    if len(known) < len(frames):
+        return None
+    first = known[0]
+    for frame in known[1:]:
+        if not first[["document", "tokens"]].equals(frame[["document", "tokens"]]):
+            return None
+        first = first.assign(nats=first["nats"] + frame["nats"])
+    return first
+
+
 def _difference(
-    results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], confidence: float
-) -> SeedDifference | None:
-    """Mean losses of the first sets of runs minus those of the others; None where one is empty."""
+    results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], confidence: float, all_seeds: bool = False
+) -> Interval | None:
+    """Mean losses of the first sets of runs minus those of the others; None where one is empty.
+
+    Where a shape has no other seed than the one of the choice, the value is that of all seeds, without an interval.
+    """
     if any(runs.empty for runs in (*added, *taken)):
         return None
-    sd, degrees = seed_spread(_like(results, [*added, *taken]))
-    every, _ = _estimate(results, added, taken, sd, degrees, confidence)
-    added, taken = ([runs[runs["stage"] != "grid"] for runs in side] for side in (added, taken))
-    if any(runs.empty for runs in (*added, *taken)):
-        return SeedDifference(every.value, None, None, None, every)
-    own, stderr = _estimate(results, added, taken, sd, degrees, confidence)
-    return SeedDifference(
-        own.value, own.low, own.high, detectable_difference(stderr, degrees) if degrees else None, every
+    sd, degrees = seed_spread(_pooled_with(results, [*added, *taken]))
+    fresh = [[runs[runs["stage"] != "grid"] for runs in side] for side in (added, taken)]
+    selected_only = any(runs.empty for side in fresh for runs in side)
+    if not all_seeds and not selected_only:
+        added, taken = fresh
+    value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)
+    if not degrees or (selected_only and not all_seeds):
+        return Interval(value)
+    over_seeds = sd * math.sqrt(sum(1 / len(runs) for runs in (*added, *taken)))
+    stderr = math.hypot(over_seeds, _document_noise(results, added, taken).stderr)
+    detectable = minimum_detectable_effect(stderr, degrees)
+    return replace(
+        Interval.from_stderr(value, stderr, degrees, confidence), minimum_detectable=detectable, unit="seeds"
     )
 
 
-def _estimate(
-    results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], sd: float, degrees: int, confidence: float
-) -> tuple[Estimate, float]:
-    """The difference with its interval, and its standard error: over seeds, and over documents."""
-    value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)
-    if not degrees:
-        return Estimate(value), 0.0
-    over_seeds = sd * math.sqrt(sum(1 / len(runs) for runs in (*added, *taken)))
-    stderr = math.hypot(over_seeds, between(results, added, taken).stderr)
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
-    return Estimate(value, value - half, value + half), stderr
-
-
-def _like(results: Results, cells: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The runs whose spread over seeds is taken for that of `cells`."""
+def _pooled_with(results: Results, cells: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The runs over which the standard deviation over seeds of `cells` is pooled."""
     budget = cells[0]["budget"].iloc[0]
     runs = results.runs[(results.runs["budget"] == budget) & (results.runs["stage"] != "rates")]
     if any("controls" in set(cell["stage"]) for cell in cells):

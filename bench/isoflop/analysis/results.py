@@ -1,4 +1,7 @@
-"""An isoFLOP study as a table of runs: a row a run, with what it is for, what it cost and what it reached."""
+"""An isoFLOP study as a table of runs: a row a run, with its stage, cost and validation loss.
+
+Methods go by the string of their MethodId, `mode/staged`, in every table and lookup; `title` makes people's spelling.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config.identity import MethodId
 from bench.errors import UserError
 from bench.records.isoflop import FILE, Stages, Study, Timed, load_study
 from bench.records.record import Record, load_record
@@ -19,6 +23,11 @@ from bench.report.differences import exclusion
 from bench.report.load import Group, Method, RunFiles, read_files
 
 REFERENCE = "dense"
+
+
+def title(method: str) -> str:
+    """As people write it: `mode/staged` is MoDE (staged)."""
+    return MethodId.parse(method).title
 
 
 @dataclass(frozen=True)
@@ -33,24 +42,29 @@ class Results:
 
     @cached_property
     def methods(self) -> list[str]:
-        """Labels of the study's methods, dense first."""
+        """The study's methods, dense first."""
         return list(dict.fromkeys(self.sized["method"]))
 
+    def method_of(self, name: str) -> str:
+        """The method that the study's values call `name`, where a name without a variant means its default one."""
+        if name in self.methods:
+            return name
+        taken = set(self.study.methods)
+        namesakes = (method for method in self.methods if method not in taken and MethodId.parse(method).name == name)
+        return next(namesakes, name)
+
     @cached_property
-    def labels(self) -> dict[str, str]:
-        """A method as the study's values name it -> its label; without those none of whose runs may be compared."""
-        variants = {name: f"{name.replace('/', ' (')})" for name in self.study.methods if "/" in name}
-        left = [label for label in self.methods if label not in variants.values()]
-        plain = {name: label for name in self.study.methods for label in left if label.split(" (")[0] == name}
-        return {name: label for name, label in (variants | plain).items() if label in self.methods}
+    def modes(self) -> list[str]:
+        """The study's variants of MoDE."""
+        return [method for method in self.methods if MethodId.parse(method).name == "mode"]
 
     def timings(self, method: str) -> list[Timed]:
-        """The steps timed of a method, by its label."""
-        return [timed for timed in self.study.timings if self.labels.get(timed.method) == method]
+        """The timed steps of a method."""
+        return [timed for timed in self.study.timings if self.method_of(timed.method) == method]
 
     @cached_property
     def sized(self) -> pd.DataFrame:
-        """The runs that isoFLOP curves are made of: the grid, and more seeds at its optima."""
+        """The runs behind the isoFLOP curves: the grid, and more seeds at its optima."""
         return self.runs[self.runs["stage"].isin(["grid", "seeds"])]
 
     @cached_property
@@ -58,7 +72,7 @@ class Results:
         return sorted(self.sized["budget"].unique())
 
     def budget_of(self, flops: float) -> float:
-        """The budget that runs of about so many FLOPs had."""
+        """The budget nearest to so many FLOPs, in the log."""
         return min(self.budgets, key=lambda budget: abs(math.log(budget / flops)))
 
     @cached_property
@@ -73,7 +87,7 @@ class Results:
         return own[(own["method"] == method) & (own["budget"] == budget)]
 
     def best(self, method: str, budget: float) -> pd.DataFrame:
-        """The runs of the shape that more seeds were run of: the best of seed 0."""
+        """The runs of the best shape: that of the least loss on seed 0, which more seeds were run of."""
         own = self.cell(method, budget)
         first = own[own["seed"] == own["seed"].min()]
         if first.empty:
@@ -87,21 +101,20 @@ class Results:
         for name in self.methods:
             runs = [self.files[run] for run in self.best(name, budget)["id"]]
             if runs:
-                methods.append(Method(name, runs))
+                methods.append(Method(title(name), runs))
         return Group(self.study.name, methods)
 
 
 def read_study(folder: Path) -> Results:
     """Read `isoflop.json` and every record it names.
 
-    A record that is missing or broken, diverged or failed its audit is named in `problems`. Raises UserError where
-    nothing is left, or where the study has not come to its end.
+    A record that is missing, broken, diverged or failed its audit is named in `problems`. Raises UserError where
+    nothing is left, or where the study has not finished.
     """
     study = load_study(folder / FILE)
     if study.missing:
         raise UserError(
-            f"{folder / FILE} is of a study that is not done: {study.missing} runs are missing, and what follows from "
-            f"them. To go on: {study.command}"
+            f"{folder / FILE} is of an unfinished study: {study.missing} runs are missing. To go on: {study.command}"
         )
     rows: list[dict[str, Any]] = []
     files, problems = {}, []
@@ -114,7 +127,7 @@ def read_study(folder: Path) -> Results:
                 continue
             why = exclusion(record)
             if why is not None or record.quality is None:
-                problems.append(f"{run_id} is left out: {why or 'its held-out loss was not measured'}.")
+                problems.append(f"{run_id} is excluded: {why or 'its validation loss was not measured'}.")
                 continue
             files[run_id], unread = read_files(record, folder / run_id)
             problems += [message.replace(f"{folder}/", "") for _, message in unread]
@@ -124,17 +137,12 @@ def read_study(folder: Path) -> Results:
     return Results(study, pd.DataFrame(rows), files, problems, _decode(folder.parent / "decode" / BARS))
 
 
-def label_of(record: Record) -> str:
-    """The method and its variant, as reports write it."""
-    return f"{record.method} ({record.variant})" if record.variant else record.method
-
-
 def _row(record: Record) -> dict[str, Any]:
     assert record.quality is not None
     depth = (record.config.get("method") or {}).get("depth") or {}
     return {
         "id": record.run.id,
-        "method": label_of(record),
+        "method": str(MethodId(record.method, record.variant)),
         "budget": float(record.config["train"]["budget_flops"]),
         "n_layers": record.model.n_layers,
         "d_model": record.model.d_model,

@@ -1,4 +1,4 @@
-"""What training takes on this machine: seconds a token of each size, by the steps that were timed alone."""
+"""Training time on this machine: seconds/token of each size, from steps timed alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from bench.config.identity import MethodId
 from bench.isoflop.analysis.curves import Curve, curves
 from bench.isoflop.analysis.results import Results
 
 
 def seconds_per_token(results: Results, method: str, log_forward: np.ndarray) -> np.ndarray:
-    """Seconds of training a token at log forward FLOPs a token (1 + R,), on a line through the sizes timed (log, log).
+    """Training seconds/token at log forward FLOPs/token (1 + R,), on a line through the timed sizes (log, log).
 
-    The first is by the median steps; for the others, each size's step is drawn from the interval of its median, so
-    that what follows knows of the noise of timing. NaN outside the sizes that were timed, or where none were.
+    The first uses the median steps. For the others each size's step is drawn from the interval of its median, which
+    carries the noise of timing on. NaN outside the sizes that were timed, or where none were.
     """
     timed = sorted(results.timings(method), key=lambda t: t.step_flops / t.step_tokens)
     if len(timed) < 2:
@@ -33,14 +34,16 @@ def seconds_per_token(results: Results, method: str, log_forward: np.ndarray) ->
 
 
 def on_threads(results: Results) -> str:
-    """With how many threads steps were timed, in words; on a GPU nothing."""
+    """The number of threads of the timed steps, in words; empty on a GPU."""
     machine = results.study.environment
     return "" if machine.device != "cpu" else f", on {machine.threads} thread{'s' * (machine.threads != 1)}"
 
 
 def _seed(method: str) -> int:
-    """Each method's own, so that its noise and dense's are not the same."""
-    return int.from_bytes(method.encode(), "big") % 2**32
+    """Each method's own, so that its noise and dense's differ; by the spelling of the first committed figures."""
+    own = MethodId.parse(method)
+    spelling = f"{own.name} ({own.variant})" if own.variant else own.name
+    return int.from_bytes(spelling.encode(), "big") % 2**32
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def _on_line(at: float, log_seconds: np.ndarray, loss: np.ndarray) -> float:
 
 
 def frontier(results: Results, own: dict[tuple[str, float], Curve], method: str) -> Frontier:
-    """own: curves over forward FLOPs. Budgets whose optimal size has no step time are left out."""
+    """own: curves over forward FLOPs. Budgets whose optimal size has no step time are skipped."""
     budgets, log_seconds, losses = [], [], []
     for budget in results.budgets:
         curve = own.get((method, budget))

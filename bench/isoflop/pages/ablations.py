@@ -1,4 +1,4 @@
-"""Controls: capacities, a random router, other causal routers, and the learning-rate sweep."""
+"""Ablations: capacities, a random router, other causal routers, and the learning-rate sweep."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import pandas as pd
 from matplotlib.ticker import LogLocator
 
 from bench.formats import DASH, count, decimal, percent, power, signed, significant
-from bench.isoflop.analysis.claim_routers import METHOD, controlled
-from bench.isoflop.analysis.results import REFERENCE, Results
-from bench.isoflop.pages.section import Part, there
+from bench.isoflop.analysis.results import REFERENCE, Results, title
+from bench.isoflop.analysis.routers import METHOD, ablated
+from bench.isoflop.pages.section import UNIT, shape_of, there
 from bench.records.isoflop import LearningRate, Tried
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
+from bench.report.page import Part
 from bench.report.tables import Table
 
 
-def controls_part(results: Results) -> Part:
+def ablations_part(results: Results) -> Part:
     """Capacity, causality and learning rates."""
-    return Part(
-        "controls", "Controls", [],
-        there(capacity_figure(results), causality_figure(results), rate_figure(results)),
-        [controls_table(results), rates_table(results)],
-    )  # fmt: skip
+    drawings = there(capacity_figure(results), causality_figure(results), rate_figure(results))
+    return Part("ablations", "Ablations", [], drawings, [ablations_table(results), rates_table(results)])
 
 
 @styled
 def capacity_figure(results: Results) -> Drawing | None:
     """Loss over capacity at one budget and shape: learned router, random router, each seed, and dense."""
-    where = controlled(results)
+    where = ablated(results)
     if where is None:
         return None
     budget, query = where
@@ -44,17 +42,17 @@ def capacity_figure(results: Results) -> Drawing | None:
         axes.plot(means.index, means.to_numpy(), color=colours[method], marker="o", markersize=4, label=label)
     dense = runs[runs["method"] == REFERENCE]["loss"]
     if len(dense):
-        axes.axhline(float(dense.mean()), color=DENSE, linewidth=1.2, label="dense, same shape")
+        axes.axhline(float(dense.mean()), color=DENSE, linewidth=1.2, label="Dense, same shape")
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
     axes.set_xlabel("capacity")
-    axes.set_ylabel("held-out loss, nats a token")
+    axes.set_ylabel(f"validation loss, {UNIT}")
     axes.legend()
-    shape = f"{runs['n_layers'].iloc[0]} × {runs['d_model'].iloc[0]}"
+    shape = shape_of(runs)
     return finish(
         figure, "capacity", f"Capacity, at {power(budget)} FLOPs",
-        "Held-out loss against the capacity of routed blocks, with a learned and a random router.",
-        f"Shape {shape} (layers × width), equal training FLOPs; a dot a seed. A larger capacity sees fewer tokens. "
-        f"The shape is {METHOD}’s best on seed 0, which is among the dots and flatters it a little.",
+        "Validation loss against the capacity of routed blocks, with a learned and a random router.",
+        f"{shape}, equal training FLOPs; a dot is a seed. Seed 0 chose this shape for {title(METHOD)}, which flatters "
+        "it a little.",
     )  # fmt: skip
 
 
@@ -71,16 +69,16 @@ def causality_figure(results: Results) -> Drawing | None:
     for method in methods:
         own = runs[runs["method"] == method]
         axes.scatter(own["accuracy"], 100 * (own["loss"] / own["loss_noncausal"] - 1), s=12, color=colours[method],
-                     alpha=0.7, linewidths=0, label=method)  # fmt: skip
+                     alpha=0.7, linewidths=0, label=title(method))  # fmt: skip
     axes.axhline(0, color=DENSE, linewidth=1)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
     axes.set_xlabel("agreement of the causal router with top-k")
-    axes.set_ylabel("loss over top-k’s, %")
+    axes.set_ylabel("loss over that with top-k, %")
     axes.legend()
     return finish(
         figure, "causality", "Causal router against top-k",
-        "Held-out loss with the causal router over that with top-k, against their agreement.",
-        "Top-k looks at the whole text; a causal router does not. A dot a run, but for those of the sweep.",
+        "Validation loss with the causal router over that with top-k, against their agreement.",
+        "A dot is a run; the sweep’s runs are not shown.",
     )  # fmt: skip
 
 
@@ -94,13 +92,13 @@ def rate_figure(results: Results) -> Drawing | None:
         tried = _runs(rule.tried)
         if tried.empty:
             continue
-        label = results.labels.get(name, name)
+        method = results.method_of(name)
         for style, ((_, width), own) in zip(("-", "--", ":"), tried.groupby(["n_layers", "d_model"]), strict=False):
-            colour, means = colours.get(label, MUTED), own.groupby("lr_at_128")["val_loss_nats"].mean()
+            colour, means = colours.get(method, MUTED), own.groupby("lr_at_128")["val_loss_nats"].mean()
             axes.scatter(own["lr_at_128"], own["val_loss_nats"], s=8, color=colour, linewidths=0)
             axes.plot(means.index, means.to_numpy(), color=colour, linestyle=style, linewidth=1,
-                      label=f"{label}, width {width}")  # fmt: skip
-        axes.axvline(rule.lr_at_128, color=colours.get(label, MUTED), linewidth=0.8, linestyle=(0, (1, 2)))
+                      label=f"{title(method)}, width {width}")  # fmt: skip
+        axes.axvline(rule.lr_at_128, color=colours.get(method, MUTED), linewidth=0.8, linestyle=(0, (1, 2)))
         drawn = True
     if not drawn:
         return None
@@ -109,111 +107,102 @@ def rate_figure(results: Results) -> Drawing | None:
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("learning rate at width 128")
-    axes.set_ylabel("held-out loss, nats a token")
+    axes.set_ylabel(f"validation loss, {UNIT}")
     figure.legend(loc="outside lower center", fontsize=6.5, ncols=2)
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
-        "Held-out loss against the learning rate at width 128, for every method and two sizes, at the smallest budget.",
-        f"A dot a run, lines their means over seeds. {_settled(results)}",
+        "Validation loss against the learning rate at width 128, for every method and two sizes.",
+        f"Smallest budget; dots are runs, lines means over seeds. {_chosen(results)}",
     )  # fmt: skip
 
 
 _HOW = {
-    "fitted": "the minimum of a parabola through both sizes",
-    "tried": "the best rate tried, for such a parabola has no minimum",
-    "edge": "the lowest or highest rate that trained well, for the minimum of such a parabola is not between those",
-    "given": "the rate that was given, for too few were tried or trained well",
+    "fitted": "minimum of a parabola in the log of the rate, with one level per size",
+    "tried": "best rate tried; the parabola opens downwards",
+    "edge": "lowest or highest rate that trained well; the parabola’s minimum is outside",
+    "given": "the configured rate; too few were tried or trained well",
 }
 
 
-def _settled(results: Results) -> str:
+def _chosen(results: Results) -> str:
     """What the dotted lines are, method by method."""
     rules = results.study.learning_rates
     named = {
-        status: [results.labels.get(name, name) for name, rule in rules.items() if rule.status == status]
+        status: [title(results.method_of(name)) for name, rule in rules.items() if rule.status == status]
         for status in _HOW
     }
-    told = "; ".join(f"{', '.join(methods)}: {_HOW[status]}" for status, methods in named.items() if methods)
-    return f"Dotted: what was settled on. {told}."
+    chosen = "; ".join(f"{', '.join(methods)}: {_HOW[status]}" for status, methods in named.items() if methods)
+    return f"Dotted: the chosen rate ({chosen})."
 
 
-def controls_table(results: Results) -> Table:
+def ablations_table(results: Results) -> Table:
     """A row a method and capacity."""
-    controls = results.runs[results.runs["stage"] == "controls"]
+    ablations = results.runs[results.runs["stage"] == "controls"]
     rows = []
-    if not controls.empty:
-        for (method, capacity), own in controls.groupby(["method", "capacity"], dropna=False, sort=False):
+    if not ablations.empty:
+        for (method, capacity), own in ablations.groupby(["method", "capacity"], dropna=False, sort=False):
             spread = float(own["loss"].std(ddof=1)) if len(own) > 1 else None
             where = f", capacity {percent(capacity)}" if capacity is not None and np.isfinite(capacity) else ""
             accuracy, learned = own["accuracy"].mean(), (own["router"] == "learned").all()
             rows.append(
                 [
-                    f"{method}{where}", f"{own['n_layers'].iloc[0]} × {own['d_model'].iloc[0]}", str(len(own)),
+                    f"{title(method)}{where}", shape_of(own), str(len(own)),
                     decimal(float(own["loss"].mean())), decimal(spread),
                     percent(float(accuracy)) if np.isfinite(accuracy) and learned else DASH,
                     percent(float(own["processed"].mean())) if own["processed"].notna().any() else DASH,
                 ]
             )  # fmt: skip
-    caption = (
-        "Controls at one budget, at the best shape and the learning rate of the method that they are controls of. "
-        "Neither was sought for the controls (other capacities, other routers, integrated MoDE), which may do better "
-        "at theirs."
-    )
-    columns = ["", "shape", "seeds", "loss", "sd over seeds", "agrees with top-k", "tokens processed"]
-    return Table("controls", caption, columns, rows, controls)
+    caption = "Ablations at the best shape and learning rate of their method; at their own they may do better."
+    columns = ["", "shape", "seeds", f"loss, {UNIT}", "sd over seeds", "agrees with top-k", "tokens processed"]
+    return Table("ablations", caption, columns, rows, ablations)
 
 
 def rates_table(results: Results) -> Table:
-    """The learning rate that each method was given, how it was settled, and what each size of the sweep says alone."""
+    """The learning rate of each method, how it was chosen, and what each size of the sweep says alone."""
     rules = results.study.learning_rates
     rows = [
         [
-            results.labels.get(name, name), significant(rule.lr_at_128), rule.status,
-            "; ".join(_best_by_size(rule)) or DASH, "; ".join(_given_up(results, name, rule)) or DASH,
+            title(results.method_of(name)), significant(rule.lr_at_128), rule.status,
+            "; ".join(_best_by_size(rule)) or DASH, "; ".join(_regret(results, name, rule)) or DASH,
             count(len(rule.tried)),
         ]
         for name, rule in rules.items()
     ]  # fmt: skip
     data = pd.DataFrame(
-        [{"method": name, "settled": rule.lr_at_128, "status": rule.status} | each.model_dump()
+        [{"method": results.method_of(name), "settled": rule.lr_at_128, "status": rule.status} | each.model_dump()
          for name, rule in rules.items() for each in rule.tried]
     )  # fmt: skip
     caption = (
-        "Learning rates: settled on for each method at the smallest budget, then scaled by sqrt(128 / width) for every "
-        "size. Fitted: the minimum of a parabola in log rate, the same for both sizes but for its level, that a single "
-        "run far off does not move much; edge: the lowest or highest rate that trained well (below the lowest at "
-        "which a run diverged, and below a cliff of 0.3 nats); tried: the best, for the parabola opens downwards. Best "
-        "tried: of means over seeds. Given up: loss of seed 0 at the rate settled on minus its lowest tried at that "
-        "size, nats a token; the lowest of several is partly luck. No interval of this report knows of the learning "
-        "rate: another rule may move a method’s losses by as much as methods differ."
+        "Learning rates, chosen at the smallest budget and scaled by sqrt(128 / width). Regret: seed 0’s loss at the "
+        "chosen rate minus its lowest tried. Another rate may move losses as much as methods differ."
     )
-    columns = ["", "at width 128", "", "best tried at each size", "given up", "runs"]
+    columns = ["", "at width 128", "status", "best tried", f"regret, {UNIT}", "runs"]
     return Table("learning_rates", caption, columns, rows, data)
 
 
 def _runs(tried: list[Tried]) -> pd.DataFrame:
-    """A row a run of the sweep that ended well."""
+    """A row a run of the sweep that finished."""
     columns = ["n_layers", "d_model", "lr_at_128", "seed", "val_loss_nats"]
     return pd.DataFrame([each.model_dump() for each in tried], columns=columns).dropna()
 
 
-def _given_up(results: Results, name: str, rule: LearningRate) -> list[str]:
-    """Of each size of the sweep that was run at the rate settled on, too."""
-    told = []
-    cell = results.cell(results.labels.get(name, name), min(results.budgets)).query("seed == 0")
+def _regret(results: Results, name: str, rule: LearningRate) -> list[str]:
+    """Of each size of the sweep that was also run at the chosen rate."""
+    found = []
+    cell = results.cell(results.method_of(name), min(results.budgets)).query("seed == 0")
     for (layers, width), tried in _runs(rule.steady).query("seed == 0").groupby(["n_layers", "d_model"]):
         own = cell.query(f"n_layers == {layers} and d_model == {width}")
         if len(own):
-            told.append(f"{layers} × {width}: {signed(float(own['loss'].iloc[0] - tried['val_loss_nats'].min()))}")
-    return told
+            found.append(f"{layers}×{width}: {signed(float(own['loss'].iloc[0] - tried['val_loss_nats'].min()))}")
+    return found
 
 
 def _best_by_size(rule: LearningRate) -> list[str]:
-    """Of each size of the sweep, and whether it is an end of the rates that were tried without a divergence."""
-    told = []
+    """Of each size of the sweep, and whether it is the lowest or highest rate that did not diverge."""
+    found = []
     runs = _runs(rule.steady)
     for (layers, width), tried in runs.groupby(["n_layers", "d_model"]):
         best = tried.groupby("lr_at_128")["val_loss_nats"].mean().idxmin()
         end = {runs["lr_at_128"].min(): ", the lowest", runs["lr_at_128"].max(): ", the highest"}.get(best, "")
-        told.append(f"{layers} × {width}: {significant(best)}{end}")
-    return told
+        found.append(f"{layers}×{width}: {significant(best)}{end}")
+    return found

@@ -1,30 +1,35 @@
-"""The page of an isoFLOP study and its Markdown twin."""
+"""The page of an isoFLOP study and its Markdown copy."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from bench.fit.page import table as fit_table
+from bench.isoflop.analysis.claims import PAPER, POPULAR, Claim, claims
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
-from bench.isoflop.analysis.iso_loss import parities
-from bench.isoflop.analysis.results import Results, read_study
-from bench.isoflop.pages.ablations import controls_part
-from bench.isoflop.pages.additivity import adding_up_part
-from bench.isoflop.pages.claims import FAILS, HOLDS, OPEN, UNTESTED, Claim, claims
+from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, SUPPORTED
+from bench.isoflop.analysis.iso_loss import iso_losses
+from bench.isoflop.analysis.results import Results, read_study, title
+from bench.isoflop.pages.ablations import ablations_part
+from bench.isoflop.pages.additivity import additivity_part
 from bench.isoflop.pages.contracts import contracts_part
 from bench.isoflop.pages.laws import laws_part, study_fits
-from bench.isoflop.pages.runs import runs_part
-from bench.isoflop.pages.section import Part, there
-from bench.isoflop.pages.setup import equal_for_all, packings, repeats, rerun, settings
+from bench.isoflop.pages.section import there
+from bench.isoflop.pages.setup import TERMS, equal_for_all, packings, repeats, rerun, runs_table, settings
 from bench.isoflop.pages.sizes import sizes_part
 from bench.isoflop.pages.speed import speed_part
-from bench.isoflop.pages.terms import TERMS
 from bench.isoflop.pages.tokens import tokens_part
-from bench.isoflop.pages.verdict import how_sure, verdicts, winners
-from bench.report.page import write_page
+from bench.isoflop.pages.verdict import chance, verdict_table, verdicts, winners
+from bench.report.page import Part, write_page
 from bench.report.routing import accuracy_figure, heat_map_figures, heat_maps, weight_figures
+from bench.report.tables import Table
+
+_VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTED)
 
 
 def write_isoflop(folder: Path, reports: Path) -> Path:
@@ -33,45 +38,51 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     Raises UserError where the study cannot be read or the report cannot be written.
     """
     results = read_study(folder)
-    compared, matched, fits = comparisons(results), parities(results), study_fits(results)
+    compared, matched, fits = comparisons(results), iso_losses(results), study_fits(results)
     found = claims(results, compared, matched, fits)
     parts = [
-        sizes_part(results, fits), contracts_part(results, compared), adding_up_part(results),
-        speed_part(results, matched), laws_part(fits), controls_part(results), _routing_part(results),
-        tokens_part(results.study.tokens), runs_part(results),
+        sizes_part(results, fits), contracts_part(results, compared), additivity_part(results),
+        speed_part(results, matched), laws_part(fits), ablations_part(results), _routing_part(results),
+        tokens_part(results),
     ]  # fmt: skip
-    left_out = [*results.problems, *(f"By stored parameters, {note}" for note in fits.notes), *outliers(results)]
+    tables = [claims_table(found), *(table for part in parts for table in part.tables), runs_table(results)]
+    study = results.study
     shown = {
-        "study": results.study, "environment": results.study.environment, "claims": found, "parts": parts,
-        "problems": left_out, "settings": settings(results), "equal": equal_for_all(results),
-        "repeats": repeats(results), "winners": winners(results), "verdicts": verdicts(results, compared),
-        "sure": how_sure(results, compared),
-        "shares": results.study.shares(sum(files.record.training.seconds for files in results.files.values())),
-        "packings": packings(results.study), "rerun": rerun(results.study),
-        "tally": _tally(found), "marks": {HOLDS: "holds", FAILS: "fails", OPEN: "open"},
-        "terms": TERMS,
+        "study": study, "claims": found, "parts": [part for part in parts if part],
+        "problems": [*results.problems, *(f"By total parameters, {note}" for note in fits.notes), *outliers(results)],
+        "settings": settings(results), "equal": equal_for_all(results), "repeats": repeats(results),
+        "winners": winners(results), "verdicts": verdicts(results, compared),
+        "verdict_table": verdict_table(results, compared), "chance": chance(results, compared),
+        "shares": study.shares(sum(files.record.training.seconds for files in results.files.values())),
+        "packings": packings(study), "rerun": rerun(study), "tally": _tally(found), "paper": PAPER,
+        "popular": POPULAR, "terms": TERMS, "csv_only": [table for table in tables if not table.rows and table.caption],
     }  # fmt: skip
     files = {
         "fit.json": json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n",
-        "fit.md": fit_table(fits),
+        "fit.md": fit_table(fits, title),
     }
     drawings = [drawing for part in parts for drawing in (*part.drawings, *part.pictures)]
-    tables = [each for part in parts for each in part.tables]
-    return write_page(reports / results.study.name, "isoflop", drawings, tables, shown, files)
+    written = [table for table in tables if len(table.data.columns)]
+    return write_page(reports / study.name, "isoflop", drawings, written, shown, files)
 
 
-def _tally(found: list[Claim]) -> str:
-    tested = [claim for claim in found if claim.by != UNTESTED]
-    held, failed = (sum(claim.verdict == verdict for claim in tested) for verdict in (HOLDS, FAILS))
-    return (
-        f"Of {len(found)} claims {held} hold here, {failed} do not, {len(tested) - held - failed} cannot be told from "
-        "what "
-        f"was run, and {len(found) - len(tested)} were not tested."
-    )
+def claims_table(found: Sequence[Claim]) -> Table:
+    """A row a piece of evidence, for the CSV alone."""
+    data = pd.DataFrame(
+        [{"claim": claim.text, "verdict": claim.verdict, "evidence": each.text, "supports": each.supports}
+         for claim in found for each in claim.evidence], columns=["claim", "verdict", "evidence", "supports"],
+    )  # fmt: skip
+    return Table("claims", "every piece of evidence behind the verdicts on the claims", [], [], data)
+
+
+def _tally(found: Sequence[Claim]) -> str:
+    numbers = [sum(claim.verdict == verdict for claim in found) for verdict in _VERDICTS]
+    each = ", ".join(f"{number} {verdict}" for number, verdict in zip(numbers, _VERDICTS, strict=True))
+    return f"{len(found)} claims: {each}."
 
 
 def _routing_part(results: Results) -> Part:
     largest = results.group(results.budgets[-1])
     drawings = there(*weight_figures(largest), accuracy_figure(largest))
     maps, pictures = heat_maps(largest), heat_map_figures(largest)
-    return Part("routing", "Who was processed where", [], drawings, heat_maps=maps, pictures=pictures)
+    return Part("routing", "Routing", [], drawings, heat_maps=maps, pictures=pictures)

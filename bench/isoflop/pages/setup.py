@@ -1,14 +1,28 @@
-"""What a study's runs were: how many, of what, on which text and machine, and what is equal between methods."""
+"""What a study's runs were: how many, of what, on which text and machine, what is equal, and the terms."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bench.formats import decimal, duration, percent, power, scaled
-from bench.isoflop.analysis.results import Results
+from bench.isoflop.analysis.results import Results, title
+from bench.isoflop.pages.section import UNIT
 from bench.records.isoflop import Study
+from bench.report.tables import Table
 
-_ONCE = 1.05  # readings of the training text up to which it is as good as new
+_ONCE = 1.05  # passes over the training text up to which it counts as new
+
+TERMS = [
+    ("Dense", "the baseline; every token passes through every block"),
+    ("MoE", "mixture of experts; a router picks a few feed-forwards for each token"),
+    ("MoD", "mixture of depths; a router picks the tokens that a block processes, its capacity"),
+    ("MoDE", "both: staged (depth router, then experts) or integrated (null experts among the experts)"),
+    ("isoFLOP", "runs of different sizes at equal training FLOPs; larger models see fewer tokens"),
+    ("optimum", "the size of least loss at a budget, by a parabola in the log of the size"),
+    ("causal router", "replaces top-k at inference and in every loss here; it sees no later token"),
+    ("iso-loss", "Dense’s best loss, reached with the fewest forward FLOPs at equal training FLOPs"),
+    ("dense-equivalent compute", "how many times the training FLOPs Dense needs for a method’s best loss"),
+]
 
 
 def settings(results: Results) -> str:
@@ -21,22 +35,21 @@ def settings(results: Results) -> str:
     packed = f"{study.packings[0].workers} at a time, " if study.packings else ""
     text = ""
     if results.passes is not None:
-        text = f" ({scaled(study.train_tokens)} training tokens, read up to {decimal(results.passes.max(), 1)} times)"
-    controls = " and their controls" if (results.runs["stage"] == "controls").any() else ""
+        text = f" ({scaled(study.train_tokens)} training tokens, up to {decimal(results.passes.max(), 1)} passes)"
+    ablations = " and ablations" if (results.runs["stage"] == "controls").any() else ""
     commits = ", ".join(sorted({record.run.git_commit or "unknown" for record in records}))
+    threads = first.environment.threads
     return (
-        f"{len(records)} runs of {', '.join(results.methods)}{controls} at "
-        f"{', '.join(power(b) for b in results.budgets)} "
-        f"training FLOPs, {least} to {most} parameters, on {first.config['data']['name']}{text}; losses in nats a "
-        f"token, on "
-        f"{first.quality.tokens_evaluated:,} tokens of {first.quality.documents_evaluated} held-out documents. Trained "
-        f"on {first.environment.device_name}, {packed}{first.environment.threads} "
-        f"thread{'s' * (first.environment.threads != 1)} each, torch {first.environment.torch}, commit {commits}"
+        f"{len(records)} runs of {', '.join(map(title, results.methods))}{ablations} at "
+        f"{', '.join(power(b) for b in results.budgets)} training FLOPs; {least} to {most} parameters; "
+        f"{first.config['data']['name']}{text}. Losses in {UNIT}, on {first.quality.tokens_evaluated:,} tokens of "
+        f"{first.quality.documents_evaluated} validation documents. {first.environment.device_name}, {packed}{threads} "
+        f"thread{'s' * (threads != 1)} each, torch {first.environment.torch}, commit {commits}"
     )
 
 
 def equal_for_all(results: Results) -> str:
-    """What does not differ between methods, and what each method is."""
+    """What is equal between methods, and what each method is."""
     config = results.files[results.sized["id"].iloc[0]].record.config
     train, model, tokens = (config.get(part, {}) for part in ("train", "model", "data"))
     if "batch_size" not in train or "context" not in model:
@@ -44,22 +57,20 @@ def equal_for_all(results: Results) -> str:
     kind = (tokens.get("tokenizer") or {}).get("kind", "")
     unit = f" ({kind})" if kind else ""
     methods = []
-    for label in results.methods:
-        own = results.sized[results.sized["method"] == label]["id"].iloc[0]
-        if words := _method(results.files[own].record.config.get("method") or {}):
-            methods.append(f"{label}: {words}")
-    told = (
-        f"The same for all methods: steps of {train['batch_size']} texts of {model['context']} tokens{unit}, in an "
-        "order "
-        "that the seed alone decides, so that a method that trains on more tokens reads on where another stops; AdamW, "
-        f"with a learning rate that warms up over {percent(train['warmup'], 0)} of the budget and falls along a cosine "
-        f"to {percent(train['lr_final'], 0)} of its peak, which each method has of its own. FLOPs are those that a "
-        "training step executes, routers and attention scores among them."
+    for method in results.methods:
+        own = results.sized[results.sized["method"] == method]["id"].iloc[0]
+        if words := _conditional(results.files[own].record.config.get("method") or {}):
+            methods.append(f"{title(method)}: {words}")
+    shared = (
+        f"Equal for all methods: batches of {train['batch_size']} sequences of {model['context']} tokens{unit}, the "
+        f"data order of a seed, AdamW, {percent(train['warmup'], 0)} warm-up and a cosine to "
+        f"{percent(train['lr_final'], 0)} of the peak learning rate. Each method has its own peak. FLOPs are executed "
+        "FLOPs of training steps, with routers and attention scores."
     )
-    return f"{told} {'. '.join(methods)}." if methods else told
+    return f"{shared} {'. '.join(methods)}." if methods else shared
 
 
-def _method(config: dict[str, Any]) -> str:
+def _conditional(config: dict[str, Any]) -> str:
     """What is conditional in a method, from its settings; or empty."""
     depth, experts = config.get("depth"), config.get("experts")
     words = []
@@ -67,11 +78,9 @@ def _method(config: dict[str, Any]) -> str:
         blocks = {1: "every block", 2: "every other block"}.get(depth["every"], f"one block in {depth['every']}")
         words.append(f"{blocks} processes {percent(depth['capacity'])} of the tokens")
     if experts:
-        no_op = f" and {experts['n_noop']} that do nothing" if experts.get("n_noop") else ""
+        null = f" and {experts['n_noop']} null experts" if experts.get("n_noop") else ""
         mean = " on average" if experts.get("routing") == "expert_choice" else ""
-        words.append(
-            f"{experts['n_experts']} experts{no_op} in place of a feed-forward, {experts['top_k']} a token{mean}"
-        )
+        words.append(f"{experts['n_experts']} experts{null}, {experts['top_k']} per token{mean}")
     return "; ".join(words)
 
 
@@ -79,37 +88,41 @@ def repeats(results: Results) -> str:
     """Where methods' best shapes read the training text more than once, and how often each; or empty."""
     if results.passes is None:
         return ""
-    told = []
+    found = []
     for budget in results.budgets:
-        best = {name: results.best(name, budget).index for name in results.methods}
-        passes = {name: float(results.passes[runs].mean()) for name, runs in best.items() if len(runs)}
+        best = {method: results.best(method, budget).index for method in results.methods}
+        passes = {method: float(results.passes[runs].mean()) for method, runs in best.items() if len(runs)}
         if max(passes.values(), default=0.0) > _ONCE:
-            often = ", ".join(f"{name} {decimal(value, 1)}" for name, value in passes.items())
-            told.append(f"at {power(budget)} FLOPs {often}")
-    if not told:
+            often = ", ".join(f"{title(method)} {decimal(value, 1)}" for method, value in passes.items())
+            found.append(f"at {power(budget)} FLOPs {often}")
+    if not found:
         return ""
     return (
-        f"The training text is short. Times that best shapes read it: {'; '.join(told)}. What is read again may teach "
-        "less than new text would (little less up to four times, in Muennighoff et al. 2023, arXiv 2305.16264), and a "
-        "method that reads more tokens for its FLOPs reads more of them again."
+        f"Passes of the best shapes over the training text: {'; '.join(found)}. Repeated text may teach less than new "
+        "text (little less up to four passes: Muennighoff et al. 2023, arXiv 2305.16264)."
     )
 
 
 def packings(study: Study) -> str:
-    """What runs at once were measured to reach together, the number that was settled on first."""
+    """The measured speeds of runs at once, the chosen number first."""
     each = [
         f"{packing.workers} with {packing.threads} thread{'s' * (packing.threads != 1)} each "
         f"{decimal(packing.flops_per_second / 1e9, 0)} GFLOP/s"
         for packing in study.packings
     ]
-    return f"Runs at once, measured before training, the number settled on first: {', '.join(each)}" if each else ""
+    return f"Runs at once, the chosen number first: {', '.join(each)}" if each else ""
 
 
 def rerun(study: Study) -> str:
-    """How to have all trained anew where the records are there already."""
+    """How to train the study from scratch where its records exist."""
     took = f", in about {duration(study.study_seconds)} on such a machine" if study.study_seconds else ""
     return (
-        "Where these records are in results already, as in a copy of the repository, the command trains nothing and "
-        "writes "
-        f"the report again; with results_dir=out added to it, it trains everything anew{took}"
+        "With these records in results the command only rewrites the report; results_dir=out added to it trains from "
+        f"scratch{took}"
     )
+
+
+def runs_table(results: Results) -> Table:
+    """Every run, for the CSV alone: with everything known of it."""
+    ordered = results.runs.sort_values(["stage", "budget", "method", "forward_flops", "seed"]).drop_duplicates("id")
+    return Table("runs", "every run: stage, budget, shape, tokens, learning rate, losses, record", [], [], ordered)

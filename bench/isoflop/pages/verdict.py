@@ -1,26 +1,27 @@
-"""Which method wins at equal training FLOPs, at which size, and whether the difference is real."""
+"""Which method wins at equal training FLOPs, at which size, and whether the difference is significant."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 from bench.formats import decimal, power, scaled
 from bench.isoflop.analysis.contracts import Comparison
-from bench.isoflop.analysis.differences import best_difference, difference
-from bench.isoflop.analysis.edges import AT_EDGE, below, edge
-from bench.isoflop.analysis.evidence import beyond
-from bench.isoflop.analysis.results import REFERENCE, Results
-from bench.isoflop.pages.cells import difference_cell
-from bench.stats.paired import CONFIDENCE
+from bench.isoflop.analysis.differences import AT_EDGE, below, best_difference, difference, edge
+from bench.isoflop.analysis.results import REFERENCE, Results, title
+from bench.isoflop.pages.section import NAMED, UNIT, difference_cell, named
+from bench.report.tables import Table
+from bench.stats.interval import CONFIDENCE
 
 
 def winners(results: Results) -> list[str]:
-    """A sentence a budget: the best shape of least loss on fresh seeds, and what the others' losses are above it.
+    """A sentence a budget: the best shape of least loss on fresh seeds, and the others' losses minus it.
 
-    Which is least was seen on the same seeds: so intervals are 95 % for all pairs of methods together (Bonferroni).
+    The same seeds show which loss is least, so intervals are 95 % for all pairs of methods together (Bonferroni).
     """
-    told = []
+    found = []
     for budget in results.budgets:
         best = {method: results.best(method, budget) for method in results.methods}
         fresh = {method: runs[runs["stage"] != "grid"]["loss"] for method, runs in best.items()}
@@ -31,48 +32,56 @@ def winners(results: Results) -> list[str]:
         confidence = 1 - (1 - CONFIDENCE) / math.comb(len(losses), 2)
         size = best[first].iloc[0]
         above = {other: difference(results, best[other], best[first], confidence) for other in others}
-        surely = [other for other in others if below(results, budget, [other], [first], above[other]) is False]
-        told.append(
-            f"At {power(budget)} FLOPs {first} has the least loss, {decimal(losses[first])}, with {size['n_layers']} "
-            f"layers of width {size['d_model']}{edge(results, first, budget)} ({scaled(size['params_total'])} "
-            f"parameters, {scaled(size['tokens'])} tokens). Above it: "
-            f"{', '.join(f'{other} {difference_cell(value)}' for other, value in above.items())}. Told apart from it: "
-            f"{', '.join(surely) or 'none'}."
+        surely = [title(o) for o in others if below(results, budget, [o], [first], above[o]) is False]
+        where = edge(results, first, budget)
+        found.append(
+            f"At {power(budget)} FLOPs {title(first)} has the least loss: {decimal(losses[first])} {UNIT} "
+            f"({size['n_layers']}×{size['d_model']}{f', {where}' if where else ''}; {scaled(size['params_total'])} "
+            f"parameters, {scaled(size['tokens'])} tokens). Others minus it: "
+            f"{', '.join(f'{title(other)} {difference_cell(value)}' for other, value in above.items())}. "
+            f"Significantly different: {', '.join(surely) or 'none'}."
         )
-    return told
+    return found
 
 
 def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """A sentence a method: whether it is better or worse than dense at every budget, by two analyses."""
+    """(method, sentence): whether it is significantly better or worse than dense at each budget, by two analyses."""
     found = []
     for method in results.methods:
         own = [c for c in compared if c.method == method and c.contract == "train_flops"]
         if not own:
             continue
         sides: dict[str, list[str]] = {}
-        values = []
         for each in own:
             seeds = best_difference(results, method, REFERENCE, each.budget)
             by_seeds = below(results, each.budget, [method], [REFERENCE], seeds)
-            by_curves = beyond(each.value, 0.0) if each.value else None
+            by_curves = each.value.below(0.0) if each.value else None
             answers = {answer for answer in (by_seeds, by_curves) if answer is not None}
+            side = "inconclusive"
             if len(answers) == 1:
-                surely = "by both analyses" if by_seeds == by_curves else "by one of the two"
-                sides.setdefault(f"{'better' if answers.pop() else 'worse'} {surely}", []).append(power(each.budget))
-            curve = difference_cell(each.value) if each.value else each.why
-            every = difference_cell(seeds.every if seeds else None)
-            at = f"{power(each.budget)} FLOPs{_bound(results, method, each.budget)}"
-            values.append(f"{at}: {difference_cell(seeds)}, with the seed of the choice {every}; by curves {curve}")
-        told = ", ".join(f"{side} at {' and '.join(budgets)} FLOPs" for side, budgets in sides.items())
-        left = len(own) - sum(map(len, sides.values()))
-        rest = f"{', and ' if told else ''}not to be told from it at {left} of {len(own)} budgets" if left else ""
-        minus = f"Loss minus dense’s, nats a token: {'. '.join(values)}."
-        found.append((method, f"against dense: {told}{rest}. {minus}{_rate_at_an_end(results, method)}"))
+                analyses = "both analyses" if by_seeds == by_curves else "one analysis"
+                side = f"significantly {'better' if answers.pop() else 'worse'} by {analyses}"
+            sides.setdefault(side, []).append(power(each.budget))
+        summary = "; ".join(f"{side} at {', '.join(budgets)} FLOPs" for side, budgets in sides.items())
+        found.append((title(method), f"against Dense: {summary}.{_rate_at_edge(results, method)}"))
     return found
 
 
-def how_sure(results: Results, compared: Sequence[Comparison]) -> str:
-    """How many intervals there are, for of many some exclude 0 by luck."""
+def verdict_table(results: Results, compared: Sequence[Comparison]) -> Table:
+    """The differences behind the verdicts; unrounded they are in the CSV files of seeds and contracts."""
+    rows = []
+    own = [c for c in compared if c.contract == "train_flops"]
+    for each in sorted(own, key=lambda c: results.methods.index(c.method)):
+        seeds = difference_cell(best_difference(results, each.method, REFERENCE, each.budget))
+        bound = _bound(results, each.method, each.budget)
+        curves = difference_cell(each.value) if each.value else each.why
+        rows.append([named(each.method, each.budget), f"{seeds}{bound}", curves])
+    caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI)."
+    return Table("verdict", caption, [NAMED, "by seeds", "by curves"], rows, pd.DataFrame())
+
+
+def chance(results: Results, compared: Sequence[Comparison]) -> str:
+    """How many intervals there are, since some of many exclude 0 by chance."""
     own = [c for c in compared if c.contract == "train_flops"]
     intervals = sum(c.value is not None and c.value.low is not None for c in own)
     for c in own:
@@ -81,25 +90,20 @@ def how_sure(results: Results, compared: Sequence[Comparison]) -> str:
     if not intervals:
         return ""
     return (
-        "Both rest on the same runs, so that they do not confirm one another as two experiments would, and of "
-        f"{intervals} "
-        f"intervals against dense about {intervals / 20:.1f} would exclude 0 by luck alone."
+        "Both analyses use the same runs, so they are not independent. Of "
+        f"{intervals} intervals against Dense about {intervals / 20:.1f} would exclude 0 by chance."
     )
 
 
-def _rate_at_an_end(results: Results, method: str) -> str:
-    """Whose learning rate is the lowest or highest that trained well, which is no optimum; or empty."""
+def _rate_at_edge(results: Results, method: str) -> str:
+    """Whose learning rate is at the edge of the rates that trained well; or empty."""
     rules = results.study.learning_rates
-    ends = {results.labels.get(name, name) for name, rule in rules.items() if rule.status == "edge"}
-    names = [name for name in (method, REFERENCE) if name in ends]
-    if not names:
-        return ""
-    return (
-        f" The learning rate of {' and '.join(names)} is at an end of those that trained well; another may do better."
-    )
+    ends = {results.method_of(name) for name, rule in rules.items() if rule.status == "edge"}
+    names = [title(name) for name in (method, REFERENCE) if name in ends]
+    return f" The learning rate of {' and '.join(names)} is at the sweep’s edge; another may do better." * bool(names)
 
 
 def _bound(results: Results, method: str, budget: float) -> str:
-    """Whose best shape is at the end of what was run, so that a better one may lie beyond; or empty."""
-    names = [name for name in (method, REFERENCE) if edge(results, name, budget) == AT_EDGE]
-    return f" (best shape of {' and '.join(names)}{AT_EDGE.replace(',', '')})" if names else ""
+    """Whose best shape is at the grid edge, so that a better one may lie beyond; or empty."""
+    names = [title(name) for name in (method, REFERENCE) if edge(results, name, budget) == AT_EDGE]
+    return f" (best shape of {' and '.join(names)} {AT_EDGE}: a bound)" if names else ""

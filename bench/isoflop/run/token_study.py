@@ -23,7 +23,8 @@ from bench.measure.quality import choose, windows
 from bench.model import Transformer
 from bench.records.isoflop import Settling, TokenStudy
 from bench.runs.load import WEIGHTS, load_run
-from bench.stats.jackknife import Spread, over_documents
+from bench.stats.interval import Interval
+from bench.stats.jackknife import over_documents
 from bench.train.checkpoint import load_weights, read_weights
 from bench.train.loop import SNAPSHOTS
 
@@ -184,7 +185,7 @@ def _settling(folder: Path, model: Transformer, final: Choices, held_out: HeldOu
     return found
 
 
-def _same_tokens(then: Choices, final: Choices, documents: np.ndarray) -> Spread | None:
+def _same_tokens(then: Choices, final: Choices, documents: np.ndarray) -> Interval | None:
     """Share of the finally processed tokens that were processed already, mean over layers."""
     return _mean_share(
         [(then.processed[layer] & chosen, chosen) for layer, chosen in final.processed.items() if chosen.any()],
@@ -192,7 +193,7 @@ def _same_tokens(then: Choices, final: Choices, documents: np.ndarray) -> Spread
     )
 
 
-def _same_experts(then: Choices, final: Choices, documents: np.ndarray) -> Spread | None:
+def _same_experts(then: Choices, final: Choices, documents: np.ndarray) -> Interval | None:
     """Share of the finally chosen experts that were chosen already (router saturation, OLMoE, arXiv 2409.02060)."""
     same = {
         layer: (then.experts[layer][..., :, None] == chosen[..., None, :]).any(-2)
@@ -201,8 +202,8 @@ def _same_experts(then: Choices, final: Choices, documents: np.ndarray) -> Sprea
     return _mean_share([(each.sum(-1), np.full(each.shape[:-1], each.shape[-1])) for each in same.values()], documents)
 
 
-def _mean_share(layers: list[tuple[np.ndarray, np.ndarray]], documents: np.ndarray) -> Spread | None:
-    """Mean over layers of hits over chances, each (B, T), counted per token; None without layers."""
+def _mean_share(layers: list[tuple[np.ndarray, np.ndarray]], documents: np.ndarray) -> Interval | None:
+    """Mean over layers of hits over chances, each (B, T): those of a token; None without layers."""
     if not layers:
         return None
     counted = [[np.bincount(documents, each.flatten()) for each in layer] for layer in layers]

@@ -1,28 +1,27 @@
-"""Evidence on routers: against a random one, over capacities, the causal ones, and what they give depth to."""
+"""Evidence on routers: learned against random, capacities, causal routers, and which tokens get depth."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bench.formats import percent, power, signed
 from bench.isoflop.analysis.differences import difference
-from bench.isoflop.analysis.evidence import Evidence, beyond, interval
+from bench.isoflop.analysis.evidence import Evidence, in_words
 from bench.isoflop.analysis.results import Results
-from bench.stats.parabolas import Estimate
+from bench.stats.interval import Interval
 
 METHOD = "mod"
-_FEWEST_DOCUMENTS = 5  # fewer say nothing of the spread between documents
+_FEWEST_DOCUMENTS = 5  # fewer do not show the spread between documents
 _HARD = ("loss of the next token", "entropy of the next token")
 
 
-def controlled(results: Results) -> tuple[float, str] | None:
-    """The budget of the controls, and the query that finds the method's own runs of their shape."""
-    controls = results.runs[results.runs["stage"] == "controls"]
-    if controls.empty:
+def ablated(results: Results) -> tuple[float, str] | None:
+    """The budget of the ablations, and the query that finds the method's own runs of their shape."""
+    ablations = results.runs[results.runs["stage"] == "controls"]
+    if ablations.empty:
         return None
-    budget = float(controls["budget"].iloc[0])
+    budget = float(ablations["budget"].iloc[0])
     best = results.best(METHOD, budget)
     if best.empty:
         return None
@@ -32,24 +31,23 @@ def controlled(results: Results) -> tuple[float, str] | None:
 
 def learned_against_random(results: Results) -> list[Evidence]:
     """At each capacity that a random router was run at."""
-    where = controlled(results)
+    where = ablated(results)
     if where is None:
         return []
     found = []
-    controls = results.runs[(results.runs["stage"] == "controls") & (results.runs["router"] == "gaussian")]
-    for capacity in sorted(controls["capacity"].unique()):
+    ablations = results.runs[(results.runs["stage"] == "controls") & (results.runs["router"] == "gaussian")]
+    for capacity in sorted(ablations["capacity"].unique()):
         learned = f"{where[1]} and method == 'mod' and capacity == {capacity} and stage != 'rates'"
         random = f"stage == 'controls' and router == 'gaussian' and capacity == {capacity}"
         value = difference(results, _runs(results, learned), _runs(results, random))
         if value is not None:
-            told = f"learned minus random at capacity {percent(capacity)}: {interval(value, signed)} nats"
-            found.append(Evidence(told, beyond(value, 0.0)))
+            found.append(Evidence(f"capacity {percent(capacity)}: {in_words(value, signed)}", value.below(0.0)))
     return found
 
 
 def smallest_capacity(results: Results) -> list[Evidence]:
-    """12.5 % minus every other capacity: agrees where better at 95 %, contradicts where worse at 95 % of them all."""
-    where = controlled(results)
+    """12.5 % minus every other capacity: supports where better at 95 %, contradicts where worse at 95 % of them all."""
+    where = ablated(results)
     if where is None:
         return []
     own = results.runs.query(f"{where[1]} and method == 'mod' and router == 'learned' and stage != 'rates'")
@@ -62,11 +60,11 @@ def smallest_capacity(results: Results) -> list[Evidence]:
         of_all = difference(results, smallest, other, confidence=1 - 0.05 / len(others))  # Bonferroni
         if value is None or of_all is None:
             continue
-        told = f"12.5 % minus {percent(capacity)}: {interval(value, signed)} nats"
+        text = f"minus {percent(capacity, 0)}: {in_words(value, signed)}"
         if of_all.low is not None and of_all.high is not None:
-            told += f", {signed(of_all.low)} to {signed(of_all.high)} for all {len(others)}"
-        better, worse = beyond(value, 0.0), beyond(of_all, 0.0)
-        found.append(Evidence(told, True if better else False if worse is False else None))
+            text += f", for all {len(others)} {signed(of_all.low)} to {signed(of_all.high)}"
+        better, worse = value.below(0.0), of_all.below(0.0)
+        found.append(Evidence(text, True if better else False if worse is False else None))
     return found
 
 
@@ -77,9 +75,9 @@ def agreement_with_top_k(results: Results, at_least: float) -> list[Evidence]:
         own = results.cell(METHOD, budget)["accuracy"].dropna().to_numpy(dtype=float)
         if len(own):
             value = _mean(own)
-            below = beyond(value, at_least)
-            told = f"{len(own)} runs at {power(budget)} FLOPs {interval(value, percent)}, lowest {percent(own.min())}"
-            found.append(Evidence(told, None if below is None else not below))
+            less = value.below(at_least)
+            text = f"{power(budget)}: {in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
+            found.append(Evidence(text, None if less is None else not less))
     return found
 
 
@@ -90,26 +88,26 @@ def cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
         own = results.cell(METHOD, budget).dropna(subset=["loss_noncausal"])
         if len(own):
             value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
-            told = f"{len(own)} runs at {power(budget)} FLOPs {interval(value, lambda v: percent(v, 2))}"
-            found.append(Evidence(told, beyond(value, at_most)))
+            text = f"{power(budget)}: {in_words(value, lambda v: percent(v, 2))}, {len(own)} runs"
+            found.append(Evidence(text, value.below(at_most)))
     return found
 
 
 def predictor_against_bce(results: Results) -> list[Evidence]:
-    """The two causal routers, at the shape of the controls."""
-    where = controlled(results)
+    """The two causal routers, at the shape of the ablations."""
+    where = ablated(results)
     if where is None:
         return []
     own = _runs(results, f"{where[1]} and method == 'mod' and capacity == 0.125 and stage != 'rates'")
     value = difference(results, own, _runs(results, "stage == 'controls' and causal == 'bce' and capacity == 0.125"))
-    return [] if value is None else [Evidence(f"predictor minus BCE: {interval(value, signed)} nats", beyond(value, 0))]
+    return [] if value is None else [Evidence(f"predictor minus BCE {in_words(value, signed)}", value.below(0))]
 
 
 def difficulty(results: Results) -> list[Evidence]:
     """Rank correlations of depth used with what the dense model finds hard about predicting the next token.
 
-    As they are, and at equal position, frequency and kind: hard tokens stand elsewhere and are of other
-    kinds, so that either figure alone may have the other's sign.
+    Unadjusted, and at equal position, frequency and kind: hard tokens stand elsewhere and are of other kinds, so
+    either number alone may have the other's sign.
     """
     study = results.study.tokens
     use = study.depth.get(METHOD) if study else None
@@ -119,13 +117,14 @@ def difficulty(results: Results) -> list[Evidence]:
     for each in sorted(use.correlations, key=lambda each: each.given != "none"):
         if each.layer != "all" or each.covariate not in _HARD:
             continue
-        told = f"{'as it is' if each.given == 'none' else f'at equal {each.given}'}, {each.covariate}: "
+        adjusted = "unadjusted" if each.given == "none" else "adjusted"
+        text = f"{adjusted}, {each.covariate.removesuffix(' of the next token')}: {signed(each.rho)}"
         if each.low is None or each.high is None or study.documents < _FEWEST_DOCUMENTS:
-            found.append(Evidence(f"{told}{signed(each.rho)} (no interval: {study.documents} documents)", None))
+            found.append(Evidence(f"{text} (no interval, {study.documents} documents)", None))
             continue
         sign = True if each.low > 0 else False if each.high < 0 else None
-        told += f"{signed(each.rho)} ({signed(each.low)} to {signed(each.high)})"
-        found.append(Evidence(told, sign if each.p is not None and each.p < 0.05 else None))
+        text += f" ({signed(each.low)} to {signed(each.high)})"
+        found.append(Evidence(text, sign if each.p is not None and each.p < 0.05 else None))
     return found
 
 
@@ -133,10 +132,9 @@ def _runs(results: Results, query: str) -> pd.DataFrame:
     return results.runs.query(query).drop_duplicates("seed")
 
 
-def _mean(values: np.ndarray) -> Estimate:
+def _mean(values: np.ndarray) -> Interval:
     """Mean over runs, with its t interval."""
     mean = float(values.mean())
     if len(values) < 2:
-        return Estimate(mean)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Estimate(mean, mean - half, mean + half)
+        return Interval(mean)
+    return Interval.from_stderr(mean, float(values.std(ddof=1) / np.sqrt(len(values))), len(values) - 1)
