@@ -25,7 +25,7 @@ def _refused(told, *words):
 @pytest.mark.parametrize(("study", "part"), [("decode", "transformers"), ("gate_time", "playwright")])
 def test_a_part_that_is_not_installed(study, part, monkeypatch):
     monkeypatch.setitem(sys.modules, part, None)  # as if it were not
-    _refused(r"pip install 'bench\[test\]'", f"+study={study}")
+    _refused(r"pip install 'isoflop-bench\[test\]'", f"+study={study}")
 
 
 def test_a_browser_that_is_not_installed(monkeypatch):

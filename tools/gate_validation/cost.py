@@ -54,7 +54,7 @@ def run(config: RunConfig, command: str) -> int:
 def _browser() -> str:
     """Where Chromium is. Raises UserError where it, or what drives it, is not installed."""
     if find_spec("playwright") is None:
-        raise UserError("this study opens the dashboard in a browser: pip install 'bench[test]' drives it.")
+        raise UserError("this study opens the dashboard in a browser: pip install 'isoflop-bench[test]' drives it.")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         raise UserError("this study opens the dashboard in a browser, and finds no chromium; install it.")
