@@ -271,9 +271,9 @@ class Passage(_Part):
 
     tokens: list[str] = Field(description="readable pieces, one a position")
     layers: list[int]
-    processed: list[list[bool]] = Field(description="[layer][position], causal router")
+    processed: list[list[bool]] = Field(description="by layer, then position: causal router")
     weights: list[list[float]] = Field(
-        description="[layer][position], router weight r; of a gaussian router the noise it ranks by"
+        description="by layer, then position: router weight r; of a Gaussian router the noise it ranks by"
     )
 
 
