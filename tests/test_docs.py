@@ -20,7 +20,7 @@ BLOCK = re.compile(r"```(?:sh|yaml)\n(.*?)```", re.DOTALL)
 def _commands() -> Iterator[str]:
     for page in PAGES:
         for block in BLOCK.findall(page.read_text(encoding="utf-8")):
-            for line in block.splitlines():
+            for line in block.replace("\\\n", " ").splitlines():
                 if found := re.search(r"python -m bench ([^#]*=[^#]*)", line):
                     yield found[1].strip()
 
