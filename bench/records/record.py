@@ -265,9 +265,9 @@ class Passage(_Part):
 
     tokens: list[str] = Field(description="readable pieces, one a position")
     layers: list[int]
-    processed: list[list[bool]] = Field(description="[layer][position], causal router")
+    processed: list[list[bool]] = Field(description="by layer, then position: causal router")
     weights: list[list[float]] | None = Field(
-        None, description="[layer][position], router weight r; of a gaussian router the noise it ranks by"
+        None, description="by layer, then position: router weight r; of a Gaussian router the noise it ranks by"
     )
 
 

@@ -18,7 +18,7 @@ from bench.model.block import feed_forward_width
 def check_transformers() -> None:
     """Raise UserError where transformers is not installed."""
     if find_spec("transformers") is None:
-        raise UserError("this study compares with transformers: pip install 'bench[test]' brings it.")
+        raise UserError("this study compares with transformers: pip install 'isoflop-bench[test]' brings it.")
 
 
 def llama(shape: ModelConfig, vocab_size: int) -> Any:

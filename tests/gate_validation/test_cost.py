@@ -19,7 +19,7 @@ def test_cost_without_playwright_names_the_install_command(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "playwright", None)  # as if it were not installed
     assert cost.main([]) == 2
     message = capsys.readouterr().err
-    assert "pip install 'bench[test]'" in message and message.count("\n") == 1
+    assert "pip install 'isoflop-bench[test]'" in message and message.count("\n") == 1
 
 
 def test_cost_without_a_browser_names_chromium(monkeypatch, capsys):

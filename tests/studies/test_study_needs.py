@@ -22,7 +22,7 @@ def _refused(told, *words):
 
 def test_a_part_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not
-    _refused(r"pip install 'bench\[test\]'", "+study=decode")
+    _refused(r"pip install 'isoflop-bench\[test\]'", "+study=decode")
 
 
 def test_rounds_that_give_no_speed_up():

@@ -77,7 +77,9 @@ def _measure(rounds: int) -> tuple[dict[str, int], list[Target]]:
 def _browser() -> str:
     """The path of Chromium. Raises UserError where it or playwright is not installed."""
     if find_spec("playwright") is None:
-        raise UserError("the dashboard is timed in a browser, which needs playwright: pip install 'bench[test]'.")
+        raise UserError(
+            "the dashboard is timed in a browser, which needs playwright: pip install 'isoflop-bench[test]'."
+        )
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         raise UserError("the dashboard is timed in a browser, and no chromium was found; install it.")

@@ -1,0 +1,32 @@
+"""The site shows the committed reports and their figures, which live once, under reports/.
+
+Pages link to them as `../reports/...`, which works where Markdown is read in the repository. This puts the files into
+the site and makes the links fit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+_LINK = re.compile(r"(\]\(|src=\")((?:\.\./)+)(?=reports/)")
+
+
+def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
+    """Add each report's page and figures."""
+    for path in sorted((ROOT / "reports").glob("*/index.html")) + sorted((ROOT / "reports").glob("*/figures/*.svg")):
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Make links to reports relative to docs/ in place of the repository."""
+    up = posixpath.relpath(".", posixpath.dirname(page.file.src_uri) or ".")
+    return _LINK.sub(lambda found: found[1] + (f"{up}/" if up != "." else ""), markdown)
