@@ -64,6 +64,11 @@ class BenchLM(TemplateLM):
         found = iter(super().loglikelihood([each for each in requests if any(each.args)], disable_tqdm))
         return [next(found) if any(each.args) else (0.0, True) for each in requests]
 
+    def log_probabilities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Log-probability in nats of the continuation of each (context, continuation), without an lm-eval task."""
+        requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+        return [value for value, _ in self.loglikelihood(requests, disable_tqdm=True)]
+
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:

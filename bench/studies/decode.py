@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from lm_eval.api.instance import Instance
 from torch import Tensor, nn
 
 from bench.config.compose import configure, configure_method
@@ -242,8 +241,7 @@ def _requests_target(config: RunConfig, corpus: Corpus, machine: Machine) -> Tar
     batched, single = BenchLM(model, corpus.tokenizer, shape.evaluate.batch_size), corpus.tokenizer
 
     def together() -> list[float]:
-        asked = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
-        return [value for value, _ in batched.loglikelihood(asked, disable_tqdm=True)]
+        return batched.log_probabilities(pairs)
 
     def one_by_one() -> list[float]:
         values = []

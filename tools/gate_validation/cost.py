@@ -78,7 +78,7 @@ def _browser() -> str:
     """The path of Chromium. Raises UserError where it or playwright is not installed."""
     if find_spec("playwright") is None:
         raise UserError(
-            "the dashboard is timed in a browser, which needs playwright: pip install 'isoflop-bench[test]'."
+            "the dashboard is timed in a browser, so it needs playwright: pip install 'isoflop-bench[test]'."
         )
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
