@@ -147,15 +147,20 @@ def compare(
     methods: NAME or NAME/VARIANT. overrides: KEY=VALUE as on the command line. Raises UserError for a value that cannot
     work, before anything is trained. A run that diverged is returned too: see `record.run.status`.
     """
-    from bench.config.compose import configure
+    from bench.config.compose import configure, expand
     from bench.config.identity import run_folder
     from bench.flops.match import dense_baseline
     from bench.runs.comparison import compare as run_all
 
     if not methods:
         raise UserError("bench.compare needs a method, for example bench.compare('mod').")
+    if isinstance(overrides, str):
+        raise UserError(
+            f"overrides={overrides!r} is text; give a list of KEY=VALUE, such as ['train.budget_flops=1e10']."
+        )
+    places = [f"{key}={_quoted(value)}" for key, value in (("results_dir", results), ("reports_dir", reports))]
     words = [
-        [*_method_words(method), f"seed={seed}", *overrides, f"results_dir='{results}'", f"reports_dir='{reports}'"]
+        expand([*_method_words(method), f"seed={seed}", *overrides, *places], multirun=False)[0]
         for method in methods
         for seed in seeds
     ]
@@ -165,6 +170,11 @@ def compare(
     run_all(configs, [shlex.join(["python", "-m", "bench", *own]) for own in words])
     folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_baseline(config), config))
     return _loaded(Path(results), [folder / RECORD for folder in folders])
+
+
+def _quoted(path: str | Path) -> str:
+    """A path as a value on the command line."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _method_words(text: str) -> list[str]:

@@ -35,8 +35,6 @@ def explain(message: str, overrides: Sequence[str]) -> str:
     full_key = re.search(r"full_key: (\S+)", message)
     if key:
         name = (full_key[1] if full_key else key[1] or key[2]).lstrip("+~")
-        if name.startswith("method.options."):
-            return f"this method has no {name}; add it as +{name}=VALUE if its module reads it."
         return f"unknown key {name}{suggest(name)}"
     if full_key:
         name = full_key[1]

@@ -44,6 +44,10 @@ def add_config_dir(folder: str) -> None:
     path = Path(folder).resolve()
     if not path.is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
+    taken = [file for file in sorted(path.rglob("*.yaml")) if (CONF / file.relative_to(path)).is_file()]
+    if taken:
+        own = taken[0].relative_to(path)
+        raise UserError(f"--config-dir {folder}: {own} would be ignored, because conf/ has one too; rename it.")
     if path not in config_dirs:
         config_dirs.append(path)
 
@@ -69,5 +73,8 @@ def about(group: str, name: str) -> str:
 def check_unique(method: str) -> None:
     """Raise UserError where an installed package brings a method of a name that is taken."""
     files = [path for folder in (CONF, *_installed_dirs()) if (path := folder / "method" / f"{method}.yaml").is_file()]
-    if len(files) > 1:
-        raise UserError(f"method {method} is in two places, {files[0]} and {files[1]}: remove or rename one.")
+    places = [str(path) for path in files]
+    if method in installed_methods() and CONF in (path.parents[1] for path in files):
+        places.append(installed_methods()[method].value)
+    if len(places) > 1:
+        raise UserError(f"method {method} is in two places, {places[0]} and {places[1]}: remove or rename one.")

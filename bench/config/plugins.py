@@ -35,8 +35,9 @@ def module_of(name: str) -> ModuleType | None:
         return None
     try:
         module = import_module(places[0])
-    except ImportError as error:
-        raise UserError(f"method {name} is in {places[0]}, which cannot be imported: {error}.") from error
+    except Exception as error:  # whatever a module of somebody else's raises
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"method {name} is in {places[0]}, which cannot be imported: {reason}.") from error
     if not callable(getattr(module, "build_layers", None)):
         raise UserError(f"method {name}: {places[0]} has no function build_layers(model, method, options).")
     return module

@@ -45,7 +45,7 @@ class DepthConfig:
     every: AtLeastOne = 2  # blocks every, 2*every, ... are routed; 1 routes all of them
     router: Literal["learned", "gaussian"] = "learned"  # gaussian: the paper's random router
     scope: Literal["block", "attention", "feed_forward"] = "block"  # what the router wraps
-    causal: Literal["predictor", "bce", "threshold", "expert_threshold"] = "predictor"  # see bench/methods/causal.py
+    causal: Literal["predictor", "bce", "threshold", "expert_threshold"] = "predictor"  # see bench/methods/routers.py
     predictor_hidden: AtLeastOne = 64  # width of the predictor's one hidden layer
     causal_loss: NotNegative = 0.01  # weight of the BCE on the router's logits; the predictor's is always 1
 
@@ -93,7 +93,7 @@ class DataConfig:
     """Where text comes from and how it becomes tokens."""
 
     name: str = MISSING
-    source: str = "kjv"  # kjv | text | hub
+    source: Literal["kjv", "text", "hub"] = "kjv"
     train: list[str] = field(default_factory=list)  # text: files (see bench/data/files.py), folders, globs
     validation: list[str] = field(default_factory=list)  # text: empty means a share of train, kept out of training
     text_key: str = "text"  # column or JSON key that holds the text

@@ -79,7 +79,7 @@ def check_counts(name: str, model: Transformer, tokens: Tensor) -> Traced:
     rest = "every other part agrees" if len(differ) < len(parts) else "no part agrees"
     raise UserError(
         f"the forward FLOP counts of {name} disagree by {counted.disagreement:.2%} ({COUNTS_AGREE_TO:.1%} is allowed), "
-        f"so nothing was trained. In all, {counted}. {by_part}{rest}. "
+        f"so it was not trained. In all, {counted}. {by_part}{rest}. "
         f"Likely cause: {_likely_cause(model, tokens, counted)}."
     )
 

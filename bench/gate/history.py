@@ -8,7 +8,6 @@ files merge by keeping the lines of both (`history.jsonl merge=union` in .gitatt
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import os
 import uuid
@@ -111,6 +110,10 @@ def append(row: Row, folder: Path) -> None:
     """
     line = (json.dumps(row.model_dump(exclude_none=True), ensure_ascii=False, allow_nan=False) + "\n").encode()
     path = folder / FILE
+    try:
+        import fcntl
+    except ImportError as error:
+        raise UserError("bench.gate --history locks its file by fcntl, which Windows lacks; leave it out.") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)

@@ -28,6 +28,8 @@ from bench.records.files import make_folder
 from bench.records.isoflop import FILE, Packing, Stages, Study, load_study
 from bench.records.record import load_record
 from bench.runs.load import WEIGHTS
+from bench.runs.prepared import prepare_run
+from bench.runs.run import count_flops
 from bench.train.loop import SNAPSHOTS
 
 
@@ -45,6 +47,8 @@ def run(config: RunConfig, command: str) -> int:
     if config.dry_run:
         return 0
     corpus = prepare(config.data)
+    if earlier is None or earlier.missing:
+        _check_counts(grid, corpus, machine)
     folder = make_folder(_place(config))
     study = _opened(folder, earlier, grid, machine, command, corpus)
     session = Session(study, folder, grid.values.minutes, earlier, started)
@@ -96,6 +100,14 @@ def _opened(folder: Path, earlier: Study | None, grid: Grid, machine: Machine, c
         study.packings, study.timings, study.tokens = earlier.packings, earlier.timings, earlier.tokens
         study.training_seconds, study.worker_seconds = earlier.training_seconds, earlier.worker_seconds
     return study
+
+
+def _check_counts(grid: Grid, corpus: Corpus, machine: Machine) -> None:
+    """Before the first run: raise UserError for a method whose three FLOP counts disagree, at its smallest size."""
+    budget = grid.budgets[0]
+    for name, method in grid.methods.items():
+        job = grid.job(method, grid.window(name, budget)[0], budget, 0, grid.config.train.lr_at_128)
+        count_flops(prepare_run(job.config, corpus.tokenizer.vocab_size), corpus, machine)
 
 
 def _typical(grid: Grid) -> list[Job]:

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     damaged = False
     try:
         if options.pack or options.unpack:
+            if (options.results, options.reports) != (parser.get_default("results"), parser.get_default("reports")):
+                raise UserError("--pack and --unpack take one folder and build no report: leave out the rest.")
             print(pack(options.pack) if options.pack else unpack(options.unpack))
             return 0
         studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]

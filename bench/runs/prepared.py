@@ -47,6 +47,13 @@ def prepare_run(config: RunConfig, vocab_size: int | None = None) -> PreparedRun
     return PreparedRun(config, config_hash(config), run_folder(config), vocab_size, solved, baseline)
 
 
+def again(folder: Path) -> str:
+    """What to do, in words, so that the finished run of `folder` is trained once more."""
+    if folder.exists():
+        return f"set name= to write elsewhere, or delete {folder}"
+    return f"set name= to write elsewhere; {folder.name} is packed in {folder.parent}"
+
+
 def finished(config: RunConfig) -> Record | None:
     """The record of this very configuration, where it has been run to its end.
 
@@ -61,6 +68,6 @@ def finished(config: RunConfig) -> Record | None:
     if record.run.corpus_fingerprint not in (None, corpus_fingerprint(config.data)):
         raise UserError(
             f"{folder} was trained on other text: what data={config.data.name} reads has changed since. "
-            "Set name= to write elsewhere, or delete that run to train it again."
+            f"To train it again, {again(folder)}."
         )
     return record

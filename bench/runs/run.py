@@ -24,7 +24,7 @@ from bench.records.files import make_folder
 from bench.records.record import Energy, Flops, Model, Record, Run, Training, save_record
 from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
-from bench.runs.prepared import PreparedRun, finished
+from bench.runs.prepared import PreparedRun, again, finished
 from bench.train import checkpoint
 from bench.train.log import Show, terminal_bar
 from bench.train.loop import Budget, Trained, train
@@ -107,7 +107,7 @@ def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
     else:
         print(
             f"{folder} holds no {WEIGHTS}, so {prepared.title} will have no speed-up over it. "
-            f"To measure one, stop here, delete {folder} and give the same command again."
+            f"To measure one, stop here, {again(folder)}, and give the command again."
         )
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy import optimize, stats
 
 from bench.stats.interval import CONFIDENCE, Interval
+
+if TYPE_CHECKING:  # slow to import, and a training run needs neither pandas nor scipy
+    import pandas as pd
 
 POWER = 0.80
 
@@ -67,6 +69,8 @@ def minimum_detectable_effect(stderr: float, degrees: int) -> float:
     Exact, by the noncentral t distribution, with the standard error taken as the true one
     (Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, 2nd ed., chapter 2).
     """
+    from scipy import optimize, stats
+
     critical = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
 
     def excess_power(shift: float) -> float:

@@ -15,7 +15,6 @@ from pathlib import Path
 from torch import Tensor
 
 from bench.config.compose import configure_method
-from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.errors import UserError
@@ -25,6 +24,7 @@ from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
 from bench.records.ci import FILE, CiStudy, save_ci
 from bench.runs.prepared import prepare_run
+from bench.runs.run import count_flops
 from bench.runs.run import run as run_once
 from bench.studies.reference_models import encoder_step
 from bench.train import checkpoint
@@ -45,10 +45,12 @@ def run(config: RunConfig, command: str) -> int:
         raise UserError(f"{folder} holds a ci study already. Set results_dir to another folder, or delete it.")
     configs = {name: _configured(config, name) for name in config.study.methods}
     corpus, machine = prepare(config.data), make_machine(config)
+    prepared = {name: prepare_run(own, corpus.tokenizer.vocab_size) for name, own in configs.items()}
+    counted = {name: count_flops(each, corpus, machine) for name, each in prepared.items()}  # refused before training
     records = {}
-    for name, own in configs.items():
-        checkpoint.remove(run_folder(own))  # of a study that was stopped, under whatever code
-        records[name] = run_once(prepare_run(own, corpus.tokenizer.vocab_size), corpus, machine, command)
+    for name, each in prepared.items():
+        checkpoint.remove(each.folder)  # of a study that was stopped, under whatever code
+        records[name] = run_once(each, corpus, machine, command, counted=counted[name])
     speed, encoder_seconds = _speed(configs, config.study.processes, config.study.rounds)
     study = CiStudy(
         name=config.study.name,

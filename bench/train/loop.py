@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,13 +144,14 @@ class _Stop:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[_Stop]:
-    """Turn SIGINT and SIGTERM into a request that the loop serves after its step."""
+    """Turn SIGINT and SIGTERM into a request that the loop serves after its step, in the main thread alone."""
     stop = _Stop()
 
     def request(*_: object) -> None:
         stop.requested = True
 
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, request) for number in numbers}
     try:
         yield stop
     finally:

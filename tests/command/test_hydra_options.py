@@ -18,7 +18,6 @@ def config_dir(tmp_path, monkeypatch):
     (folder / "my.yaml").write_text("defaults:\n  - config\n  - _self_\nseed: 7\n")
     (folder / "bare.yaml").write_text("seed: 7\n")
     monkeypatch.setattr("bench.config.options.config_dirs", dirs := [])
-    monkeypatch.setattr("bench.config.compose.config_dirs", dirs)
     monkeypatch.setattr("bench.config.explain.config_dirs", dirs)
     return str(folder)
 
@@ -62,6 +61,12 @@ def test_info_prints_the_defaults_tree_and_the_search_path(capsys, config_dir):
 def test_config_dir_adds_a_method(capsys, config_dir):
     config = yaml.safe_load(printed(capsys, "--config-dir", config_dir, "+method=mine", "--cfg", "job"))
     assert config["method"]["depth"]["capacity"] == 0.5
+
+
+def test_config_dir_may_not_shadow_conf(capsys, config_dir, tmp_path):
+    (tmp_path / 'my "conf' / "method" / "mod.yaml").write_text("name: mod\n")
+    message = refused(capsys, "--config-dir", config_dir, "+method=mod", "--cfg", "job")
+    assert "method/mod.yaml would be ignored, because conf/ has one too; rename it" in message
 
 
 def test_config_dir_is_named_in_help(capsys, config_dir):
@@ -120,9 +125,14 @@ def test_console_script_has_the_exit_statuses_of_the_module(monkeypatch):
 
 
 def test_import_of_bench_changes_nothing():
-    code = "import os, sys; before = dict(os.environ), set(sys.modules); import bench"
-    check = "print(dict(os.environ) == before[0], sorted(m for m in set(sys.modules) - before[1]))"
-    done = subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True)
+    code = """
+import os, sys
+environment, modules = dict(os.environ), set(sys.modules)
+import bench
+new = {name.partition(".")[0] for name in set(sys.modules) - modules}
+print(dict(os.environ) == environment, sorted(new - sys.stdlib_module_names))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "True ['bench']"
 
 

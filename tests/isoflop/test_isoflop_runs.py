@@ -50,6 +50,14 @@ def deterministic(folder: Path) -> dict[str, Any]:
     return found
 
 
+WRONG_COUNTS = """
+from bench.methods.depth import DepthRouted
+
+right = DepthRouted.flops
+DepthRouted.flops = lambda self, tokens: {part: flops / 2 for part, flops in right(self, tokens).items()}
+"""
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
@@ -77,7 +85,7 @@ def test_study_leaves_every_run_it_names_and_a_report(whole: Path):
     assert "of the whole study" in study.shares(recorded)
     assert study.tokens is not None and set(study.tokens.depth) == {"mod"}
     page = (whole / "reports" / "small" / "index.html").read_text(encoding="utf-8")
-    assert "cannot be told" in page and "<svg" in page
+    assert "nconclusive" in page and "<svg" in page
 
 
 def test_study_runs_spend_their_budget_to_within_a_step(whole: Path):
@@ -197,3 +205,12 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] not in ("Z", "X")
     except OSError:
         return False
+
+
+def test_study_of_a_method_with_wrong_counts_trains_nothing(tmp_path: Path, cache: Path):
+    (tmp_path / "counts.py").write_text(WRONG_COUNTS)
+    code = "import counts, sys; from bench.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    words = command(tmp_path, cache)[3:]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "FLOP counts of MoD (seed 0) disagree" in done.stderr, done.stderr
+    assert not (tmp_path / "results").exists()

@@ -10,6 +10,7 @@ import torch
 import bench.methods.modules
 from bench.config import plugins
 from bench.config.compose import configure, options
+from bench.config.options import _installed_dirs, installed_methods
 from bench.config.schema import MethodConfig, ModelConfig
 from bench.errors import UserError
 from bench.methods import build_model
@@ -45,6 +46,11 @@ def in_tree(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+def _forget_installed():
+    installed_methods.cache_clear()
+    _installed_dirs.cache_clear()
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A folder of installed packages, with one that brings the method attention_only."""
@@ -60,9 +66,9 @@ def installed(tmp_path, monkeypatch):
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-methods\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[bench.methods]\nattention_only = their_methods.only\n")
     monkeypatch.syspath_prepend(tmp_path)
-    plugins._installed.cache_clear()
+    _forget_installed()
     yield package
-    plugins._installed.cache_clear()
+    _forget_installed()
     for name in [name for name in sys.modules if name.startswith("their_methods")]:
         del sys.modules[name]
 
@@ -124,9 +130,25 @@ def test_method_in_two_places_is_refused(installed):
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("import no_such_package", "cannot be imported: No module named"), ("x = 1", "has no function build_layers")],
+    [
+        ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named"),
+        ("x = 1", "has no function build_layers"),
+    ],
 )
 def test_module_that_cannot_be_used_is_refused_in_one_line(in_tree, source, said):
     (in_tree / "broken.py").write_text(source)
     with pytest.raises(UserError, match=f"broken.*{said}"):
         build_model(SHAPE, MethodConfig(name="broken"), vocab_size=11)
+
+
+def test_package_cannot_replace_a_method_of_bench(installed):
+    about = installed.parent / "their_methods-1.0.dist-info"
+    (about / "entry_points.txt").write_text("[bench.methods]\nmod = their_methods.only\n")
+    with pytest.raises(UserError, match="method mod is in two places, .*their_methods.only: remove or rename one"):
+        configure(["+method=mod"])
+
+
+def test_module_that_raises_on_import_is_one_line(installed):
+    (installed / "only.py").write_text("raise RuntimeError('no licence\\nfound')")
+    with pytest.raises(UserError, match="attention_only is in their_methods.only.*RuntimeError: no licence.$"):
+        configure(["+method=attention_only"])

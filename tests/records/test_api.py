@@ -119,6 +119,8 @@ def test_compare_trains_reuses_and_finds_packed_runs(tmp_path: Path, capsys):
         (("nonsense",), [], "nonsense is unknown"),
         (("mod",), ["model.d_model=-1"], "model.d_model"),
         (("mod",), ["dry_run=true"], "dry_run"),
+        (("mod",), "train.lr=1", "is text; give a list"),
+        (("mod",), ["seed=0,1"], "seed=0,1 lists several values"),
     ],
 )
 def test_compare_refuses_what_cannot_work_before_training(tmp_path: Path, methods, overrides, message):

@@ -120,7 +120,7 @@ def test_method_and_baseline_train_on_the_same_batches_in_order(configured, monk
 def test_counts_that_disagree_stop_the_run_before_training(configured, monkeypatch):
     monkeypatch.setattr("bench.flops.trace.trace", lambda *_: Traced(analytic=1.0e9, fvcore=1.0e9, torch=1.002e9))
     config = configured("dense")
-    with pytest.raises(UserError, match=r"disagree by 0.20%.*nothing was trained") as caught:
+    with pytest.raises(UserError, match=r"disagree by 0.20%.*it was not trained") as caught:
         run(config, prepare(config.data), MACHINE, "command")
     assert "\n" not in str(caught.value)
     assert not run_folder(config).exists()
