@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
-from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of, plain
+from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of
 from bench.isoflop.run.packing import measure_packing
 from bench.isoflop.run.plan import describe, planned_memory
 from bench.isoflop.run.pool import Pool
@@ -90,7 +90,7 @@ def _opened(folder: Path, earlier: Study | None, grid: Grid, machine: Machine, c
         methods=list(grid.methods),
         budgets=grid.budgets,
         train_tokens=corpus.train_tokens,
-        grid=plain(grid.values),
+        grid=asdict(grid.values),
     )
     if earlier is not None:
         study.packings, study.timings, study.tokens = earlier.packings, earlier.timings, earlier.tokens
