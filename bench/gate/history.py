@@ -15,10 +15,11 @@ import uuid
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
 from bench.gate.compare import Verdict
+from bench.records.files import StrictModel
 from bench.stats.interval import Interval
 
 FILE = "history.jsonl"
@@ -29,10 +30,8 @@ _Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
 _WithEnds = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 
 
-class Row(BaseModel):
+class Row(StrictModel):
     """One run of the gate."""
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from bench.errors import UserError
 from bench.records.convert import is_packed, pack
-from bench.records.files import beside, load, write_atomically
+from bench.records.files import StrictModel, beside, load
 from bench.records.packed import PACKS, is_file, read_bytes, texts_of
 from bench.records.record import Environment, Ratio
 
@@ -29,10 +29,8 @@ def _plain(run_id: str) -> str:
     return run_id
 
 
-class CiStudy(BaseModel):
+class CiStudy(StrictModel):
     """A ci study's runs and its speed samples."""
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -49,11 +47,6 @@ class CiStudy(BaseModel):
     encoder_seconds: list[Ratio] = Field(
         [], description="of a training step of torch's own encoder, timed alternately with those; a sample per process"
     )
-
-
-def save_ci(study: CiStudy, folder: Path) -> None:
-    """Write `ci.json` into `folder`, atomically."""
-    write_atomically(folder / FILE, study.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def load_ci(path: Path) -> CiStudy:

@@ -21,7 +21,7 @@ from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
-from bench.records.record import Energy, Flops, Model, Record, Run, Training, save_record
+from bench.records.record import Energy, Flops, Model, Record, Run, Training
 from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, finished
@@ -87,7 +87,7 @@ def run(
             assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
-    save_record(record, folder)
+    record.save(folder / "record.json")
     checkpoint.remove(folder)
     return record
 

@@ -23,7 +23,7 @@ from bench.flops.match import plan
 from bench.measure.machine import Machine, environment, git_commit, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.methods import build_model
-from bench.records.ci import FILE, CiStudy, save_ci
+from bench.records.ci import FILE, CiStudy
 from bench.runs.prepared import prepare_run
 from bench.runs.run import run as run_once
 from bench.studies.reference_models import encoder_step
@@ -60,7 +60,7 @@ def run(config: RunConfig, command: str) -> int:
         speed=speed,
         encoder_seconds=encoder_seconds,
     )
-    save_ci(study, folder)
+    study.save(folder / FILE)
     wrong = [f"{name}: {record.run.message}" for name, record in records.items() if record.run.status != "finished"]
     print("\n".join([*wrong, f"{folder}: {len(records)} runs. Compare: python -m bench.gate BASELINE {folder}"]))
     return 0
