@@ -7,7 +7,6 @@ files merge by keeping the lines of both (`history.jsonl merge=union` in .gitatt
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
+from bench.formats import now
 from bench.gate.compare import Verdict
 from bench.records.files import StrictModel
 from bench.stats.interval import Interval
@@ -76,7 +76,7 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
     current = verdict.current
     known = current if current.environment is not None else verdict.baseline
     return Row(
-        created=current.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=current.created or now(),
         commit=current.commit,
         link=link,
         study=known.study,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import torch
 
 from bench.config.schema import ModelConfig, RunConfig
+from bench.formats import now
 from bench.measure.machine import environment, git_commit
 from bench.records.files import make_folder
 from bench.records.record import DecodePoint
@@ -32,7 +32,7 @@ def finish(
     """Save and print the measured figures; returns 0, or 1 where a target is missed."""
     record = Targets(
         study=study,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
         git_commit=git_commit(),
         command=command,
         environment=environment(device),
