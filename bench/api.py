@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,9 +76,6 @@ class Runs(Sequence[Run]):
 
     def __getitem__(self, place: Any) -> Any:
         return self.runs[place]
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self.runs)
 
     def frame(self) -> pd.DataFrame:
         """One row per run; the columns are the record's fields in dotted form, NaN or None where a run has none.
@@ -155,8 +152,8 @@ def compare(
     if not methods:
         raise UserError("bench.compare needs a method, for example bench.compare('mod').")
     words = [
-        [*_method_words(method), f"seed={seed}", *overrides, f"results_dir='{results}'", f"reports_dir='{reports}'"]
-        for method in methods
+        [*method.words, f"seed={seed}", *overrides, f"results_dir='{results}'", f"reports_dir='{reports}'"]
+        for method in map(MethodId.parse, methods)
         for seed in seeds
     ]
     configs = [configure(own) for own in words]
@@ -165,11 +162,6 @@ def compare(
     run_all(configs, [shlex.join(["python", "-m", "bench", *own]) for own in words])
     folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_baseline(config), config))
     return _loaded(Path(results), [folder / RECORD for folder in folders])
-
-
-def _method_words(text: str) -> list[str]:
-    method = MethodId.parse(text)
-    return [f"+method={method.name}", *([f"method.variant={method.variant}"] if method.variant else [])]
 
 
 def _loaded(path: Path, records: Sequence[Path]) -> Runs:
