@@ -14,19 +14,12 @@ from pydantic import AfterValidator, Field
 from bench.errors import UserError
 from bench.records.convert import is_packed, pack
 from bench.records.files import StrictModel, beside, load
-from bench.records.packed import PACKS, is_file, read_bytes, texts_of
+from bench.records.packed import PACKS, is_file, read_bytes, run_name, texts_of
 from bench.records.record import Environment, Ratio
 
 FILE = "ci.json"
 SCHEMA_VERSION = 2
 _KEPT = tuple(PACKS)  # without weights
-
-
-def _plain(run_id: str) -> str:
-    """A run id is the name of a folder beside `ci.json`; no other path is followed."""
-    if run_id in ("", ".", "..") or Path(run_id).name != run_id:
-        raise ValueError(f"{run_id!r} is not the name of a run's folder")
-    return run_id
 
 
 class CiStudy(StrictModel):
@@ -38,7 +31,7 @@ class CiStudy(StrictModel):
     git_commit: str | None = None
     command: str
     environment: Environment
-    runs: dict[str, Annotated[str, AfterValidator(_plain)]] = Field(
+    runs: dict[str, Annotated[str, AfterValidator(run_name)]] = Field(
         description="method, as METHOD or METHOD/VARIANT -> run id"
     )
     speed: dict[str, dict[str, list[Ratio]]] = Field(
