@@ -34,21 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.points.name in _WRITTEN:
         raise UserError(f"the fit would overwrite {options.points}: give the points another name.")
-    _fit(options.points, options.bootstraps)
-    return 0
-
-
-def _fit(path: Path, bootstraps: int) -> None:
     from bench.fit import isoflop
     from bench.fit.page import figure, table
     from bench.records.files import write_atomically
 
-    fits = isoflop(path, bootstraps, progress=bootstraps > 0)
+    path: Path = options.points
+    fits = isoflop(path, options.bootstraps, progress=options.bootstraps > 0)
     text = table(fits)
     write_atomically(path.with_name("fit.json"), json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n")
     write_atomically(path.with_name("fit.svg"), figure(fits).svg)
     write_atomically(path.with_name("fit.md"), text)
     print(text)
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from bench.records.files import LOADING, SCHEMA_VERSION, StrictModel, load
+from bench.stats.interval import Interval
 
 
 def _in_files(holds: Callable[[Any], bool], message: str) -> AfterValidator:
@@ -57,8 +58,6 @@ class Timing(StrictModel):
 
         With fewer than 6 samples no such interval exists, and the range is given instead.
         """
-        from bench.stats.interval import Interval  # scipy: slow to import, and not needed to read records
-
         middle = Interval.of_median(samples)
         assert middle.low is not None and middle.high is not None
         return cls(median=middle.value, low=middle.low, high=middle.high, samples=len(samples))
