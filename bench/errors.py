@@ -21,7 +21,7 @@ class Interrupted(Exception):
 
 
 def reports_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """A command whose mistakes are one line on stderr and exit status 2; 130 where it was interrupted.
+    """A command whose mistakes are one line on stderr and exit status 2; 130 if interrupted.
 
     A reader that has closed the output, as head does, has seen enough: that is no mistake.
     """

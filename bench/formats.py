@@ -103,7 +103,9 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line per row of equally many cells, in columns that begin at the same place."""
+def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:
+    """A line per row of equally many cells, in columns; `numbers`: all but the first are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    signs = ["<", *(">" if numbers else "<") * (len(widths) - 1)]
+    line = "  ".join(f"{{:{sign}{width}}}" for sign, width in zip(signs, widths, strict=True))
+    return [line.format(*row).rstrip() for row in rows]

@@ -23,3 +23,4 @@ def test_duration_uses_the_unit_that_suits_it(seconds, text):
 
 def test_aligned_rows_begin_their_columns_at_the_same_place():
     assert aligned([["a", "bb"], ["ccc", ""]]) == ["a    bb", "ccc"]
+    assert aligned([["a", "10"], ["ccc", "9"]], numbers=True) == ["a    10", "ccc   9"]
