@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,9 +76,6 @@ class Runs(Sequence[Run]):
 
     def __getitem__(self, place: Any) -> Any:
         return self.runs[place]
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self.runs)
 
     def frame(self) -> pd.DataFrame:
         """One row per run; the columns are the record's fields in dotted form, NaN or None where a run has none.
@@ -160,8 +157,8 @@ def compare(
         )
     places = [f"{key}={_quoted(value)}" for key, value in (("results_dir", results), ("reports_dir", reports))]
     words = [
-        expand([*_method_words(method), f"seed={seed}", *overrides, *places], multirun=False)[0]
-        for method in methods
+        expand([*method.words, f"seed={seed}", *overrides, *places], multirun=False)[0]
+        for method in map(MethodId.parse, methods)
         for seed in seeds
     ]
     configs = [configure(own) for own in words]
@@ -175,11 +172,6 @@ def compare(
 def _quoted(path: str | Path) -> str:
     """A path as a value on the command line."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _method_words(text: str) -> list[str]:
-    method = MethodId.parse(text)
-    return [f"+method={method.name}", *([f"method.variant={method.variant}"] if method.variant else [])]
 
 
 def _loaded(path: Path, records: Sequence[Path]) -> Runs:

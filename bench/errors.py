@@ -1,5 +1,12 @@
 """The one kind of error a user can mend: printed as a single line, exit status 2."""
 
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+
 
 class UserError(Exception):
     """A mistake in a value, a file or the surroundings, worded for the person who can mend it.
@@ -11,3 +18,30 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """Stopped by a signal or a deadline, with a checkpoint of what was under way."""
+
+
+def reports_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """A command whose mistakes are one line on stderr and exit status 2; 130 if interrupted.
+
+    A reader that has closed the output, as head does, has seen enough: that is no mistake.
+    """
+
+    @wraps(main)
+    def reporting(arguments: Sequence[str] | None = None) -> int:
+        try:
+            status = main(arguments)
+            sys.stdout.flush()
+            return status
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+            return 0
+        except OSError as error:
+            print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
+
+    return reporting

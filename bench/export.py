@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.errors import UserError
+from bench.errors import UserError, reports_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,23 +29,17 @@ if TYPE_CHECKING:
 _END_OF_TEXT = "<|endoftext|>"  # its name where tokens are bytes
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a run's model and tokenizer in another library's format; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        from bench.runs.load import find_run, load_run
+    from bench.runs.load import find_run, load_run
 
-        folder = find_run(options.run, options.results)
-        out = options.out or Path("exports") / folder.resolve().name
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-            raise UserError(f"--out {out} exists and is not an empty folder. Delete it or choose another.")
-        architecture = export_hf(load_run(folder), out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
+    folder = find_run(options.run, options.results)
+    out = options.out or Path("exports") / folder.resolve().name
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"--out {out} exists and is not an empty folder. Delete it or choose another.")
+    architecture = export_hf(load_run(folder), out)
     print(
         f"Wrote {architecture} to {out}. Load it with transformers: AutoModelForCausalLM.from_pretrained({str(out)!r})"
     )

@@ -8,36 +8,27 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from bench.errors import UserError, reports_errors
 
 if TYPE_CHECKING:
     from bench.runs.load import TrainedRun
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the text with which a run continues a prompt; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        _check(options)
-        from bench.runs.load import find_run, load_run
+    _check(options)
+    from bench.runs.load import find_run, load_run
 
-        run = load_run(find_run(options.run, options.results))
-        _print_text(run, options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader has seen enough: the last flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    run = load_run(find_run(options.run, options.results))
+    _print_text(run, options)
     return 0
 
 

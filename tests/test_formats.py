@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.formats import duration
+from bench.formats import aligned, duration
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,8 @@ from bench.formats import duration
 )
 def test_duration_uses_the_unit_that_suits_it(seconds, text):
     assert duration(seconds) == text
+
+
+def test_aligned_rows_begin_their_columns_at_the_same_place():
+    assert aligned([["a", "bb"], ["ccc", ""]]) == ["a    bb", "ccc"]
+    assert aligned([["a", "10"], ["ccc", "9"]], numbers=True) == ["a    10", "ccc   9"]

@@ -143,9 +143,7 @@ def configure_method(words: str) -> MethodConfig:
     Raises UserError as `configure` does.
     """
     first, *values = words.split()
-    method = MethodId.parse(first)
-    variant = [f"method.variant={method.variant}"] if method.variant else []
-    return configure([f"+method={method.name}", *variant, *values]).method
+    return configure([*MethodId.parse(first).words, *values]).method
 
 
 def as_yaml(overrides: Sequence[str], config_name: str = "config") -> str:

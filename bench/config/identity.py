@@ -45,6 +45,11 @@ class MethodId:
         return f"{words} ({self.variant.replace('_', ' ')})" if self.variant else words
 
     @property
+    def words(self) -> list[str]:
+        """What the command line chooses it by: `+method=mode method.variant=staged`."""
+        return [f"+method={self.name}", *([f"method.variant={self.variant}"] if self.variant else [])]
+
+    @property
     def slug(self) -> str:
         return f"{self.name}-{self.variant}" if self.variant else self.name
 

@@ -158,28 +158,28 @@ class PlannedDevice:
     """What a study is planned for, where that is not the machine that plans it; all of it is given or none."""
 
     name: str | None = None
-    matmul_flops: float | None = None  # FLOP/s of matrix products in the training dtype, by its data sheet
-    utilisation: float | None = None  # share of that which training is assumed to reach
-    memory_bytes: float | None = None
+    matmul_flops: Positive | None = None  # FLOP/s of matrix products in the training dtype, by its data sheet
+    utilisation: Annotated[float, Field(gt=0, le=1)] | None = None  # share of that which training is assumed to reach
+    memory_bytes: Positive | None = None
 
 
 @dataclass
 class GridConfig:
     """An isoFLOP study: budgets x methods x sizes, more seeds at each optimum, and ablations (`controls`)."""
 
-    budgets: list[float] = field(default_factory=list)  # training FLOPs of a run
+    budgets: list[Positive] = field(default_factory=list)  # training FLOPs of a run
     methods: list[str] = field(default_factory=list)  # NAME or NAME/VARIANT; the others are compared with dense
     shapes: list[list[int]] = field(default_factory=list)  # the ladder, smallest first: [n_layers, d_model, n_heads]
-    sizes: int = 5  # neighbouring rungs of the ladder that are run for a budget and method
-    tokens_per_param: float = 20.0  # expected optimum, in tokens over active parameters: the middle of those rungs
-    seeds: int = 3  # runs at each optimum, including the grid's own
-    rates: list[float] = field(default_factory=list)  # multiples of the learning-rate rule tried first; empty: none
+    sizes: Annotated[int, Field(ge=3)] = 5  # neighbouring rungs of the ladder that are run for a budget and method
+    tokens_per_param: Positive = 20.0  # expected optimum, in tokens over active parameters: the middle of those rungs
+    seeds: AtLeastOne = 3  # runs at each optimum, including the grid's own
+    rates: list[Positive] = field(default_factory=list)  # multiples of the learning-rate rule tried first; empty: none
     controls: list[list[str]] = field(default_factory=list)  # [one of `methods`, another with its values, at its shape]
-    control_budget: float | None = None  # one of `budgets`; None: the smallest
-    snapshots: int = 7  # of the seeds' weights during training, at the largest budget: how routing settles
-    timing_rounds: int = 8
-    workers: int | None = None  # runs trained at once; None: the number measured to be fastest
-    minutes: float | None = None  # stop after this long, to be resumed
+    control_budget: Positive | None = None  # one of `budgets`; None: the smallest
+    snapshots: Count = 7  # of the seeds' weights during training, at the largest budget: how routing settles
+    timing_rounds: AtLeastOne = 8
+    workers: AtLeastOne | None = None  # runs trained at once; None: the number measured to be fastest
+    minutes: Positive | None = None  # stop after this long, to be resumed
     planned_for: PlannedDevice = field(default_factory=PlannedDevice)  # whose time and memory the plan gives
 
 

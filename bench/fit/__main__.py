@@ -12,12 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import UserError, reports_errors
 
 _WRITTEN = ("fit.json", "fit.svg", "fit.md")
 _FEWEST = 100  # resamples that a 95 % interval needs
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, write, print the table; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -27,31 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("points", type=Path, help="CSV with method, flops, loss (nats/token), and params or tokens")
     parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind the 95 %% intervals (1000)")
     options = parser.parse_args(arguments)
-    try:
-        if options.bootstraps != 0 and options.bootstraps < _FEWEST:
-            raise UserError(
-                f"--bootstraps {options.bootstraps} is not allowed: use at least {_FEWEST}, or 0 for no intervals."
-            )
-        if options.points.name in _WRITTEN:
-            raise UserError(f"the fit would overwrite {options.points}: give the points another name.")
-        _fit(options.points, options.bootstraps)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _fit(path: Path, bootstraps: int) -> None:
+    if options.bootstraps != 0 and options.bootstraps < _FEWEST:
+        raise UserError(
+            f"--bootstraps {options.bootstraps} is not allowed: use at least {_FEWEST}, or 0 for no intervals."
+        )
+    if options.points.name in _WRITTEN:
+        raise UserError(f"the fit would overwrite {options.points}: give the points another name.")
     from bench.fit import isoflop
     from bench.fit.page import figure, table
     from bench.records.files import write_atomically
 
-    fits = isoflop(path, bootstraps, progress=bootstraps > 0)
+    path: Path = options.points
+    fits = isoflop(path, options.bootstraps, progress=options.bootstraps > 0)
     text = table(fits)
     write_atomically(path.with_name("fit.json"), json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n")
     write_atomically(path.with_name("fit.svg"), figure(fits).svg)
     write_atomically(path.with_name("fit.md"), text)
     print(text)
+    return 0
 
 
 if __name__ == "__main__":

@@ -49,14 +49,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _side(side: Side) -> dict[str, Any]:
-    return {
-        "folder": str(side.folder),
-        "study": side.study,
-        "created": side.created,
-        "commit": side.commit,
-        "machine": side.machine,
-        "machine_name": side.machine_name,
-    }
+    names = ("study", "created", "commit", "machine", "machine_name")
+    return {"folder": str(side.folder)} | {name: getattr(side, name) for name in names}
 
 
 def _json(content: Any) -> str:

@@ -7,17 +7,18 @@ files merge by keeping the lines of both (`history.jsonl merge=union` in .gitatt
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import uuid
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
+from bench.formats import now
 from bench.gate.compare import Verdict
+from bench.records.files import StrictModel
 from bench.stats.interval import Interval
 
 FILE = "history.jsonl"
@@ -28,10 +29,8 @@ _Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
 _WithEnds = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 
 
-class Row(BaseModel):
+class Row(StrictModel):
     """One run of the gate."""
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -76,7 +75,7 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
     current = verdict.current
     known = current if current.environment is not None else verdict.baseline
     return Row(
-        created=current.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=current.created or now(),
         commit=current.commit,
         link=link,
         study=known.study,
@@ -111,8 +110,7 @@ def append(row: Row, folder: Path) -> None:
     line = (json.dumps(row.model_dump(exclude_none=True), ensure_ascii=False, allow_nan=False) + "\n").encode()
     path = folder / FILE
     try:
-        import fcntl
-    except ImportError as error:
+            except ImportError as error:
         raise UserError("bench.gate --history locks its file by fcntl, which Windows lacks; leave it out.") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -20,6 +20,7 @@ from bench.config.identity import MethodId
 from bench.errors import UserError
 from bench.gate.rules import LOSS_CURVE, LR_CURVE, is_figure, rule_of
 from bench.records.ci import FILE, CiStudy, load_ci
+from bench.records.files import Kind
 from bench.records.packed import find_records, read_bytes
 from bench.records.record import Environment, Record, load_record
 from bench.stats.interval import Interval
@@ -100,7 +101,7 @@ def read_side(folder: Path) -> Side:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder of results.")
     broken: list[str] = []
-    study = _study(folder, broken)
+    study = _read(load_ci, folder / FILE, broken) if (folder / FILE).exists() else None
     records = _records(folder, study, broken)
     figures: dict[Key, Interval] = {}
     for method, (record, path) in records.items():
@@ -130,16 +131,6 @@ def read_side(folder: Path) -> Side:
     )
 
 
-def _study(folder: Path, broken: list[str]) -> CiStudy | None:
-    if not (folder / FILE).exists():
-        return None
-    try:
-        return load_ci(folder / FILE)
-    except UserError as error:
-        broken.append(str(error))
-        return None
-
-
 def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str, tuple[Record, Path]]:
     """Method -> its record and that record's path; without `ci.json`, every record, named by its own content.
 
@@ -148,7 +139,7 @@ def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str
     if study is not None:
         records = {}
         for method, path in ((method, folder / run_id / "record.json") for method, run_id in study.runs.items()):
-            record = _read(path, broken)
+            record = _read(load_record, path, broken)
             if record is not None and method in (record.method, str(_method(record))):
                 records[method] = record, path
             elif record is not None:
@@ -156,7 +147,9 @@ def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str
         return records
     if (folder / FILE).exists():
         return {}
-    found = [(record, path) for path in find_records(folder) if (record := _read(path, broken)) is not None]
+    found = [
+        (record, path) for path in find_records(folder) if (record := _read(load_record, path, broken)) is not None
+    ]
     names = [f"{_method(record)},seed{record.run.seed}" for record, _ in found]
     count = Counter(names)
     return {
@@ -165,9 +158,9 @@ def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str
     }
 
 
-def _read(path: Path, broken: list[str]) -> Record | None:
+def _read(load: Callable[[Path], Kind], path: Path, broken: list[str]) -> Kind | None:
     try:
-        return load_record(path)
+        return load(path)
     except UserError as error:
         broken.append(str(error))
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bench.formats import aligned
 from bench.gate.compare import Finding, Verdict
 from bench.gate.load import Side, title
 
@@ -21,7 +22,7 @@ def terminal(verdict: Verdict) -> str:
     lines = [f"broken: {line}" for line in verdict.broken]
     rows = [_cells(finding) for finding in verdict.findings[:_SHOWN]]
     if rows:
-        lines += ["", *_aligned([list(COLUMNS), *rows]), ""]
+        lines += ["", *aligned([list(COLUMNS), *rows]), ""]
     if len(verdict.findings) > _SHOWN:
         lines.append(f"and {len(verdict.findings) - _SHOWN} more; --json FILE writes all.")
     lines += [f"note: {note}" for note in verdict.notes]
@@ -44,11 +45,6 @@ def summary(verdict: Verdict) -> str:
         return f"BROKEN: {n} unreliable record{'s' if n > 1 else ''}; {counted}."
     outcome = "REGRESSED" if verdict.status else "fine"
     return f"{outcome}: {counted}; {', '.join(counts) or 'no change'}."
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def plain(line: str) -> str:

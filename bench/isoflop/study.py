@@ -6,16 +6,15 @@ stopped ones resume from their checkpoints.
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
-from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of, plain
+from bench.formats import now
+from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of
 from bench.isoflop.run.packing import measure_packing
 from bench.isoflop.run.plan import describe, planned_memory
 from bench.isoflop.run.pool import Pool
@@ -87,14 +86,14 @@ def _opened(folder: Path, earlier: Study | None, grid: Grid, machine: Machine, c
     """The study as it is now, with the measurements of earlier sessions."""
     study = Study(
         name=folder.name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
         git_commit=git_commit(),
         command=command,
         environment=environment(machine.device),
         methods=list(grid.methods),
         budgets=grid.budgets,
         train_tokens=corpus.train_tokens,
-        grid=plain(grid.values),
+        grid=asdict(grid.values),
     )
     if earlier is not None:
         study.packings, study.timings, study.tokens = earlier.packings, earlier.timings, earlier.tokens
@@ -135,7 +134,8 @@ def _train(session: Session, grid: Grid, machine: Machine, ended: Ended) -> Size
     def missing() -> list[Job]:
         now = schedule(grid, ended)
         study.learning_rates = now.learning_rates
-        study.stages = Stages(**{stage: _ids(jobs) for stage, jobs in now.stages.items()})
+        ended_runs = {stage: [run_folder(job.config).name for job in jobs] for stage, jobs in now.stages.items()}
+        study.stages = Stages(**ended_runs)
         study.missing = len(now.missing)
         save()
         return now.missing
@@ -184,7 +184,3 @@ def _report(folder: Path, reports: Path) -> None:
     from bench.isoflop.pages import write_isoflop  # draws: slow to import, and not needed until here
 
     print(f"report: {write_isoflop(folder, reports)}")
-
-
-def _ids(jobs: Iterable[Job]) -> list[str]:
-    return [run_folder(job.config).name for job in jobs]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from bench.model.cache import attention
 
 _QUERIES = 64  # in a block
 _LONGEST = 512  # tokens of a row: memory grows with their square
@@ -23,8 +24,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if _in_blocks(query, key):
         return _InBlocks.apply(query, key, value)
     heads = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    grouped = bool(query.shape[2] != key.shape[2])  # a traced shape is a tensor
-    return F.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=grouped).transpose(1, 2)
+    return attention(*heads, is_causal=True).transpose(1, 2)
 
 
 def _in_blocks(query: Tensor, key: Tensor) -> bool:

@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from bench.errors import UserError
 from bench.records.convert import is_packed, pack
-from bench.records.files import beside, load, write_atomically
-from bench.records.packed import PACKS, is_file, read_bytes, texts_of
+from bench.records.files import StrictModel, beside, load
+from bench.records.packed import PACKS, is_file, read_bytes, run_name, texts_of
 from bench.records.record import Environment, Ratio
 
 FILE = "ci.json"
@@ -22,17 +22,8 @@ SCHEMA_VERSION = 2
 _KEPT = tuple(PACKS)  # without weights
 
 
-def _plain(run_id: str) -> str:
-    """A run id is the name of a folder beside `ci.json`; no other path is followed."""
-    if run_id in ("", ".", "..") or Path(run_id).name != run_id:
-        raise ValueError(f"{run_id!r} is not the name of a run's folder")
-    return run_id
-
-
-class CiStudy(BaseModel):
+class CiStudy(StrictModel):
     """A ci study's runs and its speed samples."""
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -40,7 +31,7 @@ class CiStudy(BaseModel):
     git_commit: str | None = None
     command: str
     environment: Environment
-    runs: dict[str, Annotated[str, AfterValidator(_plain)]] = Field(
+    runs: dict[str, Annotated[str, AfterValidator(run_name)]] = Field(
         description="method, as METHOD or METHOD/VARIANT -> run id"
     )
     speed: dict[str, dict[str, list[Ratio]]] = Field(
@@ -49,11 +40,6 @@ class CiStudy(BaseModel):
     encoder_seconds: list[Ratio] = Field(
         [], description="of a training step of torch's own encoder, timed alternately with those; a sample per process"
     )
-
-
-def save_ci(study: CiStudy, folder: Path) -> None:
-    """Write `ci.json` into `folder`, atomically."""
-    write_atomically(folder / FILE, study.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def load_ci(path: Path) -> CiStudy:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from bench.errors import UserError
@@ -23,6 +23,17 @@ SCHEMA_VERSION = 1
 LOADING = {"loading": True}  # pydantic's context while a file is read
 Kind = TypeVar("Kind", bound=BaseModel)
 _ABANDONED_SECONDS = 3600  # building takes seconds
+
+
+class StrictModel(BaseModel):
+    """A file of JSON, or a part of one; no other keys are allowed."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    def save(self, path: Path) -> Path:
+        """Write it to `path`, atomically, without what is absent; returns `path`."""
+        write_atomically(path, self.model_dump_json(indent=2, exclude_none=True) + "\n")
+        return path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -10,20 +10,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from bench.records.files import load, write_atomically
+from bench.records.files import StrictModel, load
 from bench.records.record import Environment, Timing
 
 FILE = "isoflop.json"
 _UNCOUNTED = 0.01  # of the training seconds: one step per session is not counted where a run resumes
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Tried(_Part):
+class Tried(StrictModel):
     """One run of the learning-rate sweep."""
 
     n_layers: int
@@ -33,7 +29,7 @@ class Tried(_Part):
     val_loss_nats: float | None = Field(None, description="absent where the run diverged")
 
 
-class LearningRate(_Part):
+class LearningRate(StrictModel):
     """A method's learning-rate rule: lr_at_128 x sqrt(128 / d_model)."""
 
     lr_at_128: float
@@ -49,7 +45,7 @@ class LearningRate(_Part):
         return [each for each in self.tried if each.lr_at_128 < diverged]
 
 
-class Packing(_Part):
+class Packing(StrictModel):
     """Concurrent runs, and the FLOP/s of all of them together."""
 
     workers: int
@@ -57,7 +53,7 @@ class Packing(_Part):
     flops_per_second: float
 
 
-class Timed(_Part):
+class Timed(StrictModel):
     """A training step of one method and shape, alternating with dense of that shape and nothing else."""
 
     method: str
@@ -69,7 +65,7 @@ class Timed(_Part):
     over_dense: Timing | None = Field(None, description="step seconds over those of dense of the same shape")
 
 
-class Covariate(_Part):
+class Covariate(StrictModel):
     """Spearman's rank correlation of being processed with one property of the token, over validation tokens."""
 
     layer: str = Field(description="a layer's number, or `all`: the number of routed layers that process the token")
@@ -81,7 +77,7 @@ class Covariate(_Part):
     p: float | None = Field(None, description="two-sided, of the same jackknife; Holm-adjusted over the model's tests")
 
 
-class Profile(_Part):
+class Profile(StrictModel):
     """Mean share of routed layers that process a token, over a part of the tokens."""
 
     at: float | None = Field(None, description="mean of the property over those tokens")
@@ -91,14 +87,14 @@ class Profile(_Part):
     tokens: int
 
 
-class DepthUse(_Part):
+class DepthUse(StrictModel):
     layers: list[int]
     correlations: list[Covariate]
     profiles: dict[str, list[Profile]] = Field(description="property -> profile over ten quantiles of the tokens")
     by_kind: dict[str, Profile]
 
 
-class ExpertUse(_Part):
+class ExpertUse(StrictModel):
     layer: int
     share_by_kind: list[list[float]] = Field(description="[kind][expert]: share of the kind's choices")
     information: float = Field(description="mutual information of expert and kind over the entropy of kinds, less bias")
@@ -107,7 +103,7 @@ class ExpertUse(_Part):
     together: list[list[float]] = Field(description="[expert][other]: share of the other choices of an expert's tokens")
 
 
-class Settling(_Part):
+class Settling(StrictModel):
     """Router decisions during training compared with the final ones, on the same tokens."""
 
     share: float = Field(description="of the training budget")
@@ -119,7 +115,7 @@ class Settling(_Part):
     experts_high: float | None = None
 
 
-class TokenStudy(_Part):
+class TokenStudy(StrictModel):
     """What routers do with each token of the validation text. Losses and entropies are the dense baseline's."""
 
     tokens: int
@@ -133,7 +129,7 @@ class TokenStudy(_Part):
     settling: dict[str, list[Settling]]
 
 
-class Stages(_Part):
+class Stages(StrictModel):
     """Run ids by purpose."""
 
     rates: list[str] = []
@@ -142,7 +138,7 @@ class Stages(_Part):
     controls: list[str] = []
 
 
-class Study(_Part):
+class Study(StrictModel):
     """An isoFLOP study. `training_seconds` over `worker_seconds` is the utilisation of the training pool."""
 
     schema_version: int = 1
@@ -194,11 +190,6 @@ class Study(_Part):
         return (
             f"{text}, {self.training_seconds / available:.0%} of the whole study’s, with packing, step times and tokens"
         )
-
-
-def save_study(study: Study, folder: Path) -> None:
-    """Write `isoflop.json` into `folder`, atomically."""
-    write_atomically(folder / FILE, study.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def load_study(path: Path) -> Study:

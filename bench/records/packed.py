@@ -66,6 +66,13 @@ def study_of(path: Path) -> Path:
     return path.parent if path.name in PACKS.values() else path.parent.parent
 
 
+def run_name(name: str) -> str:
+    """`name`, where it is that of a run's folder; no other path is followed. Raises ValueError."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{name!r} is not the name of a run's folder")
+    return name
+
+
 def texts_of(pack: Path) -> Mapping[str, str]:
     """Run -> content of its file; empty where there is no such pack. Raises UserError where it is damaged."""
     try:
@@ -102,9 +109,7 @@ def _decoded(pack: Path, _changed: int, _size: int) -> Mapping[str, str]:
             entry = json.loads(line)
             if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("run", "text")):
                 raise ValueError("a line is not of the form {run, text}")
-            run = entry["run"]
-            if run in ("", ".", "..") or Path(run).name != run:
-                raise ValueError(f"{run!r} is not the name of a run's folder")
+            run = run_name(entry["run"])
             if run in texts:
                 raise ValueError(f"{run} stands in it twice")
             texts[run] = entry["text"]

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from bench.records.files import LOADING, SCHEMA_VERSION, load, write_atomically
-from bench.records.packed import RECORD
+from bench.records.files import LOADING, SCHEMA_VERSION, StrictModel, load
+from bench.stats.interval import Interval
 
 
 def _in_files(holds: Callable[[Any], bool], message: str) -> AfterValidator:
@@ -44,11 +44,7 @@ Bytes = Annotated[int, _in_files(lambda size: size > 0, "a size must be above 0 
 Scores = Annotated[dict[str, float], _in_files(_accuracies_are_shares, "an accuracy must be from 0 to 1")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class Timing(_Part):
+class Timing(StrictModel):
     """Seconds, or a ratio of seconds, over repeated samples taken in one process."""
 
     median: float
@@ -62,14 +58,12 @@ class Timing(_Part):
 
         With fewer than 6 samples no such interval exists, and the range is given instead.
         """
-        from bench.stats.interval import Interval  # scipy: slow to import, and not needed to read records
-
         middle = Interval.of_median(samples)
         assert middle.low is not None and middle.high is not None
         return cls(median=middle.value, low=middle.low, high=middle.high, samples=len(samples))
 
 
-class Run(_Part):
+class Run(StrictModel):
     id: str = Field(description="name of the run's folder")
     name: str = Field(description="name of the comparison or study it belongs to")
     created: str = Field(description="ISO 8601, UTC")
@@ -84,7 +78,7 @@ class Run(_Part):
     message: str | None = Field(None, description="what happened, where status is not finished")
 
 
-class Environment(_Part):
+class Environment(StrictModel):
     python: str
     torch: str
     device: str = Field(description="cpu | cuda")
@@ -95,7 +89,7 @@ class Environment(_Part):
     processor: str | None = Field(None, description="CPU family, model, stepping and the vector instructions in use")
 
 
-class Model(_Part):
+class Model(StrictModel):
     params_total: int
     params_active: int = Field(description="active parameters: those that one token uses, in expectation")
     n_layers: int
@@ -106,7 +100,7 @@ class Model(_Part):
     vocab_size: int
 
 
-class Flops(_Part):
+class Flops(StrictModel):
     forward_per_token: float = Field(description="planned, analytic, at the training context length")
     train_per_token: float = Field(description="forward_per_token x 3: backward is twice forward")
     train_total: float = Field(description="executed over the whole run")
@@ -120,7 +114,7 @@ class Flops(_Part):
     parts: dict[str, float] = Field(description="forward FLOPs/token, by part of the model")
 
 
-class Training(_Part):
+class Training(StrictModel):
     tokens: int
     steps: int
     seconds: float = Field(description="in training steps, without checkpoints and compilation")
@@ -130,7 +124,7 @@ class Training(_Part):
     dtype: str
 
 
-class Quality(_Part):
+class Quality(StrictModel):
     """On validation documents. Everything but `*_noncausal` is measured with the causal router."""
 
     val_loss_nats: Loss
@@ -143,7 +137,7 @@ class Quality(_Part):
     documents_evaluated: int
 
 
-class Causality(_Part):
+class Causality(StrictModel):
     max_abs_logit_change: float = Field(description="of logits up to t, when tokens after t are changed")
     tolerance: float
     passed: bool
@@ -155,7 +149,7 @@ class Causality(_Part):
         return self
 
 
-class CausalRouterStatistics(_Part):
+class CausalRouterStatistics(StrictModel):
     """One of the model's causal routers, on the same validation documents."""
 
     accuracy: Share = Field(description="agreement with top-k, mean over routed blocks")
@@ -165,7 +159,7 @@ class CausalRouterStatistics(_Part):
     loss_over_topk: float = Field(description="val_loss_nats over the top-k loss, minus 1")
 
 
-class RoutingStatistics(_Part):
+class RoutingStatistics(StrictModel):
     predictor_accuracy: Share | None = Field(
         None, description="agreement of the causal router with top-k, in validation"
     )
@@ -182,7 +176,7 @@ class RoutingStatistics(_Part):
     )
 
 
-class DecodePoint(_Part):
+class DecodePoint(StrictModel):
     """Decoding with a KV cache at one batch size and context; steps of the method and its baseline alternate."""
 
     batch_size: int
@@ -206,7 +200,7 @@ class DecodePoint(_Part):
     kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense baseline's")
 
 
-class Speed(_Part):
+class Speed(StrictModel):
     """Method and dense baseline timed alternately in one process.
 
     Comparisons are absent for the baseline itself, and where its weights were unavailable.
@@ -222,17 +216,17 @@ class Speed(_Part):
     decode: list[DecodePoint] | None = None
 
 
-class Memory(_Part):
+class Memory(StrictModel):
     peak_bytes: Bytes = Field(
         description="of tensors, in a training step: by the device's allocator; on a CPU, by torch's profiler"
     )
 
 
-class Energy(_Part):
+class Energy(StrictModel):
     joules_per_token: float
 
 
-class Record(_Part):
+class Record(StrictModel):
     schema_version: int = SCHEMA_VERSION
     run: Run
     environment: Environment
@@ -260,7 +254,7 @@ class Record(_Part):
         return self.run.status == "finished" and self.causality is not None and self.causality.passed
 
 
-class Passage(_Part):
+class Passage(StrictModel):
     """A passage of validation text and what each routed block did with each of its tokens."""
 
     tokens: list[str] = Field(description="readable pieces, one a position")
@@ -271,7 +265,7 @@ class Passage(_Part):
     )
 
 
-class RoutingDetail(_Part):
+class RoutingDetail(StrictModel):
     passage: Passage | None = Field(None, description="depth-routed methods only")
     weight_edges: list[float] | None = Field(None, description="bin edges of the same over validation text")
     weight_counts: dict[str, list[int]] | None = Field(
@@ -281,13 +275,6 @@ class RoutingDetail(_Part):
         None, description="layer -> share of choices per expert, real ones first, then null experts"
     )
     n_noop: int = 0
-
-
-def save_record(record: Record, folder: Path) -> Path:
-    """Write `record.json` into `folder`, atomically."""
-    path = folder / RECORD
-    write_atomically(path, record.model_dump_json(indent=2, exclude_none=True) + "\n")
-    return path
 
 
 def load_record(path: Path) -> Record:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from bench.records.files import load, make_folder, write_atomically
+from bench.records.files import StrictModel, load
 from bench.records.record import DecodePoint, Environment, Timing
 
 FILE = "targets.json"
 
 
-class Target(BaseModel):
+class Target(StrictModel):
     """One measured figure and its target: the most it may be, or the least."""
-
-    model_config = ConfigDict(extra="forbid")
 
     figure: str
     value: Timing = Field(description="with the 95 % interval of its median over rounds")
@@ -38,10 +36,8 @@ class Target(BaseModel):
         return f"{limit} {self.unit}" if self.unit else limit
 
 
-class Targets(BaseModel):
+class Targets(StrictModel):
     """A study's figures, with where and how they were taken."""
-
-    model_config = ConfigDict(extra="forbid")
 
     study: str
     created: str
@@ -74,13 +70,6 @@ class Targets(BaseModel):
             f"({target.value.low:.3f} to {target.value.high:.3f}, {target.value.samples} rounds), {target.limit}"
             for target in self.targets
         )
-
-
-def save_targets(targets: Targets, folder: Path) -> Path:
-    """Write `targets.json` into `folder`, atomically; returns its path."""
-    path = make_folder(folder) / FILE
-    write_atomically(path, targets.model_dump_json(indent=2, exclude_none=True) + "\n")
-    return path
 
 
 def load_targets(path: Path) -> Targets:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
-from bench.errors import UserError
+from bench.errors import UserError, reports_errors
 from bench.records.convert import pack, unpack
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.targets import FILE as TARGETS
@@ -27,6 +27,7 @@ _PAGES = {
 }
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the reports, print where they are, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Rebuild reports from records.")
@@ -37,31 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     form.add_argument("--unpack", type=Path, metavar="STUDY", help="unpack them again, byte for byte")
     options = parser.parse_args(arguments)
     damaged = False
-    try:
-        if options.pack or options.unpack:
-            if (options.results, options.reports) != (parser.get_default("results"), parser.get_default("reports")):
-                raise UserError("--pack and --unpack take one folder and build no report: leave out the rest.")
-            print(pack(options.pack) if options.pack else unpack(options.unpack))
-            return 0
-        studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]
-        for path in studies:
-            module, _, function = _PAGES[path.name].partition(":")
-            try:
-                print(getattr(import_module(module), function)(path, options.reports))
-            except UserError as error:
-                damaged = True
-                print(f"warning: {error}", file=sys.stderr)
-        if not studies or runs_of_comparisons(options.results):
-            comparisons, problems = read_results(options.results)
-            damaged = damaged or bool(problems)
-            for comparison in comparisons:
-                print(write_report(comparison, options.reports))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
-        return 2
+    if options.pack or options.unpack:
+        if (options.results, options.reports) != (parser.get_default("results"), parser.get_default("reports")):
+            raise UserError("--pack and --unpack take one folder and build no report: leave out the rest.")
+        print(pack(options.pack) if options.pack else unpack(options.unpack))
+        return 0
+    studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]
+    for path in studies:
+        try:
+            print(resolve_name(_PAGES[path.name])(path, options.reports))
+        except UserError as error:
+            damaged = True
+            print(f"warning: {error}", file=sys.stderr)
+    if not studies or runs_of_comparisons(options.results):
+        comparisons, problems = read_results(options.results)
+        damaged = damaged or bool(problems)
+        for comparison in comparisons:
+            print(write_report(comparison, options.reports))
     return 1 if damaged else 0
 
 

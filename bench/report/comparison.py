@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from bench.config.identity import digest
-from bench.formats import decimal, scaled, times
+from bench.formats import aligned, decimal, scaled, times
 from bench.records.record import Record
 from bench.report.caveats import caveats
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
@@ -184,18 +184,11 @@ def _aligned(group: Group) -> str:
                 times(difference.memory_ratio if difference else None),
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
     first = group.methods[0].first
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
             "validation loss in nats/token, n seeds; * significantly different from dense",
-            *lines,
+            *aligned(rows, numbers=True),
         ]
     )

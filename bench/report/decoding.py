@@ -12,7 +12,7 @@ from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, perce
 from bench.records.record import CausalRouterStatistics, DecodePoint
 from bench.records.targets import Targets
 from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
-from bench.report.load import Group, Method, RunFiles
+from bench.report.load import Group, Method
 from bench.report.tables import Table
 from bench.stats.interval import Interval
 
@@ -120,7 +120,7 @@ def drift_figures(group: Group) -> list[Drawing]:
                 middles, shares, label=name.replace("_", " "), color=_ROUTER_COLOURS.get(name, MUTED), linestyle=style,
                 marker="o", markersize=3,
             )  # fmt: skip
-        capacity = _capacity(method)
+        capacity = method.depth.get("capacity")
         if capacity is not None:
             axes.axhline(capacity, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_ylim(bottom=0)
@@ -216,15 +216,7 @@ def _figure(method: str, name: str, lines: dict[int, list[DecodePoint]], along: 
 def _routers(method: Method) -> dict[str, list[CausalRouterStatistics]]:
     found: dict[str, list[CausalRouterStatistics]] = {}
     for run in method.comparable:
-        for name, statistics in _of(run).items():
+        routing = run.record.routing
+        for name, statistics in ((routing.causal_routers if routing else None) or {}).items():
             found.setdefault(name, []).append(statistics)
     return found
-
-
-def _of(run: RunFiles) -> dict[str, CausalRouterStatistics]:
-    return (run.record.routing.causal_routers if run.record.routing else None) or {}
-
-
-def _capacity(method: Method) -> float | None:
-    depth = (method.first.config.get("method") or {}).get("depth") or {}
-    return depth.get("capacity")

@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from bench.stats.interval import Interval
@@ -174,6 +175,19 @@ def error_bars(
         axes.errorbar(values, at, xerr=[below, above], color=colour, **dots)
     else:
         axes.errorbar(at, values, yerr=[below, above], color=colour, **dots)
+
+
+def share_cells(axes: Axes, shares: np.ndarray, colour: str, fontsize: float, labelled: bool = True) -> None:
+    """A cell for each share (rows, columns), the darker the larger, and in it, where `labelled`, its percentage."""
+    palette = LinearSegmentedColormap.from_list("shares", ["#ffffff", colour])
+    axes.pcolormesh(shares, cmap=palette, vmin=0, vmax=float(shares.max()) or 1.0, edgecolors="#ffffff", linewidth=1)
+    for (row, column), share in np.ndenumerate(shares) if labelled else ():
+        style: dict[str, Any] = {"ha": "center", "va": "center", "color": "#101418", "fontsize": fontsize}
+        axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", **style)
+    axes.set_ylim(len(shares), 0)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _reach(start: float | None, end: float | None) -> float:

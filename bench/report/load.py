@@ -64,6 +64,11 @@ class Method:
         """The record of the lowest seed."""
         return self.runs[0].record
 
+    @property
+    def depth(self) -> dict[str, Any]:
+        """The settings of its depth router; empty where it has none."""
+        return (self.first.config.get("method") or {}).get("depth") or {}
+
 
 @dataclass(frozen=True)
 class Group:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from bench.formats import percent
 from bench.records.record import Passage, RoutingDetail
 from bench.report.charts import draw_seeds, moving_mean
-from bench.report.figures import DENSE, INK, MUTED, Drawing, canvas, finish, method_colours, slug, styled
+from bench.report.figures import DENSE, INK, MUTED, Drawing, canvas, finish, method_colours, share_cells, slug, styled
 from bench.report.load import Group, Method
 
 SHOWN_TOKENS = 256  # of a passage; routing.json has all of them
@@ -96,8 +95,7 @@ def weight_figures(group: Group) -> list[Drawing]:
 
 def _ranked_by(method: Method) -> str:
     """What ranks a method's tokens: the router weight r, or noise."""
-    depth = (method.first.config.get("method") or {}).get("depth") or {}
-    return "noise rank" if depth.get("router") == "gaussian" else "router weight"
+    return "noise rank" if method.depth.get("router") == "gaussian" else "router weight"
 
 
 @styled
@@ -236,24 +234,13 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
     load = np.array([detail.expert_load[layer] for layer in layers])
     experts = load.shape[1] - detail.n_noop
     figure, axes = canvas(height=0.8 + 0.24 * len(layers))
-    top = float(load.max()) or 1.0
-    palette = LinearSegmentedColormap.from_list("load", ["#ffffff", colour])
-    axes.pcolormesh(load, cmap=palette, vmin=0, vmax=top, edgecolors="#ffffff", linewidth=1)
-    if load.shape[1] <= _LABELLED_EXPERTS:
-        for (row, column), share in np.ndenumerate(load):
-            axes.text(
-                column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color="#101418", fontsize=8
-            )
+    share_cells(axes, load, colour, fontsize=8, labelled=load.shape[1] <= _LABELLED_EXPERTS)
     if detail.n_noop:
         axes.axvline(experts, color=MUTED, linewidth=2)
     names = [str(expert + 1) for expert in range(experts)] + [f"n{n + 1}" for n in range(detail.n_noop)]
     every = max(1, len(names) // 20)
     axes.set_xticks((np.arange(len(names)) + 0.5)[::every], names[::every])
     axes.set_yticks(np.arange(len(layers)) + 0.5, layers)
-    axes.set_ylim(len(layers), 0)
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     axes.set_xlabel("expert (n: null expert)" if detail.n_noop else "expert")
     axes.set_ylabel("layer")
     return finish(
@@ -267,8 +254,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
 
 
 def _majority(method: Method) -> float | None:
-    depth = (method.first.config.get("method") or {}).get("depth") or {}
-    capacity = depth.get("capacity")
+    capacity = method.depth.get("capacity")
     return max(capacity, 1 - capacity) if isinstance(capacity, (int, float)) else None
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, span, times
 from bench.report.differences import Difference, differences, exclusion, figure, middle, sample
 from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
+from bench.stats.interval import Interval
 
 _NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|∞)(e[+−-]?\d+)?([\s×*%/]|$)")
 
@@ -79,14 +80,10 @@ def comparison_table(group: Group) -> Table:
     """Every method and the dense baseline: the difference in loss with its interval, then every figure."""
     compared = {difference.label: difference for difference in differences(group)}
     labels = [method.label for method in group.methods]
-    rows = [
-        ["Seeds", *(", ".join(str(run.record.run.seed) for run in method.runs) for method in group.methods)],
-        ["Loss minus dense, nats/token (95 % CI)", *(loss_cell(compared.get(label)) for label in labels)],
-        ["Loss minus dense, %", *(_share_cell(compared.get(label)) for label in labels)],
-        ["Sample", *(_sample_cell(compared.get(label)) for label in labels)],
-        ["Significantly different from dense", *(_significance_cell(compared.get(label)) for label in labels)],
-        ["Minimum detectable effect, nats/token", *(_detectable_cell(compared.get(label)) for label in labels)],
-    ]
+    rows = [["Seeds", *(", ".join(str(run.record.run.seed) for run in method.runs) for method in group.methods)]]
+    for name, write in _DIFFERENCES:
+        own = [compared.get(label) for label in labels]
+        rows.append([name, *(write(each, each.loss) if each and each.loss else DASH for each in own)])
     rows += [[row.name, *(_cell(method, row) for method in group.methods)] for row in ROWS]
     rows.append(["Causality audit (largest logit change)", *(_audit_cell(method) for method in group.methods)])
     rows = [row for row in rows if any(cell != DASH for cell in row[1:])]
@@ -204,26 +201,22 @@ def loss_cell(difference: Difference | None, mark: str = "") -> str:
     return f"{signed(loss.value)}{mark} ({span(loss.low, loss.high, signed)})"
 
 
-def _significance_cell(difference: Difference | None) -> str:
-    if difference is None or difference.loss is None:
-        return DASH
-    if difference.loss.low is None:
+def _significance(loss: Interval) -> str:
+    if loss.low is None:
         return "inconclusive"
-    if not difference.loss.significant:
+    if not loss.significant:
         return "no"
-    return "yes, better" if difference.loss.value < 0 else "yes, worse"
+    return "yes, better" if loss.value < 0 else "yes, worse"
 
 
-def _sample_cell(difference: Difference | None) -> str:
-    return sample(difference.loss) if difference and difference.loss else DASH
-
-
-def _share_cell(difference: Difference | None) -> str:
-    return DASH if difference is None or difference.share is None else f"{signed(100 * difference.share, 1)} %"
-
-
-def _detectable_cell(difference: Difference | None) -> str:
-    return decimal(difference.loss.minimum_detectable) if difference and difference.loss else DASH
+# Rows of the comparison table on the difference in loss: name, and its cell where there is one.
+_DIFFERENCES: list[tuple[str, Callable[[Difference, Interval], str]]] = [
+    ("Loss minus dense, nats/token (95 % CI)", lambda each, loss: loss_cell(each)),
+    ("Loss minus dense, %", lambda each, loss: DASH if each.share is None else f"{signed(100 * each.share, 1)} %"),
+    ("Sample", lambda each, loss: sample(loss)),
+    ("Significantly different from dense", lambda each, loss: _significance(loss)),
+    ("Minimum detectable effect, nats/token", lambda each, loss: decimal(loss.minimum_detectable)),
+]
 
 
 def _audit_cell(method: Method) -> str:

@@ -7,7 +7,7 @@ from bench.config.schema import RunConfig
 from bench.data.tokenizer import vocabulary_size
 from bench.evaluate import check_tasks
 from bench.flops.match import Plan
-from bench.formats import duration
+from bench.formats import aligned, duration
 from bench.measure.machine import make_machine
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
@@ -32,11 +32,7 @@ def describe(config: RunConfig) -> str:
         name = MethodId.of(config.method).title
         columns = [["", *_FIGURES], ["dense baseline", *_figures(own.baseline, own.baseline, rate)]]
         columns.append([name, *_figures(own, own.baseline, rate)])
-    widths = [max(map(len, column)) for column in columns]
-    table = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in zip(*columns, strict=True)
-    )
+    table = "\n".join(aligned(list(zip(*columns, strict=True))))
     note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s; half of it is assumed."
     return f"contract {config.contract.name}\n{table}\n{note} Nothing was trained."
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-
-import torch
 
 from bench.config.identity import comparison_hash, comparison_name
 from bench.data import Batches, Corpus
@@ -14,6 +11,7 @@ from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
 from bench.flops.match import Plan
 from bench.flops.trace import Traced, check_counts
+from bench.formats import now
 from bench.measure.machine import Machine, environment, git_commit
 from bench.measure.resources import joules
 from bench.methods import build_model
@@ -21,7 +19,7 @@ from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
-from bench.records.record import Energy, Flops, Model, Record, Run, Training, save_record
+from bench.records.record import Energy, Flops, Model, Record, Run, Training
 from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, again, finished
@@ -64,7 +62,7 @@ def run(
     baseline = None if prepared.baseline is None else finished(prepared.baseline.config)
     _check_baseline(prepared, baseline)
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
-    trainee = _trainee(prepared, machine)
+    trainee = Trainee.of(config, solved.model, prepared.vocab_size, machine.device)
     inputs, targets = batches.at(0)
     counted = counted or check_counts(prepared.title, trainee.model, inputs.to(machine.device))
     make_folder(folder)
@@ -87,7 +85,7 @@ def run(
             assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
-    save_record(record, folder)
+    record.save(folder / "record.json")
     checkpoint.remove(folder)
     return record
 
@@ -116,16 +114,9 @@ def _trained_baseline(prepared: PreparedRun, machine: Machine) -> tuple[Plan, Tr
     baseline = prepared.baseline
     if baseline is None or not (path := baseline.folder / WEIGHTS).exists():
         return None
-    trainee = _trainee(baseline, machine)
+    trainee = Trainee.of(baseline.config, baseline.plan.model, baseline.vocab_size, machine.device)
     checkpoint.load_weights(trainee.model, checkpoint.read_weights(path), path)
     return baseline.plan, trainee
-
-
-def _trainee(prepared: PreparedRun, machine: Machine) -> Trainee:
-    config, shape = prepared.config, prepared.plan.model
-    model = build_model(shape, config.method, prepared.vocab_size, config.seed)
-    torch.manual_seed(config.seed)
-    return Trainee(model, config.train, shape.d_model, machine.device)
 
 
 def _budget(prepared: PreparedRun, baseline: Record | None) -> Budget:
@@ -159,7 +150,7 @@ def _record(
         run=Run(
             id=prepared.folder.name,
             name=comparison_name(config),
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=now(),
             git_commit=git_commit(),
             config_hash=prepared.hash,
             comparison_hash=comparison_hash(config),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 from bench.config.schema import RunConfig
 from bench.errors import UserError
@@ -24,6 +24,4 @@ def run_study(config: RunConfig, command: str) -> int:
         raise UserError("dry_run=true plans runs, and this study has none: it only measures. Leave it out.")
     if config.study.grid is None and name not in _STUDIES:
         raise UserError(f"study.name={name} is not allowed: it must be one of {', '.join(_STUDIES)}.")
-    module, _, function = (_STUDIES[name] if config.study.grid is None else _ISOFLOP).partition(":")
-    status: int = getattr(import_module(module), function)(config, command)
-    return status
+    return resolve_name(_STUDIES[name] if config.study.grid is None else _ISOFLOP)(config, command)

@@ -6,7 +6,6 @@ shifts all the steps of a process together, so only processes are independent sa
 
 from __future__ import annotations
 
-import datetime
 import multiprocessing
 import statistics
 from dataclasses import replace
@@ -19,10 +18,10 @@ from bench.config.schema import RunConfig
 from bench.data import Batches, Corpus, prepare
 from bench.errors import UserError
 from bench.flops.match import plan
+from bench.formats import now
 from bench.measure.machine import Machine, environment, git_commit, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
-from bench.methods import build_model
-from bench.records.ci import FILE, CiStudy, save_ci
+from bench.records.ci import FILE, CiStudy
 from bench.runs.prepared import prepare_run
 from bench.runs.run import count_flops
 from bench.runs.run import run as run_once
@@ -54,7 +53,7 @@ def run(config: RunConfig, command: str) -> int:
     speed, encoder_seconds = _speed(configs, config.study.processes, config.study.rounds)
     study = CiStudy(
         name=config.study.name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
         git_commit=git_commit(),
         command=command,
         environment=environment(machine.device),
@@ -62,7 +61,7 @@ def run(config: RunConfig, command: str) -> int:
         speed=speed,
         encoder_seconds=encoder_seconds,
     )
-    save_ci(study, folder)
+    study.save(folder / FILE)
     wrong = [f"{name}: {record.run.message}" for name, record in records.items() if record.run.status != "finished"]
     print("\n".join([*wrong, f"{folder}: {len(records)} runs. Compare: python -m bench.gate BASELINE {folder}"]))
     return 0
@@ -116,8 +115,7 @@ def _sample(configs: dict[str, RunConfig], rounds: int) -> tuple[dict[str, dict[
 def _step(config: RunConfig, corpus: Corpus, machine: Machine):
     """A training step on a fixed batch, at learning rate 0."""
     solved = plan(config, corpus.tokenizer.vocab_size)
-    model = build_model(solved.model, config.method, corpus.tokenizer.vocab_size, config.seed)
-    trainee = Trainee(model, config.train, solved.model.d_model, machine.device)
+    trainee = Trainee.of(config, solved.model, corpus.tokenizer.vocab_size, machine.device)
     return fixed_batch(*_batch(config, corpus), trainee.step)
 
 

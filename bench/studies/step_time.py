@@ -21,7 +21,6 @@ from bench.data import Batches, Corpus, prepare
 from bench.flops.match import Plan, plan
 from bench.measure.machine import Machine, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
-from bench.methods import build_model
 from bench.model.transformer import next_token_loss
 from bench.records.record import Timing
 from bench.records.targets import Target
@@ -44,26 +43,24 @@ def run(config: RunConfig, command: str) -> int:
     """Time the steps, write `targets.json` and its page, print the targets; status 1 where one is missed."""
     assert config.study is not None
     corpus, machine = prepare(config.data), make_machine(config)
+    vocab_size = corpus.tokenizer.vocab_size
     batch = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed).at(0)
-    dense = plan(config, corpus.tokenizer.vocab_size)
-    steps: dict[str, Callable[[], object]] = {"dense": fixed_batch(*batch, _trainee(config, corpus, machine).step)}
+    dense = plan(config, vocab_size)
+    steps: dict[str, Callable[[], object]] = {
+        "dense": fixed_batch(*batch, Trainee.of(config, config.model, vocab_size, machine.device).step)
+    }
     flop_ratio = {}
     for name in _METHODS:
         own = replace(config, method=configure_method(name))
-        flop_ratio[name] = plan(own, corpus.tokenizer.vocab_size).step_flops / dense.step_flops
-        steps[name] = fixed_batch(*batch, _trainee(own, corpus, machine).step)
-    steps["llama"] = _llama_step(config, corpus.tokenizer.vocab_size, machine, batch)
+        flop_ratio[name] = plan(own, vocab_size).step_flops / dense.step_flops
+        steps[name] = fixed_batch(*batch, Trainee.of(own, own.model, vocab_size, machine.device).step)
+    steps["llama"] = _llama_step(config, vocab_size, machine, batch)
     seconds = dict(zip(steps, interleave(list(steps.values()), config.study.rounds, machine.device), strict=True))
     targets = [_method_target(name, seconds, flop_ratio[name]) for name in _METHODS]
     targets.append(_llama_target(seconds))
     targets.append(_overhead_target(config, dense, corpus, machine))
     shape = {**model_shape(config.model), "batch_size": config.train.batch_size}
     return finish("step_time", config, command, machine.device, shape, targets)
-
-
-def _trainee(config: RunConfig, corpus: Corpus, machine: Machine, kind: type[Trainee] = Trainee) -> Trainee:
-    model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
-    return kind(model, config.train, config.model.d_model, machine.device)
 
 
 def _llama_step(config: RunConfig, vocab_size: int, machine: Machine, batch: tuple[torch.Tensor, torch.Tensor]):
@@ -124,8 +121,7 @@ def _overhead_target(config: RunConfig, dense: Plan, corpus: Corpus, machine: Ma
     """The real loop, log and progress bar included: its seconds outside the step, over the step's."""
     shares = []
     for _ in range(_OVERHEAD_REPEATS):
-        trainee = _trainee(config, corpus, machine, _Timed)
-        assert isinstance(trainee, _Timed)
+        trainee = _Timed.of(config, config.model, corpus.tokenizer.vocab_size, machine.device)
         batches = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed)
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()

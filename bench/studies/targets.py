@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import torch
 
 from bench.config.schema import ModelConfig, RunConfig
+from bench.formats import now
 from bench.measure.machine import environment, git_commit
+from bench.records.files import make_folder
 from bench.records.record import DecodePoint
-from bench.records.targets import Target, Targets, save_targets
+from bench.records.targets import FILE, Target, Targets
 from bench.report.targets import write_targets
 
 
 def model_shape(model: ModelConfig) -> dict[str, int]:
     """The shape of the timed models, for the record."""
-    return {
-        "n_layers": model.n_layers,
-        "d_model": model.d_model,
-        "n_heads": model.n_heads,
-        "context": model.context,
-    }
+    return {name: getattr(model, name) for name in ("n_layers", "d_model", "n_heads", "context")}
 
 
 def finish(
@@ -36,7 +32,7 @@ def finish(
     """Save and print the measured figures; returns 0, or 1 where a target is missed."""
     record = Targets(
         study=study,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
         git_commit=git_commit(),
         command=command,
         environment=environment(device),
@@ -45,6 +41,6 @@ def finish(
         targets=targets,
         decode=decode,
     )
-    save_targets(record, Path(config.results_dir) / study)
+    record.save(make_folder(Path(config.results_dir) / study) / FILE)
     print(f"{record.summary()}\nreport: {write_targets(record, Path(config.reports_dir))}")
     return 0 if record.met else 1

@@ -33,13 +33,8 @@ class Owner:
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and persistent buffer once; a tied weight has its first name."""
-    return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items() if not _alias(model, name)}
-
-
-def _alias(model: nn.Module, name: str) -> bool:
-    first = dict(model.named_parameters(remove_duplicate=True))
-    every = dict(model.named_parameters(remove_duplicate=False))
-    return name in every and name not in first
+    aliases = dict(model.named_parameters(remove_duplicate=False)).keys() - dict(model.named_parameters()).keys()
+    return {name: value for name, value in model.state_dict().items() if name not in aliases}
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from bench.config.schema import TrainConfig
+from bench.config.schema import ModelConfig, RunConfig, TrainConfig
 from bench.flops.match import BACKWARD_PER_FORWARD
+from bench.methods import build_model
 from bench.model import Branch, Layer, Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
@@ -54,6 +56,13 @@ class Trainee:
         self.optimiser = make_optimiser(self.model, config, self.peak_lr)
         self.compiles = config.compile if config.compile is not None else device.type == "cuda"
         self.forward = _compiled(self.model) if self.compiles else self.model
+
+    @classmethod
+    def of(cls, config: RunConfig, shape: ModelConfig, vocab_size: int, device: torch.device) -> Self:
+        """A fresh model of the method of `config`, in `shape`; initialised, and to be trained, from its seed."""
+        model = build_model(shape, config.method, vocab_size, config.seed)
+        torch.manual_seed(config.seed)
+        return cls(model, config.train, shape.d_model, device)
 
     def warm_up(self, inputs: Tensor, targets: Tensor) -> None:
         """Compile by one forward and backward pass; model, optimiser and random state stay bit for bit.

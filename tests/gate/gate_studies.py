@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.records.ci import CiStudy, save_ci
-from bench.records.record import Environment, Record, RoutingStatistics, save_record
+from bench.records.ci import FILE, CiStudy
+from bench.records.record import Environment, Record, RoutingStatistics
 
 PROCESSES = 8
 
@@ -37,7 +37,7 @@ def write_study(folder: Path, record: Record, seed: int = 0, name: str = "ci", p
             )
         runs[method] = own.run.id
         (folder / own.run.id).mkdir(parents=True)
-        save_record(own, folder / own.run.id)
+        own.save(folder / own.run.id / "record.json")
         steps = "\n".join(f"{step},{6.0 / step:.6f},{0.002 * (1 - step / 100):.4e}" for step in range(1, 100))
         (folder / own.run.id / "steps.csv").write_text(f"step,loss,lr\n{steps}\n", encoding="utf-8")
         speed[method] = {figure: (level * (1 + 0.02 * noise.standard_normal(PROCESSES))).tolist()}
@@ -45,7 +45,7 @@ def write_study(folder: Path, record: Record, seed: int = 0, name: str = "ci", p
         name=name, created=f"2026-11-{1 + seed % 28:02}T00:00:00+00:00", git_commit="abc1234", command="a command",
         environment=machine(place), runs=runs, speed=speed,
     )  # fmt: skip
-    save_ci(study, folder)
+    study.save(folder / FILE)
     return folder
 
 

@@ -18,7 +18,6 @@ from bench.gate.export import bencher
 from bench.gate.history import row_of
 from bench.gate.load import NoDataError, Side, read_side
 from bench.gate.rules import rule_of
-from bench.records.record import save_record
 from bench.stats.interval import Interval
 
 LOSS = "quality.val_loss_nats"
@@ -409,7 +408,7 @@ def test_plain_records_of_one_method_and_seed_have_ids(tmp_path):
         for shape in shapes:
             record = make_record("mod", name="grid", run_id=f"mod-seed0-{shape}", loss=1 + ord(shape) / 100)
             (folder / record.run.id).mkdir(parents=True)
-            save_record(record, folder / record.run.id)
+            record.save(folder / record.run.id / "record.json")
     assert kinds(judged((base, now))) == {"mod,seed0,mod-seed0-a ": "new"}
 
 

@@ -12,8 +12,8 @@ from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages.laws import study_fits
-from bench.records.isoflop import Stages, Study, Timed, save_study
-from bench.records.record import Environment, Timing, save_record
+from bench.records.isoflop import FILE, Stages, Study, Timed
+from bench.records.record import Environment, Timing
 
 E, A, B, ALPHA, BETA = 0.5, 20.0, 60.0, 0.34, 0.30
 BUDGETS = (1e12, 4e12)
@@ -69,7 +69,7 @@ def make_study(
                                 threads=1, packages={}),
         methods=list(methods), budgets=list(budgets), grid={}, stages=stages, timings=timings,
     )  # fmt: skip
-    save_study(study, folder)
+    study.save(folder / FILE)
     return folder
 
 
@@ -82,7 +82,7 @@ def write_run(folder: Path, method, flops, size, params, tokens, seed, loss) -> 
     record.flops.forward_per_token, record.flops.train_total = 2 * params, flops
     record.training.tokens = round(tokens)
     (folder / run_id).mkdir(parents=True)
-    save_record(record, folder / run_id)
+    record.save(folder / run_id / "record.json")
     return run_id
 
 

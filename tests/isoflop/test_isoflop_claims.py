@@ -17,8 +17,8 @@ from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study
 from bench.isoflop.pages import laws
 from bench.isoflop.pages.laws import study_fits
-from bench.records.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study, save_study
-from bench.records.record import DecodePoint, Environment, RoutingStatistics, Timing, load_record, save_record
+from bench.records.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study
+from bench.records.record import DecodePoint, Environment, RoutingStatistics, Timing, load_record
 from bench.records.targets import Targets
 
 
@@ -52,9 +52,9 @@ def add_controls(folder: Path, runs: dict[str, float], **depth) -> None:
             record.config["method"] = {"depth": {"capacity": float(capacity), "router": router, "causal": causal}}
             record.model.n_layers, record.model.d_model = int(best["n_layers"]), int(best["d_model"])
             (folder / record.run.id).mkdir()
-            save_record(record, folder / record.run.id)
+            record.save(folder / record.run.id / "record.json")
             study.stages.controls.append(record.run.id)
-    save_study(study, folder)
+    study.save(folder / FILE)
 
 
 def routed(folder: Path) -> float:
@@ -183,7 +183,7 @@ def studied(folder: Path, as_it_is: float, at_equal: float, documents: int = 10,
     use = DepthUse(layers=[1], correlations=own, profiles={}, by_kind={})
     study.tokens = TokenStudy(tokens=1000, documents=documents, statistic="any", twin="dense",
                               runs={"mod": "mod"}, kinds=[], depth={"mod": use}, experts={}, settling={})  # fmt: skip
-    save_study(study, folder)
+    study.save(folder / FILE)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_step_time_interval_widens_with_timing_noise(tmp_path: Path):
         for timed in study.timings:
             median = timed.step_seconds.median
             timed.step_seconds.low, timed.step_seconds.high = median / (1 + spread), median * (1 + spread)
-        save_study(study, folder)
+        study.save(folder / FILE)
         time = next(p.step_time for p in iso_losses(read_study(folder)) if p.budget == BUDGETS[0])
         return time.high - time.low
 

@@ -29,8 +29,8 @@ from bench.isoflop.pages import laws
 from bench.isoflop.pages.ablations import rates_table
 from bench.isoflop.pages.laws import study_fits
 from bench.isoflop.pages.page import write_isoflop
-from bench.records.isoflop import FILE, LearningRate, Packing, Tried, load_study, save_study
-from bench.records.record import Causality, Timing, save_record
+from bench.records.isoflop import FILE, LearningRate, Packing, Tried, load_study
+from bench.records.record import Causality, Timing
 from bench.report.__main__ import main
 
 FASTER = "Better loss than dense at equal training FLOPs, both at their best size."
@@ -139,7 +139,7 @@ def test_shape_with_only_the_selection_seed_has_no_interval(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     study = load_study(folder / FILE)
     study.stages.seeds = [run for run in study.stages.seeds if not run.startswith("mod")]
-    save_study(study, folder)
+    study.save(folder / FILE)
     found = best_difference(read_study(folder), "mod", "dense", BUDGETS[0])
     every = best_difference(read_study(folder), "mod", "dense", BUDGETS[0], all_seeds=True)
     assert (found.low, found.high) == (None, None) and found.value == every.value and every.low is not None
@@ -152,7 +152,7 @@ def timed_by_root(folder: Path, spread: float, slower: float = 1.3) -> None:
         params = timed.step_flops / 6 / timed.step_tokens
         median = np.sqrt(params) * 1e-5 * (slower if timed.method == "mod" else 1.0)
         timed.step_seconds = Timing(median=median, low=median / (1 + spread), high=median * (1 + spread), samples=8)
-    save_study(study, folder)
+    study.save(folder / FILE)
 
 
 def in_equal_time(folder: Path):
@@ -242,7 +242,7 @@ def test_report_describes_the_study_itself(tmp_path: Path, quick):
         "dense": LearningRate(lr_at_128=2e-3, status="fitted", tried=tried),
         "mod": LearningRate(lr_at_128=2e-3, status="tried", tried=tried),
     }
-    save_study(study, folder)
+    study.save(folder / FILE)
     page = write_isoflop(folder, tmp_path / "reports")
     text = page.with_name("report.md").read_text(encoding="utf-8")
     assert "at 4e12 FLOPs Dense 2.0, MoD 2.0" in text and "at 1e12" not in text.split("Passes of the best")[1][:80]
@@ -252,7 +252,7 @@ def test_report_describes_the_study_itself(tmp_path: Path, quick):
     assert "4×24: 0.004, the highest; 4×40: 0.002" in text and "another may do better" not in text
     assert "not the learning rate" in text and "on 2 threads" in page.read_text(encoding="utf-8")
     study.learning_rates["mod"].status = "edge"
-    save_study(study, folder)
+    study.save(folder / FILE)
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
     assert "The learning rate of MoD is at the sweep’s edge; another may do better." in text
 
@@ -327,7 +327,7 @@ def test_excluded_runs_are_named_and_not_used(tmp_path: Path):
     failed = folder / "mod-1e12-1-0" / "record.json"
     record = make_record("mod", 0, 0.001, run_id="mod-1e12-1-0", causality=Causality(
         max_abs_logit_change=1.0, tolerance=1e-4, passed=False), status="audit_failed")  # fmt: skip
-    save_record(record, failed.parent)
+    record.save(failed.parent / "record.json")
     (folder / "mod-1e12-3-0" / "record.json").write_text("{", encoding="utf-8")
     (folder / "dense-4e12-0-0" / "record.json").unlink()
     results = read_study(folder)
@@ -369,7 +369,7 @@ def test_rates_table_gives_regret_only_at_sizes_run_at_it(tmp_path: Path):
     tried = [Tried(n_layers=n, d_model=d, lr_at_128=lr, val_loss_nats=value) for n, d, lr, value in tries]
     study = load_study(folder / FILE)
     study.learning_rates = {"dense": LearningRate(lr_at_128=1.5e-3, status="fitted", tried=tried)}
-    save_study(study, folder)
+    study.save(folder / FILE)
     (row,) = rates_table(read_study(folder)).rows
     assert "4×16: +0.030" in row and not any("4×40: +" in cell for cell in row)
 
@@ -378,7 +378,7 @@ def test_unfinished_study_is_refused_with_the_command(tmp_path: Path):
     folder = make_study(tmp_path / "made")
     study = load_study(folder / FILE)
     study.missing = 7
-    save_study(study, folder)
+    study.save(folder / FILE)
     with pytest.raises(UserError, match="7 runs are missing, .* To go on: python -m bench \\+study=made"):
         read_study(folder)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.isoflop.run.expert_use import expert_use
+from bench.isoflop.run.router_use import expert_use
 from bench.isoflop.run.token_study import Choices, _same_experts, _same_tokens
 
 DOCUMENTS, TOKENS, KINDS, EXPERTS = 8, 100, 3, 4

@@ -17,7 +17,7 @@ from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages.setup import equal_for_all, rerun
 from bench.isoflop.pages.verdict import chance, verdicts, winners
-from bench.records.isoflop import FILE, load_study, save_study
+from bench.records.isoflop import FILE, load_study
 from bench.records.record import load_record
 
 
@@ -124,7 +124,7 @@ def test_rerun_says_how_long_training_took(tmp_path: Path):
     study = load_study(folder / FILE)
     assert "results_dir=out" in rerun(study) and "about" not in rerun(study)
     study.study_seconds = 6600.0
-    save_study(study, folder)
+    study.save(folder / FILE)
     assert rerun(load_study(folder / FILE)).endswith("in about 110.0 min on such a machine")
 
 

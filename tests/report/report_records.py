@@ -24,7 +24,6 @@ from bench.records.record import (
     Timing,
     Training,
     load_record,
-    save_record,
 )
 
 DOCUMENT_TOKENS = [100, 250, 400, 150, 300]
@@ -109,7 +108,7 @@ def save(results: Path, record: Record, nats: list[float] | None = None) -> Path
     """Write a record with its files below `results`; `nats` are its documents' total losses."""
     folder = results / "tiny" / record.run.id
     folder.mkdir(parents=True, exist_ok=True)
-    save_record(record, folder)
+    record.save(folder / "record.json")
     steps = pd.DataFrame({"step": range(1, 11), "tokens": range(100, 1100, 100), "lr": 1e-3, "grad_norm": 1.0})
     steps["train_flops"], steps["seconds"], steps["loss"] = (
         steps["tokens"] * 3e6,
@@ -145,4 +144,4 @@ def change_records(folder: Path, pattern: str, change: Callable[[Record], object
     for path in paths:
         record = load_record(path)
         change(record)
-        save_record(record, path.parent)
+        record.save(path.parent / "record.json")

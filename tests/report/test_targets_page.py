@@ -4,7 +4,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.records.record import Environment, Timing
-from bench.records.targets import Target, Targets, load_targets, save_targets
+from bench.records.targets import FILE, Target, Targets, load_targets
 from bench.report.targets import write_targets
 
 
@@ -32,11 +32,11 @@ def test_target_is_met_by_its_median():
 
 
 def test_targets_are_read_back_as_saved(tmp_path):
-    assert load_targets(save_targets(_bars(), tmp_path / "step_time")) == _bars()
+    assert load_targets(_bars().save(tmp_path / FILE)) == _bars()
 
 
 def test_damaged_targets_file_gives_one_line(tmp_path):
-    path = save_targets(_bars(), tmp_path)
+    path = _bars().save(tmp_path / FILE)
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="targets.json") as caught:
         load_targets(path)

@@ -12,28 +12,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import reports_errors
 from tools.gate_validation.page import all_met, write_validation
 from tools.gate_validation.record import FILE, load_validation
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Validate the gate, print where the page is, and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     folder, command = options.results / "gate_validation", shlex.join(["python", "-m", "tools.gate_validation", *words])
-    try:
-        if options.pages_only:
-            validation = load_validation(folder / FILE)
-        else:
-            from bench.config.compose import configure  # the page alone needs neither Hydra nor torch
-            from tools.gate_validation.trials import validate
+    if options.pages_only:
+        validation = load_validation(folder / FILE)
+    else:
+        from bench.config.compose import configure  # the page alone needs neither Hydra nor torch
+        from tools.gate_validation.trials import validate
 
-            validation = validate(configure(["+study=ci"]), options.reruns, folder, command)
-        print(f"report: {write_validation(validation, options.reports)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        validation = validate(configure(["+study=ci"]), options.reruns, folder, command)
+    print(f"report: {write_validation(validation, options.reports)}")
     return 0 if all_met(validation) else 1
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from bench.config.schema import RunConfig, StudyConfig
-from bench.errors import UserError
+from bench.errors import UserError, reports_errors
 from bench.gate import history
 from bench.gate.dashboard import build
 from bench.gate.load import Side, read_side
@@ -36,6 +36,7 @@ _GATE, _APPEND, _BUILD, _LOAD, _FILTER = 2.0, 0.05, 10.0, 1.0, 1.0  # seconds at
 _CPU = torch.device("cpu")
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time each, write the record and its page, print the targets, and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,13 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     study = StudyConfig(name="gate_cost", rounds=options.rounds)
     config = RunConfig(results_dir=str(options.results), reports_dir=str(options.reports), study=study)
-    try:
-        shape, targets = _measure(options.rounds)
-        command = shlex.join(["python", "-m", "tools.gate_validation.cost", *words])
-        return finish("gate_cost", config, command, _CPU, shape, targets)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    shape, targets = _measure(options.rounds)
+    command = shlex.join(["python", "-m", "tools.gate_validation.cost", *words])
+    return finish("gate_cost", config, command, _CPU, shape, targets)
 
 
 def _measure(rounds: int) -> tuple[dict[str, int], list[Target]]:

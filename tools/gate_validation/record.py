@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from bench.records.files import load, write_atomically
+from bench.records.files import StrictModel, load, write_atomically
 from bench.records.record import Environment
 
 FILE = "validation.json"
 SCHEMA_VERSION = 3
 
 
-class Trial(BaseModel):
+class Trial(StrictModel):
     """One ci study and the gate's verdict on it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     batch: int = Field(description="1 for the first")
@@ -42,20 +40,16 @@ class Trial(BaseModel):
         return self.status in (1, 4) and (self.slower or not self.slows)
 
 
-class Batch(BaseModel):
+class Batch(StrictModel):
     """Trials of one commit on one machine, with a baseline of their own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     created: str
     git_commit: str | None = None
     environment: Environment
 
 
-class Validation(BaseModel):
+class Validation(StrictModel):
     """All trials, in as many batches as it took to run them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     command: str

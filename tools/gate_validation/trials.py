@@ -7,7 +7,6 @@ its own, because the machine or the source may have changed; a complete one is o
 
 from __future__ import annotations
 
-import datetime
 import random
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from bench.config.schema import RunConfig
 from bench.data import prepare
 from bench.errors import UserError
+from bench.formats import now
 from bench.gate.compare import Verdict, compare
 from bench.gate.load import Side, read_side, title
 from bench.gate.rules import rule_of
@@ -70,8 +70,7 @@ def _batch(config: RunConfig) -> Batch:
     commit = git_commit()
     if commit is not None and commit.endswith("-dirty"):
         raise UserError("the source has uncommitted changes; commit them first, because trials name their commit.")
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Batch(created=created, git_commit=commit, environment=environment(make_machine(config).device))
+    return Batch(created=now(), git_commit=commit, environment=environment(make_machine(config).device))
 
 
 def _run_all(missing: Sequence[str], trials: dict[str, Mutant | None], batch: Path, cache: Path) -> None:

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import reports_errors
 from bench.gate import history
 from bench.gate.dashboard import build
 
 
+@reports_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site, print where it is, and return the exit status."""
     parser = argparse.ArgumentParser(
@@ -23,17 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("history", type=Path, metavar="HISTORY", help="folder given to python -m bench.gate --history")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
     options = parser.parse_args(arguments)
-    try:
-        rows, problems = history.read(options.history)
-        for problem in problems:
-            print(f"warning: {problem}", file=sys.stderr)
-        if not rows:
-            print(f"no data: {options.history / history.FILE} holds no run.", file=sys.stderr)
-            return 3
-        print(build(rows, options.reports / "dashboard"))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows, problems = history.read(options.history)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    if not rows:
+        print(f"no data: {options.history / history.FILE} holds no run.", file=sys.stderr)
+        return 3
+    print(build(rows, options.reports / "dashboard"))
     return 0
 
 

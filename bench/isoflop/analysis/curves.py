@@ -101,7 +101,7 @@ class Curve:
         return np.concatenate([self.coefficients[None], self.draws])
 
 
-def curves(results: Results, size: Size, loss: str = "loss") -> dict[tuple[str, float], Curve]:
+def curves(results: Results, size: Size) -> dict[tuple[str, float], Curve]:
     """(method, budget) -> its curve, for those with three sizes and more."""
     rng = np.random.default_rng(0)
     found = {}
@@ -112,7 +112,7 @@ def curves(results: Results, size: Size, loss: str = "loss") -> dict[tuple[str, 
             if own[size].nunique() >= 3:
                 columns = (own[name].to_numpy(dtype=float) for name in (size, "tokens"))
                 log_size, log_tokens = (np.log(column) for column in columns)
-                budget, out = without_outliers(Budget(flops, log_size, log_tokens, own[loss].to_numpy(dtype=float)))
+                budget, out = without_outliers(Budget(flops, log_size, log_tokens, own["loss"].to_numpy(dtype=float)))
                 budgets.append(budget)
                 wrong.append(out)
         left, spread = residuals(budgets), noise(budgets)

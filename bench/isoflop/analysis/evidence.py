@@ -36,21 +36,13 @@ class Evidence:
 def everywhere(evidence: Sequence[Evidence]) -> str:
     """The verdict: supported where all support it, contradicted where more than half contradict it."""
     supporting, contradicting = counts(evidence)
-    if not evidence:
-        return NOT_TESTED
-    if supporting == len(evidence):
-        return SUPPORTED
-    return CONTRADICTED if 2 * contradicting > len(evidence) else INCONCLUSIVE
+    return _verdict(evidence, supporting == len(evidence), 2 * contradicting > len(evidence))
 
 
 def somewhere(evidence: Sequence[Evidence]) -> str:
     """For a claim about the best case: supported where one supports it, contradicted where all contradict it."""
     supporting, contradicting = counts(evidence)
-    if not evidence:
-        return NOT_TESTED
-    if supporting:
-        return SUPPORTED
-    return CONTRADICTED if contradicting == len(evidence) else INCONCLUSIVE
+    return _verdict(evidence, supporting > 0, contradicting == len(evidence))
 
 
 def best_of_all(evidence: Sequence[Evidence]) -> str:
@@ -59,11 +51,13 @@ def best_of_all(evidence: Sequence[Evidence]) -> str:
     Contradictions must already be at a level that takes their number into account.
     """
     supporting, contradicting = counts(evidence)
+    return _verdict(evidence, supporting == len(evidence), contradicting > 0)
+
+
+def _verdict(evidence: Sequence[Evidence], supported: bool, contradicted: bool) -> str:
     if not evidence:
         return NOT_TESTED
-    if supporting == len(evidence):
-        return SUPPORTED
-    return CONTRADICTED if contradicting else INCONCLUSIVE
+    return SUPPORTED if supported else CONTRADICTED if contradicted else INCONCLUSIVE
 
 
 def counts(evidence: Sequence[Evidence]) -> tuple[int, int]:

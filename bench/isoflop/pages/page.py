@@ -16,8 +16,7 @@ from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, NOT_TEST
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import Results, read_study, title
 from bench.isoflop.pages.ablations import ablations_part
-from bench.isoflop.pages.additivity import additivity_part
-from bench.isoflop.pages.contracts import contracts_part
+from bench.isoflop.pages.differences import additivity_part, contracts_part
 from bench.isoflop.pages.laws import laws_part, study_fits
 from bench.isoflop.pages.section import there
 from bench.isoflop.pages.setup import TERMS, equal_for_all, packings, repeats, rerun, runs_table, settings

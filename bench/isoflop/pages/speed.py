@@ -21,7 +21,7 @@ from bench.report.tables import Table
 
 def speed_part(results: Results, matched: list[IsoLoss]) -> Part:
     """Iso-loss models, learning curves and step times."""
-    curves = [*best_curves(results), *iso_loss_curves(results)]
+    curves = [*_curves(results, results.group(results.budgets[-1])), *iso_loss_curves(results)]
     seconds = "Seconds are steps times the step of that shape timed alone, not those of runs side by side. "
     notes = [f"{seconds}{CURVES_NOTE}"] if curves else []
     drawings = there(speed_figure(results), *curves)
@@ -70,11 +70,6 @@ def speed_figure(results: Results) -> Drawing | None:
         "FLOPs of a training step and steps per second of each method's best shape, over Dense's.",
         f"Best shapes at {power(budget)} FLOPs. Pale: FLOPs per step. Full: steps per second.",
     )  # fmt: skip
-
-
-def best_curves(results: Results) -> list[Drawing]:
-    """Learning curves of the best shapes at the largest budget, against FLOPs, tokens and seconds."""
-    return _curves(results, results.group(results.budgets[-1]))
 
 
 def _curves(results: Results, group: Group) -> list[Drawing]:

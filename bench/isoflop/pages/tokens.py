@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 
 from bench.formats import DASH, percent, signed, with_interval
 from bench.isoflop.analysis.results import Results, title
 from bench.isoflop.pages.section import there
 from bench.records.isoflop import ExpertUse, Profile, TokenStudy
-from bench.report.figures import INK, Drawing, canvas, error_bars, finish, method_colours, slug, styled
+from bench.report.figures import INK, Drawing, canvas, error_bars, finish, method_colours, share_cells, slug, styled
 from bench.report.page import Part
 from bench.report.tables import Table
 from bench.stats.interval import Interval
@@ -132,6 +131,7 @@ def expert_figures(study: TokenStudy, names: dict[str, str]) -> list[Drawing]:
 
 def _kinds_figure(method: str, use: ExpertUse, kinds: list[str], colour: str) -> Drawing:
     share = np.array(use.share_by_kind)
+    information = with_interval(use.information, use.information_low, use.information_high, percent)
     there = [number for number in range(len(kinds)) if share[number].sum() > 0]
     figure, axes = canvas(height=1.0 + 0.26 * len(there))
     _cells(axes, share[there], colour)
@@ -140,13 +140,9 @@ def _kinds_figure(method: str, use: ExpertUse, kinds: list[str], colour: str) ->
     return finish(
         figure, f"experts_by_kind_{slug(method)}", f"Experts by kind of token, {title(method)}",
         f"Share of each kind of token's choices that each expert of {title(method)} gets, layer {use.layer}.",
-        f"Percent of a kind’s choices in layer {use.layer}, the most specialised. Experts explain {_information(use)} "
+        f"Percent of a kind’s choices in layer {use.layer}, the most specialised. Experts explain {information} "
         "of the kind’s entropy.",
     )  # fmt: skip
-
-
-def _information(use: ExpertUse) -> str:
-    return with_interval(use.information, use.information_low, use.information_high, percent)
 
 
 def _together_figure(method: str, use: ExpertUse, colour: str) -> Drawing:
@@ -163,15 +159,8 @@ def _together_figure(method: str, use: ExpertUse, colour: str) -> Drawing:
 
 
 def _cells(axes, values: np.ndarray, colour: str) -> None:
-    palette = LinearSegmentedColormap.from_list("share", ["#ffffff", colour])
-    axes.pcolormesh(values, cmap=palette, vmin=0, vmax=float(values.max()) or 1.0, edgecolors="#ffffff", linewidth=1)
-    for (row, column), share in np.ndenumerate(values):
-        axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color="#101418", fontsize=7)
+    share_cells(axes, values, colour, fontsize=7)
     axes.set_xticks(np.arange(values.shape[1]) + 0.5, [str(n + 1) for n in range(values.shape[1])])
-    axes.set_ylim(len(values), 0)
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
 
 
 def _colours(found: Mapping[str, object], names: dict[str, str]) -> dict[str, str]:

@@ -21,7 +21,6 @@ from bench.isoflop.run.pool import SPAWN
 from bench.isoflop.run.session import Session
 from bench.measure.machine import Machine, keep_freed_memory
 from bench.measure.speed import synchronise
-from bench.methods import build_model
 from bench.records.isoflop import Packing
 from bench.train.step import Trainee
 
@@ -97,8 +96,7 @@ def _rate(configs: list[RunConfig], flops: list[float], machine: Machine, thread
     seconds_per_flop = 0.0
     for config, step_flops in zip(configs, flops, strict=True):
         corpus = prepare(config.data)
-        model = build_model(config.model, config.method, corpus.tokenizer.vocab_size, config.seed)
-        trainee = Trainee(model, config.train, config.model.d_model, machine.device)
+        trainee = Trainee.of(config, config.model, corpus.tokenizer.vocab_size, machine.device)
         inputs, targets = Batches(corpus.train, config.model.context, config.train.batch_size, 0).at(0)
         for _ in range(2):
             trainee.step(inputs, targets, 0.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.formats import duration, scaled
+from bench.formats import aligned, duration, scaled
 from bench.isoflop.run.grid import Grid, Job
 from bench.measure.machine import Machine
 from bench.records.isoflop import Packing
@@ -56,9 +56,9 @@ def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
             f"{grid.config.study.name if grid.config.study else 'study'}: training on {grid.config.data.name}, "
             f"context {grid.config.model.context}, {grid.config.train.batch_size} sequences a step",
             "",
-            *_aligned(stages),
+            *aligned(stages),
             "",
-            *_aligned(sizes),
+            *aligned(sizes),
             "",
             f"A run takes at most {max(size for size, _ in memory) / 2**30:.2f} GiB. Time: on {device.name}, "
             f"{device.rate}. It covers training steps only: windows whose best run is at a grid edge are extended, "
@@ -109,8 +109,3 @@ def _too_large(memory: Sequence[tuple[float, Job]], device: _Device) -> list[str
         f"{device.name}, {largest.config.method.name} {shape} {most / 2**30:.0f} GiB: "
         "a smaller train.micro_batch_size, fewer shapes, or several devices, which bench does not train on.",
     ]
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bench.errors import Interrupted
-from bench.records.isoflop import Study, save_study
+from bench.records.isoflop import FILE, Study
 
 
 class Session:
@@ -40,4 +40,4 @@ class Session:
         """Write the study, with the time of all sessions; that is absent where the time of one is unknown."""
         known = self._earlier_seconds
         self.study.study_seconds = None if known is None else known + time.monotonic() - self._started
-        save_study(self.study, self.folder)
+        self.study.save(self.folder / FILE)

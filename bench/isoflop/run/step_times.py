@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
-
 from bench.data import Batches, Corpus
 from bench.isoflop.run.grid import Job
 from bench.isoflop.run.session import Session
 from bench.measure.machine import Machine
 from bench.measure.speed import fixed_batch, interleave, ratios
-from bench.methods import build_model
 from bench.records.isoflop import Timed
 from bench.records.record import Timing
 from bench.train.step import Trainee
@@ -54,8 +51,6 @@ def _timed(name: str, job: Job, dense: Job | None, corpus: Corpus, machine: Mach
 
 def _step(job: Job, corpus: Corpus, machine: Machine) -> Callable[[], object]:
     config = job.config
-    model = build_model(job.plan.model, config.method, corpus.tokenizer.vocab_size, config.seed)
-    torch.manual_seed(config.seed)
-    trainee = Trainee(model, config.train, config.model.d_model, machine.device)
+    trainee = Trainee.of(config, job.plan.model, corpus.tokenizer.vocab_size, machine.device)
     batches = Batches(corpus.train, config.model.context, config.train.batch_size, config.seed)
     return fixed_batch(*batches.at(0), trainee.step)

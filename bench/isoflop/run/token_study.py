@@ -16,8 +16,7 @@ import torch.nn.functional as F
 
 from bench.config.schema import EvaluateConfig
 from bench.data import Corpus
-from bench.isoflop.run.depth_use import CLASSES, STATISTIC, HeldOut, depth_use
-from bench.isoflop.run.expert_use import expert_use
+from bench.isoflop.run.router_use import CLASSES, STATISTIC, HeldOut, depth_use, expert_use
 from bench.isoflop.run.session import Session
 from bench.measure.quality import choose, windows
 from bench.model import Transformer
