@@ -1,8 +1,8 @@
-"""Methods that bring code: where their module and YAML are, and the options they declare.
+"""Methods with a module: where module and YAML are, and which options they declare.
 
-A method `NAME` brings code in one of two places: `bench/methods/modules/NAME.py` in the source tree, or an installed
-package with an entry point `NAME = "package.module"` in the group `bench.methods`. That package holds the YAML as
-`conf/method/NAME.yaml` below its top folder. No module is imported before its method is chosen.
+The module of a method `NAME` is in one of two places: `bench/methods/modules/NAME.py` in the source tree, or an
+installed package with an entry point `NAME = "package.module"` in the group `bench.methods`. That package holds the
+YAML as `conf/method/NAME.yaml` below its top folder. A module is imported only when its method is chosen.
 """
 
 from __future__ import annotations
