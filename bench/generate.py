@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough: the last flush goes nowhere
+    except BrokenPipeError:  # the reader closed the output: the last flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -90,7 +90,7 @@ def _print_text(run: TrainedRun, options: argparse.Namespace) -> None:
 
 
 def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> Iterator[str]:
-    """The text so far after each new token; a character is shown when its last byte is there."""
+    """The text so far after each new token; a character is shown once its last byte is there."""
     import torch
 
     from bench.model.sampling import Continuations, choose
@@ -115,7 +115,7 @@ def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> I
 
 
 def whole_characters(text: str) -> str:
-    """`text` without a last character of which some bytes are still to come."""
+    """`text` without an incomplete last character."""
     return text.removesuffix("\ufffd")
 
 
