@@ -91,7 +91,7 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
         if is_empty:
             raise UserError(
                 f"data={config.name} is too small: no text is left for {side}. A document on both sides "
-            "counts as validation. Give more text."
+                "counts as validation. Give more text."
             )
 
 

@@ -268,7 +268,7 @@ def _text_of(row: Any, text_key: str, place: str) -> str | None:
         names = ", ".join(repr(name) for name in row if name is not None)  # csv: cells beyond the header's
         found = f"{text_key!r} is {type(text).__name__}" if text_key in row else f"found {names}"
         raise UserError(
-            f"{place}: no text under data.text_key={text_key!r} ({found}). Set data.text_key to the key or column of text."
+            f"{place}: no text under data.text_key={text_key!r} ({found}). Set data.text_key to the one of the text."
         )
     try:
         text.encode()

@@ -61,7 +61,7 @@ class Claim:
 
 
 def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[IsoLoss], fits: Fits) -> list[Claim]:
-    """Every claim, with what the study says about it."""
+    """Every claim, with the study's evidence."""
     equal_flops = [c for c in compared if c.contract == "train_flops" and c.method == METHOD]
     own = [m for m in matched if m.method == METHOD]
     causal = "larger models"
@@ -189,7 +189,7 @@ def _measured(evidence: Sequence[Evidence]) -> str:
 
 
 def _integrated(results: Results) -> str:
-    """What there is of it: without the other side of the comparison, no evidence."""
+    """Without the other side of the comparison there is no evidence."""
     losses = results.runs.loc[results.runs["method"] == "mode/integrated", "loss"]
     was = f"integrated MoDE ran as an ablation (mean loss {decimal(float(losses.mean()))}); " if len(losses) else ""
     return f"{was}no MoE with less expert capacity"
