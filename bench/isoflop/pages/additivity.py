@@ -25,7 +25,7 @@ Pairs = dict[tuple[str, str, float], Interval]  # (MoDE, other method, budget) -
 
 
 def additivity_part(results: Results) -> Part:
-    """Empty where the study has no MoDE."""
+    """Empty if the study has no MoDE."""
     notes = [
         "Best shapes, on seeds not used for model selection. Additive gains: MoDE beats Dense by the sum of its parts."
     ]
@@ -53,7 +53,7 @@ def mode_pairs(results: Results) -> Pairs:
 
 
 def additivity_table(results: Results, pairs: Pairs) -> Table:
-    """A row a MoDE and budget; last, against the sum of the parts' gains over dense."""
+    """A row per MoDE and budget; last, against the sum of the parts' gains over dense."""
     rows, data = [], []
     for mode, budget in dict.fromkeys((mode, budget) for mode, _, budget in pairs):
         against = {name: pairs.get((mode, name, budget)) for name in (*PARTS, REFERENCE)}
