@@ -1,6 +1,6 @@
 """Mixture of experts: many feed-forwards, a few of which process each token.
 
-`GroupedExperts` is the arithmetic: tokens sorted by expert, one grouped matrix product a projection,
+`GroupedExperts` is the arithmetic: tokens sorted by expert, one grouped matrix product per projection,
 no token dropped. `TokenChoice` and `ExpertChoice` are two ways of pairing tokens with experts.
 """
 
@@ -185,7 +185,7 @@ class TokenChoice(Experts):
         return routing
 
     def after_step(self, routings: list[Routing]) -> None:
-        """Loss-free balancing moves its biases once a step, by the whole step's load."""
+        """Loss-free balancing moves its biases once per step, by the load of the whole step."""
         if self.config.balance == "bias":
             counts = [routing.expert_counts for routing in routings if routing.expert_counts is not None]
             self.adjust_bias(torch.stack(counts).sum(dim=0))

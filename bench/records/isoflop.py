@@ -1,4 +1,4 @@
-"""The file of an isoFLOP study, `results/<study>/isoflop.json`, beside the records of its runs.
+"""The file of an isoFLOP study, `results/<study>/isoflop.json`, next to the records of its runs.
 
 The records hold the results. This file holds the purpose of each run, the chosen learning rates, the number of
 concurrent runs, and the step times.
@@ -172,15 +172,15 @@ class Study(_Part):
     def shares(self, recorded: float) -> str:
         """In words: the share of the workers' time spent in training steps, of the pool and of the whole study.
 
-        recorded: seconds of training steps in the runs' records. Where they exceed those of the sessions, some sessions
-        are missing from this file, and no share is given. Empty where nothing was trained.
+        recorded: seconds of training steps in the runs' records. If they exceed those of the sessions, some sessions
+        are missing from this file, and no share is given. Empty if nothing was trained.
         """
         if not self.worker_seconds:
             return ""
         if recorded > (1 + _UNCOUNTED) * self.training_seconds:
             return (
-                f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, the sessions that were "
-                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded completely, so the share "
+                f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, but the recorded sessions only "
+                f"{self.training_seconds / 60:.0f}: some sessions were not recorded completely, so the share "
                 "of time spent in training steps is unavailable"
             )
         text = (
@@ -202,5 +202,5 @@ def save_study(study: Study, folder: Path) -> None:
 
 
 def load_study(path: Path) -> Study:
-    """Read `isoflop.json`; raises UserError where it is not one."""
+    """Read `isoflop.json`; raises UserError if it is not one."""
     return load(path, Study, "an isoFLOP study", "Delete it and run the study again; finished runs stay.")

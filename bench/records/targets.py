@@ -1,4 +1,4 @@
-"""Measured figures and their targets, as a study leaves them: `results/<study>/targets.json`."""
+"""Measured figures and their targets, as a study writes them: `results/<study>/targets.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = "targets.json"
 
 
 class Target(BaseModel):
-    """One measured figure and its target: the most it may be, or the least."""
+    """One measured figure and its target: an upper or a lower limit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,7 +39,7 @@ class Target(BaseModel):
 
 
 class Targets(BaseModel):
-    """A study's figures, with where and how they were taken."""
+    """A study's figures, with the machine and method of measurement."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,5 +84,5 @@ def save_targets(targets: Targets, folder: Path) -> Path:
 
 
 def load_targets(path: Path) -> Targets:
-    """Read `targets.json`; raises UserError where it is not one."""
+    """Read `targets.json`; raises UserError if it is not one."""
     return load(path, Targets, "a study of targets", "Delete it and run the study again.")
