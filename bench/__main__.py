@@ -60,7 +60,7 @@ class _Command:
     """A parsed command line."""
 
     words: list[str] = field(default_factory=list)  # KEY=VALUE
-    options: dict[str, str] = field(default_factory=dict)  # --name -> its value, empty where it takes none
+    options: dict[str, str] = field(default_factory=dict)  # --name -> its value, empty if it takes none
 
     @property
     def config_options(self) -> list[str]:

@@ -81,7 +81,7 @@ class Runs(Sequence[Run]):
         return iter(self.runs)
 
     def frame(self) -> pd.DataFrame:
-        """One row per run; the columns are the record's fields in dotted form, NaN or None where a run has none.
+        """One row per run; the columns are the record's fields in dotted form, NaN or None if a run has none.
 
         | column | holds |
         | --- | --- |

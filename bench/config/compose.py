@@ -138,7 +138,7 @@ def configure(overrides: Sequence[str], config_name: str = "config") -> RunConfi
 
 
 def configure_method(words: str) -> MethodConfig:
-    """The method that a study calls NAME or NAME/VARIANT, with KEY=VALUE after it where there are any.
+    """The method that a study calls NAME or NAME/VARIANT, with KEY=VALUE after it if there are any.
 
     Raises UserError as `configure` does.
     """

@@ -156,7 +156,7 @@ def _open(path: Path, ending: str) -> io.BufferedReader:
 class _ZstdFile(io.RawIOBase):
     """A zstd file of one or more frames, decompressed.
 
-    Raises EOFError where the last frame does not end, and OSError for data that are not zstd.
+    Raises EOFError if the last frame does not end, and OSError for data that are not zstd.
     """
 
     def __init__(self, path: Path, mode: str) -> None:

@@ -177,7 +177,7 @@ class BenchLM(TemplateLM):
         return [ended[row] for row in range(len(rows))]
 
     def _ended(self, made: list[int], settings: _Settings) -> str | None:
-        """The finished text without a partial last character, or None where it goes on."""
+        """The finished text without a partial last character, or None if it goes on."""
         stopped = made[-1] == self.text.eot
         text = self.text.decode(made[:-1] if stopped else made)
         hits = [text.index(stop) for stop in settings.until if stop and stop in text]

@@ -112,7 +112,7 @@ def _legal(text: str) -> str:
 
 
 def bencher(verdict: Verdict) -> str:
-    """The current figures in Bencher Metric Format: benchmark -> measure -> value, with bounds where there are any.
+    """The current figures in Bencher Metric Format: benchmark -> measure -> value, with bounds if there are any.
 
     A benchmark per method, a measure per figure: https://bencher.dev/docs/reference/bencher-metric-format/
     """

@@ -22,7 +22,7 @@ from typing import Literal
 
 Better = Literal["lower", "higher", "same"]
 
-# A step is slower where medians differ by more than EFFECT and a one-sided Mann-Whitney test at level P finds a
+# A step is slower if medians differ by more than EFFECT and a one-sided Mann-Whitney test at level P finds a
 # difference larger than EFFECT: the test compares with the baseline's samples times 1 + EFFECT. It needs SAMPLES
 # processes per side; the least p of six against six, 1 / 924, is below P. A test for any difference fails too easily:
 # on busy cores an unchanged routed step reads 5 to 6 % slower relative to dense, and consistently so.
@@ -34,7 +34,7 @@ EFFECT, P, SAMPLES = 0.05, 0.005, 6
 # a routed step read 5 to 6 % slower relative to dense.
 PACE = 1.15
 
-REPEATED = 1e-5  # tolerance, relative or absolute, where training repeated bit for bit
+REPEATED = 1e-5  # tolerance, relative or absolute, if training repeated bit for bit
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def is_figure(number: str) -> bool:
 
 
 def rule_of(figure: str, method: str = "") -> Rule | None:
-    """The rule of a figure, for a method as METHOD[/VARIANT][,SEED]; None where there is none."""
+    """The rule of a figure, for a method as METHOD[/VARIANT][,SEED]; None if there is none."""
     pattern = _pattern(figure, method)
     return _RULES[pattern] if pattern is not None else None
 

@@ -71,7 +71,7 @@ class RoutingObserver:
         )
 
     def statistics(self, n_noop: int) -> RoutingStatistics | None:
-        """The record's routing figures; None where nothing was routed."""
+        """The record's routing figures; None if nothing was routed."""
         if not self.processed and not self.load:
             return None
         accuracy, fraction = _shares(self.agreed), _shares(self.processed)

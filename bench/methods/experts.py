@@ -118,7 +118,7 @@ class Experts(Branch):
 class TokenChoice(Experts):
     """Each token picks its top_k experts; dropless (MegaBlocks, arXiv 2211.15841).
 
-    Gates are the softmax over experts, renormalised over the chosen where there are several
+    Gates are the softmax over experts, renormalised over the chosen if there are several
     (Mixtral, arXiv 2401.04088). A token that picks a null expert skips that much of the layer.
     """
 

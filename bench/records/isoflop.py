@@ -30,7 +30,7 @@ class Tried(_Part):
     d_model: int
     lr_at_128: float
     seed: int = 0
-    val_loss_nats: float | None = Field(None, description="absent where the run diverged")
+    val_loss_nats: float | None = Field(None, description="absent if the run diverged")
 
 
 class LearningRate(_Part):
@@ -164,7 +164,7 @@ class Study(_Part):
     study_seconds: float | None = Field(
         None,
         description="wall time of all sessions: planning, packing, training, step times, tokens; without the start of "
-        "Python and the report. Absent where a session did not record it",
+        "Python and the report. Absent if a session did not record it",
     )
     timings: list[Timed] = []
     tokens: TokenStudy | None = None

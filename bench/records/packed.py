@@ -84,7 +84,7 @@ def encoded(texts: Mapping[str, str]) -> bytes:
 
 
 def _packed(path: Path) -> str | None:
-    """What is packed under the name of a run's file; None where that file is loose, or neither."""
+    """What is packed under the name of a run's file; None if that file is loose, or neither."""
     if path.name not in PACKS or (path.parent / RECORD).exists():
         return None
     return texts_of(path.parent.parent / PACKS[path.name]).get(path.parent.name)

@@ -48,7 +48,7 @@ def causal_routers_table(group: Group) -> Table:
         "text. Expert threshold: the running mean of the lowest score that top-k selected in training."
     )
     if any(row["router"] == "noise_threshold" for row in data):
-        caption += " Noise threshold: the quantile of the noise by which a method without a learned router ranks."
+        caption += " Noise threshold: a quantile of the noise by which a method without a learned router ranks tokens."
     columns = [
         "router", "agreement with top-k", "tokens processed", "validation loss, nats/token", "loss minus top-k’s, %",
     ]  # fmt: skip

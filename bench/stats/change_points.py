@@ -43,7 +43,7 @@ def find_steps(values: Sequence[float]) -> list[Step]:
 
 
 def _exact(series: np.ndarray) -> list[int]:
-    """Starts of runs of equal values; a run of one is an outlier, but for the last, which may become a step."""
+    """Starts of runs of equal values; a run of one is an outlier, except the last, which may become a step."""
     starts = [0, *(np.flatnonzero(np.diff(series)) + 1).tolist()]
     lengths = np.diff([*starts, len(series)])
     kept = [start for start, length in zip(starts, lengths, strict=True) if length > 1 or start == len(series) - 1]
@@ -67,7 +67,7 @@ def _noisy(series: np.ndarray, noise: float) -> list[int]:
 
 
 def _changes(window: np.ndarray) -> list[int]:
-    """Starts of the segments, after the first, that minimise squared error + 4 log n a segment (exact, O(n^2))."""
+    """Starts of the segments, after the first, that minimise squared error + 4 log n per segment (exact, O(n^2))."""
     size = len(window)
     penalty = 4 * math.log(size)
     sums = np.concatenate([[0.0], np.cumsum(window - window.mean())])

@@ -51,7 +51,7 @@ class Series:
 
     @property
     def key(self) -> str:
-        """The method in addresses, after its study where there are several: studies are not comparable."""
+        """The method in addresses, after its study if there are several: studies are not comparable."""
         return f"{self.study} {self.method}".strip()
 
     @property

@@ -106,7 +106,7 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _tested(
             "12.5 % is the best capacity of those from 12.5 to 95 %.", PAPER,
-            f"{SEEDS}; contradicted where another is better at 95 % for all together (Bonferroni)",
+            f"{SEEDS}; contradicted if another is better at 95 % for all together (Bonferroni)",
             smallest_capacity(results), "sizes and learning rates for each capacity", best_of_all,
         ),
         _tested(

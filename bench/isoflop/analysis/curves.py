@@ -41,7 +41,7 @@ class Curve:
 
     @property
     def status(self) -> str:
-        """Of its optimum, empty where it has one; nothing is read off a poor fit."""
+        """Of its optimum, empty if it has one; nothing is read off a poor fit."""
         return self.budget.fault(self.coefficients, self.noise)
 
     @property

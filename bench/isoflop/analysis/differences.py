@@ -102,7 +102,7 @@ def _document_noise(results: Results, added: list[pd.DataFrame], taken: list[pd.
 
 
 def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
-    """Validation documents with the summed nats of the first run of each cell; None where one has no such file."""
+    """Validation documents with the summed nats of the first run of each cell; None if one has no such file."""
     frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
     known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
     if len(known) < len(frames):
@@ -118,7 +118,7 @@ def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFra
 def _difference(
     results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], confidence: float, all_seeds: bool = False
 ) -> Interval | None:
-    """Mean losses of the first sets of runs minus those of the others; None where one is empty.
+    """Mean losses of the first sets of runs minus those of the others; None if one is empty.
 
     If a shape has only the seed that chose it, the value is that of all seeds, without an interval.
     """

@@ -56,7 +56,7 @@ def _best(tried: Sequence[Tried]) -> tuple[float, str]:
 
 
 def _minimum(size: np.ndarray, rate: np.ndarray, loss: np.ndarray) -> float | None:
-    """The rate at the parabola's minimum; None where it opens downwards."""
+    """The rate at the parabola's minimum; None if it opens downwards."""
     from scipy.optimize import least_squares
 
     z = np.log(rate)

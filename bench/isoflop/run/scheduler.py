@@ -33,7 +33,7 @@ class Ended:
         return folder in self._losses
 
     def loss(self, config: RunConfig) -> float | None:
-        """Validation loss of a run for which `has` was true; None where it diverged or failed its audit."""
+        """Validation loss of a run for which `has` was true; None if it diverged or failed its audit."""
         return self._losses[run_folder(config)]
 
 
