@@ -60,7 +60,7 @@ def prepare(config: DataConfig) -> Corpus:
     corpus = _load(config, folder, fingerprint)
     if built:
         for path, count in source.nulls.items():
-            print(f"Skipped {count:,} rows of {path}, in which data.text_key={config.text_key!r} is null.")
+            print(f"Rows of {path} skipped because data.text_key={config.text_key!r} is null: {count:,}.")
         print(
             f"Prepared {config.name}: {corpus.train_tokens:,} training tokens ({corpus.tokenizer.name}), "
             f"{len(corpus.validation):,} validation documents, in {folder}."

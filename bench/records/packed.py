@@ -109,5 +109,5 @@ def _decoded(pack: Path, _changed: int, _size: int) -> Mapping[str, str]:
                 raise ValueError(f"{run} is in it twice")
             texts[run] = entry["text"]
     except (ValueError, RecursionError, zstandard.ZstdError) as error:
-        raise UserError(f"{pack} is damaged ({error}). Restore it, for example from version control.") from error
+        raise UserError(f"{pack} is not a valid packed file ({error}). Restore it from version control.") from error
     return texts

@@ -140,6 +140,6 @@ def test_load_tokenizer_of_a_cut_file_is_one_line(bpe, tmp_path):
     path = tmp_path / "tokenizer.json"
     for content in (path.read_bytes()[:1000], b""):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="tokenizer.json is not a whole tokenizer.json") as error:
+        with pytest.raises(UserError, match="tokenizer.json is not a valid tokenizer.json") as error:
             load_tokenizer(TokenizerConfig("bpe", 600), tmp_path)
         assert "\n" not in str(error.value)

@@ -285,7 +285,7 @@ def test_speed_without_a_rule_is_noted_and_not_judged(studies):
         speed["mod"]["of_light"] = [value] * 8
         change_ci(folder, speed=speed)
     verdict = judged(studies)
-    assert verdict.findings == [] and verdict.notes == ["MoD, speed.of_light: not judged because it has no rule."]
+    assert verdict.findings == [] and verdict.notes == ["MoD, speed.of_light: not compared because it has no rule."]
 
 
 @pytest.mark.parametrize("harm", [{"causality__passed": False}, {"run__status": "diverged"}, {"causality": None}])

@@ -108,7 +108,7 @@ def test_compare_trains_reuses_and_finds_packed_runs(tmp_path: Path, capsys):
     shutil.rmtree(tmp_path / "r" / "small" / runs[0].folder.name, ignore_errors=True)  # weights
     capsys.readouterr()
     again = bench.compare("mod", "mode/staged", seeds=(0, 1), **asked)
-    assert capsys.readouterr().out.count("has been run already") == 6
+    assert capsys.readouterr().out.count("is finished and is reused") == 6
     assert again.frame().equals(frame)
 
 
