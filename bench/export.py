@@ -92,7 +92,7 @@ def export_hf(run: TrainedRun, out: Path) -> str:
                 (folder / name).write_text(text, encoding="utf-8")
             weights = folder / "model.safetensors"
             save_tensors({name: tensor.detach() for name, tensor in tensors.items()}, weights)
-            weights.chmod(0o644)  # safetensors lets nobody else read it
+            weights.chmod(0o644)  # safetensors makes it readable by its owner alone
     except OSError as error:
         raise UserError(f"cannot write --out {out}: {error.strerror or error}. Choose another folder.") from error
     return config["architectures"][0]

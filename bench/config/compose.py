@@ -247,7 +247,7 @@ def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"method.name={method.name} is not allowed: conf/method/NAME.yaml must give that NAME.")
     variants = list(method.variants)
     if method.variant is not None and method.variant not in variants:
-        allowed = f"one of {', '.join(variants)}" if variants else "left out: this method has no variants"
+        allowed = f"one of {', '.join(variants)}" if variants else "left out, because this method has no variants"
         raise UserError(f"method.variant={method.variant} is not allowed: it must be {allowed}.")
     if method.variant is not None:
         composed.method = OmegaConf.merge(method, method.variants[method.variant])

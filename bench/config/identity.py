@@ -15,10 +15,10 @@ _ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
 
 @dataclass(frozen=True, order=True)
 class MethodId:
-    """A method and, where it has several, its variant; every spelling of it is made here.
+    """A method and, if it has several, its variant. Every spelling of it is made here.
 
-    `str()` is the command line's and the records' (`mode/staged`), `title` people's (`MoDE (staged)`), `slug` that of
-    paths (`mode-staged`).
+    `str()` is for the command line and records (`mode/staged`), `title` for people (`MoDE (staged)`), `slug` for paths
+    (`mode-staged`).
     """
 
     name: str

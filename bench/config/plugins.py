@@ -52,7 +52,7 @@ def typed_options(method: MethodConfig) -> Any:
     known = [field.name for field in dataclasses.fields(declared)] if declared else []
     for key in method.options:
         if key not in known:
-            allowed = f"one of {', '.join(known)}" if known else f"left out: {method.name} has no options"
+            allowed = f"one of {', '.join(known)}" if known else f"left out, because {method.name} has no options"
             raise UserError(f"unknown key method.options.{key}: it must be {allowed}.")
     if declared is None:
         return None

@@ -197,7 +197,7 @@ class StudyConfig:
 
 @dataclass
 class RunConfig:
-    """One run, whole. Everything that changes its result is in here and in its config hash."""
+    """The complete configuration of a run. Everything that changes its result is in here and in its config hash."""
 
     __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # of this and every part
 

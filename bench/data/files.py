@@ -38,7 +38,7 @@ _WHOLE_JSON = re.compile(rb"\s*(\[|\{\s*\n)")
 def find_files(patterns: list[str], key: str) -> list[Path]:
     """The files that paths, folders and globs stand for: patterns in their order, matches of each sorted.
 
-    A folder means all readable files at any depth below it, hidden ones excepted. `key` is the configuration key to
+    A folder means all readable files at any depth below it, except hidden ones. `key` is the configuration key to
     name in a message. Raises UserError for a file that is missing, empty, or of another kind, and for a glob or folder
     without files.
     """

@@ -101,7 +101,7 @@ def _ask_hub(kind: str, name: str, key: str, alternative: str) -> None:
         HfApi().repo_info(name, repo_type=kind, timeout=_TIMEOUT_SECONDS)
     except (GatedRepoError, HFValidationError, RepositoryNotFoundError) as error:
         raise UserError(f"{key}={name}: the hub has no such {kind}, or denies access. Try {alternative}.") from error
-    except Exception as error:  # whatever else the HTTP library raises: no answer from the hub
+    except Exception as error:  # any other error of the HTTP library: no answer from the hub
         raise UserError(
             f"{key}={name}: the Hugging Face hub cannot be reached ({_first_line(error)}). "
             f"Connect to a network, or use {alternative}, which needs none."

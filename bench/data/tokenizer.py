@@ -21,7 +21,7 @@ _FILE = "tokenizer.json"
 
 
 class Tokenizer(ABC):
-    """What every tokenizer offers. `eot` is the id that ends a document; no text encodes to it."""
+    """The interface of every tokenizer. `eot` is the id that ends a document; no text encodes to it."""
 
     name: str
     vocab_size: int

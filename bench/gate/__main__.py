@@ -76,7 +76,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _show(text: str) -> None:
-    """Print at once; a closed pipe is no error. Raises OSError if the text cannot be written."""
+    """Print at once; a closed pipe is not an error. Raises OSError if the text cannot be written."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names and units hold characters that some encodings lack
     try:

@@ -64,7 +64,7 @@ class Verdict:
 
     @property
     def broken(self) -> list[str]:
-        """Unreliable records on either side, a line each."""
+        """Unreliable records on either side, one line each."""
         sides = (("baseline", self.baseline), ("current", self.current))
         return [f"{name}: {line}" for name, side in sides for line in side.broken]
 

@@ -105,7 +105,7 @@ def _numbers(figure: Interval) -> list[float]:
 
 
 def append(row: Row, folder: Path) -> None:
-    """Add a line to `history.jsonl` in `folder`, whole or not at all, safe for concurrent writers.
+    """Add a line to `history.jsonl` in `folder`, completely or not at all, safe for concurrent writers.
 
     Raises UserError if it cannot be written.
     """

@@ -40,7 +40,7 @@ class Side:
     """The figures of one folder: (method, figure) -> value with its 95 % interval.
 
     samples: those of the figures that are medians of samples, one per process. configs: by method.
-    broken: unreliable records, a line each. whole: False where only figures of time and memory are kept.
+    broken: unreliable records, one line each. whole: False where only figures of time and memory are kept.
     encoder_seconds: median time of a training step of torch's own encoder, timed alternately with the steps of `speed`.
     It measures how fast the machine was; None where unknown.
     """

@@ -7,7 +7,7 @@ in loss and 0.06 in router accuracy. So the early loss curve is the sharp test t
 figures of the trained model may move about twice as far as rounding moved them.
 
 That allowance holds only if training rounded differently. If all training losses of a method are bitwise equal,
-so are its weights, and no figure measured on them may move: a router that went dead at evaluation, a predictor left out
+so are its weights, and no figure measured on them may move: a router that fails at evaluation, a predictor left out
 of training, a metric that sees the future. Then every figure of the method except time and memory gets the tolerance
 REPEATED, in both directions: a better figure of the same weights means that the measurement changed.
 """
@@ -41,7 +41,7 @@ REPEATED = 1e-5  # tolerance, relative or absolute, if training repeated bit for
 class Rule:
     """How far a figure may move: a share of the baseline, or an absolute difference if not `relative`.
 
-    An infinite tolerance only requires the figure to exist, and to stay where training repeated bit for bit.
+    An infinite tolerance only requires the figure to exist, and to be unchanged if training repeated bit for bit.
     words: the name for people; `{}` stands for what `*` matches in the figure's name.
     better `same`: a change beyond the tolerance fails in either direction.
     here: compared only on the baseline's machine. sampled: compared by a test and an effect size.

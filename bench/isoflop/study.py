@@ -32,10 +32,10 @@ from bench.train.loop import SNAPSHOTS
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Run whatever is missing; returns the exit status.
+    """Run what is missing; returns the exit status.
 
     Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written and measurements saved; a
-    measurement under way is finished first.
+    measurement in progress is finished first.
     """
     started = time.monotonic()
     grid = Grid(config)

@@ -103,10 +103,10 @@ def make_machine(config: RunConfig) -> Machine:
 def keep_freed_memory() -> None:
     """Have the allocators of this process keep what a training step frees for the next one; Linux only.
 
-    By default glibc hands large tensors back to the kernel, which clears every page again when the next step asks for
-    it: up to an eighth of a step, in whichever model of a comparison happens to be last in memory. On huge pages large
-    tensors take a page fault for each 2 MiB in place of 4 KiB: several percent of a step. torch reads that once, at
-    its first allocation, so call this before any tensor exists.
+    By default glibc hands large tensors back to the kernel, which clears every page again when the next step requests
+    it: up to an eighth of a step, in the model of a comparison that happens to be last in memory. With huge pages,
+    large tensors take a page fault per 2 MiB instead of 4 KiB: several percent of a step. torch reads that setting
+    once, at its first allocation, so call this before any tensor exists.
     """
     if sys.platform != "linux":
         return

@@ -250,7 +250,7 @@ class ExpertChoice(Experts):
         return torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
 
     def _choose_real(self, probabilities: Tensor, valid: Tensor) -> Tensor:
-        """Each row's quota follows its real tokens (B, T), and padding takes none of it."""
+        """Each row's quota follows its real tokens (B, T), and padding uses none of it."""
         quota = [self.quota(count) for count in valid.sum(dim=1).tolist()]
         ranked = probabilities.masked_fill(~valid.unsqueeze(-1), -1.0).argsort(dim=1, descending=True, stable=True)
         rank = ranked.argsort(dim=1)

@@ -1,6 +1,6 @@
 """Packs the runs of a study into a few files and unpacks them again, byte for byte.
 
-Weights and whatever else a run's folder holds are never packed and never deleted. At every moment each run is complete
+Weights and other files in a run's folder are never packed and never deleted. At every moment each run is complete
 in one of its forms: a reader takes the loose form where `record.json` is there (`bench.records.packed`), so that file
 is the first to go when packing and the last to come when unpacking. The same command continues whatever was
 interrupted.

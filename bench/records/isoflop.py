@@ -154,7 +154,7 @@ class Study(_Part):
     methods: list[str] = Field(description="NAME or NAME/VARIANT, dense first")
     budgets: list[float]
     train_tokens: int | None = Field(None, description="length of the training text")
-    grid: dict[str, Any] = Field(description="study.grid, whole")
+    grid: dict[str, Any] = Field(description="the complete study.grid")
     stages: Stages = Stages()
     missing: int = Field(0, description="runs that were scheduled and had not ended")
     learning_rates: dict[str, LearningRate] = {}

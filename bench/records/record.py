@@ -239,7 +239,7 @@ class Record(_Part):
     method: str
     variant: str | None = None
     contract: str
-    config: dict[str, Any] = Field(description="whole, resolved")
+    config: dict[str, Any] = Field(description="complete and resolved")
     command: str = Field(description="reproduces this record")
     model: Model
     flops: Flops

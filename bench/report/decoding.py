@@ -155,9 +155,9 @@ def decode_table(study: Targets) -> Table:
         data.append({"method": method} | point.model_dump(exclude_none=True) | {"kv_cache_held_ratio": held})
     caption = (
         "Rows decoded together × context of each, in tokens. Time to first token: reading all the contexts. KV cache: "
-        "allocated, including room for growth. Held over dense: only the keys and values in it."
+        "allocated, including room for growth. Content over dense: only the keys and values in it."
     )
-    return Table("decode", caption, ["", *DECODE_COLUMNS, "held over dense"], rows, pd.json_normalize(data))
+    return Table("decode", caption, ["", *DECODE_COLUMNS, "content over dense"], rows, pd.json_normalize(data))
 
 
 @styled

@@ -1,4 +1,4 @@
-"""The lm-eval table: scores with standard errors, marked where they are better than chance."""
+"""The lm-eval table: scores with standard errors, marked if they are better than chance."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _DECODE_STEPS = 64
 
 
 def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer, folder: Path) -> None:
-    """Quality, causality, routing and tasks, into `record` and the files beside it.
+    """Quality, causality, routing and tasks, into `record` and the files next to it.
 
     If the last step ruined the weights, so that the loss is not finite, the run counts as diverged; nothing else is
     measured.

@@ -31,7 +31,7 @@ class PreparedRun:
         return run_title(self.config)
 
     def with_vocabulary(self, vocab_size: int) -> PreparedRun:
-        """The same run planned for another vocabulary: a BPE trained on little text is smaller than asked for."""
+        """The same run planned for another vocabulary: a BPE trained on little text is smaller than configured."""
         return self if vocab_size == self.vocab_size else prepare_run(self.config, vocab_size)
 
 

@@ -1,10 +1,10 @@
-"""Step changes in a series: where its level moved and stayed.
+"""Step changes in a series: where its level changed and stayed.
 
-A series without noise (one that repeats to the bit) steps wherever it changes and stays changed for two points. In
+A series without noise (one that repeats bit for bit) has a step wherever it changes for at least two points. In
 others, changes in mean are the optimal partition by squared error (Jackson et al. 2005, arXiv math/0309285), in units
 of the noise. A change costs 4 log n, twice the usual penalty (Yao 1988), because a page shows hundreds of series.
 Noise is taken from differences of neighbours, which a step does not inflate. Points beyond four of its standard
-deviations are pulled in, so that one outlier is no step.
+deviations are pulled in, so that a single outlier is not a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _SHORTEST = 4  # points on either side of a step, in a series with noise
-_WINDOW = 1000  # points looked at together: the search is quadratic
+_WINDOW = 1000  # points searched together: the search is quadratic
 _MAD = 0.6745  # of a standard normal
 
 

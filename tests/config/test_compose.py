@@ -53,7 +53,7 @@ REFUSED = {
     "a misspelt value of a method": (["method.depth.capcity=1"], "did you mean method.depth.capacity"),
     "an option of a method": (
         ["method.options.x=1"],
-        "it must be left out: mod has no options",
+        "it must be left out, because mod has no options",
     ),
     "a study and a method": (["+study=ci"], "give .study=NAME or .method=NAME, not both"),
     "a missing reference": (["model.d_ff=${nope}"], "Interpolation key 'nope' not found"),

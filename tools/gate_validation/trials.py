@@ -37,7 +37,7 @@ _FINDINGS = 4  # kept of each trial
 def validate(config: RunConfig, reruns: int, folder: Path, command: str) -> Validation:
     """Run the missing trials with the settings of the ci study, evaluate all, and write `validation.json` in `folder`.
 
-    Ctrl-C stops it after the trials under way; the next call continues.
+    Ctrl-C stops it after the current trials; the next call continues.
     """
     studies, trials = unpacked(folder), dict(all_trials(reruns))
     new = Validation(command=command, side_by_side=_SIDE_BY_SIDE)
@@ -89,7 +89,7 @@ def _run_all(missing: Sequence[str], trials: dict[str, Mutant | None], batch: Pa
             for future in tqdm(as_completed(running), total=len(running), unit="trial"):
                 future.result()
         except KeyboardInterrupt:
-            print("\nStopping after the trials under way; the same command continues.", flush=True)
+            print("\nStopping after the current trials; the same command continues.", flush=True)
             pool.shutdown(cancel_futures=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)

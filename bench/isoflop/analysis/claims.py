@@ -123,7 +123,7 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _tested(
             f"Sampling steps are more than 50 % faster{decoded_model(results)}.", PAPER,
-            "decoding steps timed in turn; equal shape, not equal loss", decoding(results, METHOD, 1.5),
+            "decoding steps timed alternately; equal shape, not equal loss", decoding(results, METHOD, 1.5),
             "a GPU with fused row skipping; models of equal loss",
         ),
         _tested(

@@ -41,7 +41,7 @@ class Curve:
 
     @property
     def status(self) -> str:
-        """Of its optimum, empty if it has one; nothing is read off a poor fit."""
+        """Why its minimum is not an optimum; empty if it is. Nothing is read off a poor fit."""
         return self.budget.fault(self.coefficients, self.noise)
 
     @property
@@ -123,7 +123,7 @@ def curves(results: Results, size: Size, loss: str = "loss") -> dict[tuple[str, 
 
 
 def outliers(results: Results) -> list[str]:
-    """The runs that curves over forward FLOPs, which verdicts rest on, exclude: a line each."""
+    """The runs that curves over forward FLOPs, which verdicts rest on, exclude, one line each."""
     return [
         f"By forward FLOPs, {title(method)} at {power(budget)} FLOPs: a run of {scaled(run.params)} forward "
         f"FLOPs/token is excluded as an outlier: its loss, {decimal(run.loss)}, is {percent(run.off)} off the fit."

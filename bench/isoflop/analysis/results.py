@@ -73,7 +73,7 @@ class Results:
         return sorted(self.sized["budget"].unique())
 
     def budget_of(self, flops: float) -> float:
-        """The budget nearest to so many FLOPs, in the log."""
+        """The budget nearest to `flops`, in the log."""
         return min(self.budgets, key=lambda budget: abs(math.log(budget / flops)))
 
     @cached_property
