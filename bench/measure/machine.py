@@ -71,7 +71,7 @@ def _cpuinfo() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit of the code that ran, marked if code or configuration differ from it; records and reports may differ.
 
-    None outside a checkout of bench: code installed inside another project's checkout is no part of its commits.
+    None outside a checkout of bench: code installed inside another project's checkout does not belong to its commits.
     """
     own = Path(__file__).resolve()
 
