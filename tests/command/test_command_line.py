@@ -327,7 +327,7 @@ def test_write_onto_a_folder_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("text,message", [
-    ("{\"schema_version\": 1, ", "not a whole JSON file"),
+    ("{\"schema_version\": 1, ", "not a complete JSON file"),
     ("{\"schema_version\": 99}", "schema version 99"),
     ("{\"schema_version\": 1}", "not a valid record"),
     ("[]", "not a valid record"),

@@ -72,7 +72,7 @@ def test_mistake_is_explained_in_one_line(words, message):
 
 def test_dense_takes_no_values_of_a_method():
     for words in (["method.layers=0.5"], ["+method.depth={capacity: 0.5}"], ["+method.experts={}"]):
-        with pytest.raises(UserError, match="method=dense is what the others are compared with"):
+        with pytest.raises(UserError, match="method=dense is the baseline, so it takes no method"):
             configure(["+method=dense", *words])
 
 

@@ -73,7 +73,7 @@ def test_tokenizer_without_end_of_text_is_refused(tmp_path, prepared):
     with pytest.raises(UserError, match="no end-of-text token"):
         prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=str(path))
     path.write_text("{}")
-    with pytest.raises(UserError, match="not a whole tokenizer.json"):
+    with pytest.raises(UserError, match="not a valid tokenizer.json"):
         prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=str(path))
 
 

@@ -81,7 +81,7 @@ def test_runs_give_their_files_loose_or_packed(tmp_path: Path):
 def test_a_damaged_file_is_warned_of_and_the_others_load(tmp_path: Path):
     save(tmp_path, make_record("dense"))
     (save(tmp_path, make_record("mod")) / "record.json").write_text("{", encoding="utf-8")
-    with pytest.warns(UserWarning, match="not a whole JSON file"):
+    with pytest.warns(UserWarning, match="not a complete JSON file"):
         runs = bench.load(tmp_path)
     assert len(runs) == len(runs.problems) == 1
     (tmp_path / "tiny" / "dense--s0" / "steps.csv").write_text("x", encoding="utf-8")
