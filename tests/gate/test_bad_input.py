@@ -55,7 +55,10 @@ DIGITS = "9" * 400
     ("harm", "message"),
     [
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": NaN'), "not a complete JSON"),
-        (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": Infinity'), "not a complete JSON"),
+        (
+            lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": Infinity'),
+            "not a complete JSON",
+        ),
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": 1e999'), "too large"),
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": 1.7e308'), "not a number"),
         (lambda f: written(f, '"params_total": 1000000', f'"params_total": {DIGITS}'), "too large"),
