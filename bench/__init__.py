@@ -3,10 +3,10 @@
     import bench
 
     runs = bench.load("results/isoflop_cpu")  # finished runs as objects; runs.frame() has a row per run
-    runs = bench.compare("mod", "moe", seeds=(0, 1))  # trains, or reuses what is finished
-    bench.fit  # isoFLOP fits on anyone's points
+    runs = bench.compare("mod", "moe", seeds=(0, 1))  # trains, or reuses finished runs
+    bench.fit  # isoFLOP fits to your own points
 
-Each is imported when it is first used.
+Each is imported on first use.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """`python -m bench +method=mod`: train a method and its dense baseline at matched FLOPs, compare, report.
 
 Exit status: 0 done, 1 a run diverged or failed its audit, 2 a mistake (one line says which),
-130 interrupted (the same command resumes), 141 the reader of the output closed it.
+130 interrupted (the same command resumes), 141 the reader closed the output.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ groups:  {groups}
 keys:    bench/config/schema.py lists them; for example model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true
 
 options:
-  -m, --multirun               run every combination of the values that are listed with commas
+  -m, --multirun               run every combination of the comma-separated values
   --cfg job                    print the configuration as YAML and run nothing
   --info [TOPIC]               how the configuration is composed: {topics}
-  --config-dir DIR             search DIR for configuration, too, such as DIR/method/mine.yaml
-  --config-name NAME           begin with NAME.yaml in place of config.yaml
+  --config-dir DIR             also search DIR for configuration, such as DIR/method/mine.yaml
+  --config-name NAME           start from NAME.yaml instead of config.yaml
   --shell-completion install=SHELL
                                print completion of the command `bench` for bash, zsh or fish
   --help                       print this"""
@@ -44,9 +44,9 @@ _SHORT = {
 }  # fmt: skip
 _WITH_VALUE = ("--cfg", "--config-dir", "--config-name", "--shell-completion")
 _OPTIONS = ("--help", "--multirun", "--info", *_WITH_VALUE)
-_REFUSED = {  # options of Hydra's
+_REFUSED = {  # Hydra options
     "--config-path": "use --config-dir DIR to add a folder of configuration",
-    "--experimental-rerun": "give the command that the run's record.json holds",
+    "--experimental-rerun": "use the command in the run's record.json",
     "--hydra-help": "use --help",
     "--package": "--cfg job prints the whole configuration",
     "--resolve": "--cfg job prints the configuration as it was given",
@@ -57,10 +57,10 @@ _REFUSED = {  # options of Hydra's
 
 @dataclass
 class _Command:
-    """A command line, taken apart."""
+    """A parsed command line."""
 
     words: list[str] = field(default_factory=list)  # KEY=VALUE
-    options: dict[str, str] = field(default_factory=dict)  # --name -> its value, empty where it takes none
+    options: dict[str, str] = field(default_factory=dict)  # --name -> its value, empty if it takes none
 
     @property
     def config_options(self) -> list[str]:
@@ -116,7 +116,7 @@ def run() -> int:
 
 
 def _read(arguments: list[str]) -> _Command:
-    """Take the command line apart. Raises UserError for an option that bench does not have."""
+    """Parse the command line. Raises UserError for an option that bench does not have."""
     command, left = _Command(), list(arguments)
     while left:
         word = left.pop(0)
@@ -126,12 +126,12 @@ def _read(arguments: list[str]) -> _Command:
         given, equals, value = word.partition("=")
         name = _SHORT.get(given, given)
         if name in _REFUSED:
-            raise UserError(f"{given} is an option of Hydra's that bench does not have: {_REFUSED[name]}.")
+            raise UserError(f"{given} is a Hydra option that bench does not support: {_REFUSED[name]}.")
         if name not in _OPTIONS:
             raise UserError(f"unknown option {given}{_suggest(given, equals)}")
         if name in _WITH_VALUE and not equals:
             if not left or left[0].startswith("-"):
-                raise UserError(f"{given} needs a value after it; python -m bench --help shows which.")
+                raise UserError(f"{given} needs a value; python -m bench --help shows which.")
             value = left.pop(0)
         elif name == "--info" and not equals:
             value = left.pop(0) if left and left[0] in _TOPICS else "all"
@@ -146,7 +146,7 @@ def _suggest(given: str, equals: str) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     if equals:
-        return f"; a key is given without dashes: {given.lstrip('-')}=VALUE."
+        return f"; write a key without dashes: {given.lstrip('-')}=VALUE."
     return "; python -m bench --help lists the options."
 
 
@@ -170,7 +170,7 @@ def _execute(command: _Command, arguments: list[str]) -> int:
     configs = [configure(overrides, command.config_name) for overrides in runs]
     commands = [shlex.join(["python", "-m", "bench", *command.config_options, *overrides]) for overrides in runs]
     if configs[0].study is not None and len(configs) > 1:
-        raise UserError("a study is not swept, because its runs are its own: give one +study and one value a key.")
+        raise UserError("a study cannot be swept, because it defines its own runs: give one +study, one value per key.")
     if not configs[0].dry_run:
         from bench.records.files import check_writable
 
@@ -205,12 +205,12 @@ def _describe(runs: list[list[str]], command: _Command) -> int:
     elif command.options["--cfg"] == "job":
         print(as_yaml(runs[0], command.config_name), end="")
     else:
-        raise UserError(f"--cfg {command.options['--cfg']} is not available: bench has no Hydra job; use --cfg job.")
+        raise UserError(f"--cfg {command.options['--cfg']} is not available; use --cfg job.")
     return 0
 
 
 def _interrupted(arguments: list[str], what: str) -> int:
-    print(f"\n{what} To go on from there: {shlex.join(['python', '-m', 'bench', *arguments])}", file=sys.stderr)
+    print(f"\n{what} To resume: {shlex.join(['python', '-m', 'bench', *arguments])}", file=sys.stderr)
     return 130
 
 

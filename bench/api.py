@@ -1,4 +1,4 @@
-"""The Python API, offered as `bench.load` and `bench.compare`: finished runs as objects and as data frames."""
+"""The Python API, available as `bench.load` and `bench.compare`: finished runs as objects and as data frames."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _OF_CURVES = {"grid", "seeds"}  # the stages of an isoFLOP study whose runs make
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. Its files are read when they are first asked for; each is None where the run wrote none.
+    """A finished run. Its files are read on first use; each is None if the run wrote none.
 
-    `steps`, `documents` and `routing` raise UserError where any of them is damaged. stages: what the run is for in an
+    `steps`, `documents` and `routing` raise UserError if the file is damaged. stages: what the run is for in an
     isoFLOP study: rates, grid, seeds, controls; empty elsewhere.
     """
 
@@ -78,7 +78,7 @@ class Runs(Sequence[Run]):
         return self.runs[place]
 
     def frame(self) -> pd.DataFrame:
-        """One row per run; the columns are the record's fields in dotted form, NaN or None where a run has none.
+        """One row per run; the columns are the record's fields in dotted form, NaN or None if a run has none.
 
         | column | holds |
         | --- | --- |
@@ -120,7 +120,7 @@ class Runs(Sequence[Run]):
 def load(path: str | Path = "results") -> Runs:
     """The finished runs below `path`: a results folder, a comparison, a study or one run, loose or packed.
 
-    A file that cannot be read is warned of and named in `problems`. Raises UserError where no run can be read.
+    A file that cannot be read causes a warning and is named in `problems`. Raises UserError if no run can be read.
     """
     path = Path(path)
     records = [path / RECORD] if is_file(path / RECORD) else find_records(path)
@@ -136,13 +136,13 @@ def compare(
 ) -> Runs:
     """Train each method and its dense baseline at matched FLOPs, or reuse finished runs; returns these runs.
 
-    As `python -m bench -m +method=METHODS seed=SEEDS OVERRIDES`: prints the table and writes the report.
+    Like `python -m bench -m +method=METHODS seed=SEEDS OVERRIDES`: prints the table and writes the report.
 
         runs = bench.compare("mod", "mode/staged", seeds=(0, 1), overrides=["train.budget_flops=1e10"])
         runs.frame()[["method", "run.seed", "quality.val_loss_nats"]]
 
-    methods: NAME or NAME/VARIANT. overrides: KEY=VALUE as on the command line. Raises UserError for a value that cannot
-    work, before anything is trained. A run that diverged is returned too: see `record.run.status`.
+    methods: NAME or NAME/VARIANT. overrides: KEY=VALUE as on the command line. Raises UserError for an invalid value,
+    before anything is trained. A run that diverged is returned too: see `record.run.status`.
     """
     from bench.config.compose import configure, expand
     from bench.config.identity import run_folder
@@ -163,7 +163,7 @@ def compare(
     ]
     configs = [configure(own) for own in words]
     if any(config.dry_run or config.study for config in configs):
-        raise UserError("bench.compare runs comparisons: leave out dry_run and study; `python -m bench` has both.")
+        raise UserError("bench.compare runs comparisons only: leave out dry_run and study, or use `python -m bench`.")
     run_all(configs, [shlex.join(["python", "-m", "bench", *own]) for own in words])
     folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_baseline(config), config))
     return _loaded(Path(results), [folder / RECORD for folder in folders])
@@ -198,7 +198,7 @@ def _loaded(path: Path, records: Sequence[Path]) -> Runs:
 
 
 def _stages(study: Path) -> dict[str, tuple[str, ...]]:
-    """Run -> what it is for; empty where the folder is no isoFLOP study."""
+    """Run -> its stages; empty if the folder is no isoFLOP study."""
     found: dict[str, tuple[str, ...]] = {}
     if (study / ISOFLOP).is_file():
         stages = load_study(study / ISOFLOP).stages

@@ -1,4 +1,4 @@
-"""The one kind of error a user can mend: printed as a single line, exit status 2."""
+"""The one kind of error that a user can correct: printed as a single line, exit status 2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import wraps
 
 
 class UserError(Exception):
-    """A mistake in a value, a file or the surroundings, worded for the person who can mend it.
+    """A mistake in a value, a file or the environment, worded for the person who can correct it.
 
     The message names the key or the file, what was found there, and what would work.
     `python -m bench` and its sister commands print it without a traceback and exit with status 2.

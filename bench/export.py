@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Block = tuple[Attention, FeedForward | TokenChoice]
 
-_END_OF_TEXT = "<|endoftext|>"  # its name where tokens are bytes
+_END_OF_TEXT = "<|endoftext|>"  # its name if tokens are bytes
 
 
 @reports_errors
@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 def export_hf(run: TrainedRun, out: Path) -> str:
     """Write config.json, model.safetensors and the tokenizer to `out`; returns the architecture's name.
 
-    Weights are float32. Raises UserError for a method that neither Llama nor Mixtral can express, and where
-    `out` cannot be written.
+    Weights are float32. Raises UserError for a method that neither Llama nor Mixtral can express, and if `out` cannot
+    be written.
     """
     from bench.records.files import beside
     from bench.train.checkpoint import save_tensors
@@ -86,14 +86,14 @@ def export_hf(run: TrainedRun, out: Path) -> str:
                 (folder / name).write_text(text, encoding="utf-8")
             weights = folder / "model.safetensors"
             save_tensors({name: tensor.detach() for name, tensor in tensors.items()}, weights)
-            weights.chmod(0o644)  # safetensors lets nobody else read it
+            weights.chmod(0o644)  # safetensors makes it readable by its owner alone
     except OSError as error:
         raise UserError(f"cannot write --out {out}: {error.strerror or error}. Choose another folder.") from error
     return config["architectures"][0]
 
 
 def _blocks(run: TrainedRun) -> list[Block]:
-    """The two branches of every layer. Raises UserError where Llama and Mixtral have no such layer."""
+    """The two branches of every layer. Raises UserError if Llama and Mixtral have no such layer."""
     from bench.config.identity import MethodId
     from bench.methods.experts import TokenChoice
     from bench.model import Attention, FeedForward, Residual
@@ -108,7 +108,7 @@ def _blocks(run: TrainedRun) -> list[Block]:
     blocks: list[Block] = []
     for layer in run.model.layers:
         if type(layer) is not Residual or type(layer.branch) is not TwoBranches:
-            raise refuse("Llama and Mixtral run every block on every token, and here some tokens skip")
+            raise refuse("Llama and Mixtral run every block on every token, but here some tokens skip")
         attention, experts = layer.branch.attention, layer.branch.feed_forward
         if type(attention) is not Attention or type(experts) not in (FeedForward, TokenChoice):
             raise refuse(f"Llama and Mixtral have no {type(experts).__name__}; each token must choose its experts")
@@ -120,7 +120,7 @@ def _blocks(run: TrainedRun) -> list[Block]:
             if experts.config.top_k == 1 and experts.config.n_experts > 1:
                 raise refuse("with top_k=1 its gate is the expert's probability, and Mixtral's is 1")
             if experts.bias.any():
-                raise refuse("it was balanced by a bias on the choice of experts, and Mixtral's router has none")
+                raise refuse("its router has a balancing bias, and Mixtral's has none")
         blocks.append((attention, cast("FeedForward | TokenChoice", experts)))
     if len({type(feed_forward) for _, feed_forward in blocks}) > 1:
         raise refuse("some layers have experts and some do not")
@@ -128,7 +128,7 @@ def _blocks(run: TrainedRun) -> list[Block]:
 
 
 def _config(run: TrainedRun, attention: Attention, feed_forward: FeedForward | TokenChoice) -> dict[str, Any]:
-    """config.json; the rotary base is given twice, where transformers 4 and 5 look for it."""
+    """config.json; the rotary base is given twice, for transformers 4 and for 5."""
     from bench.model import FeedForward
 
     model, settings = run.model, run.record.config["model"]
@@ -204,7 +204,7 @@ def _halves(weight: Tensor, attention: Attention) -> Tensor:
 
 
 def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """tokenizer.json. Its post-processor, which would add special tokens to a text, is left out."""
+    """tokenizer.json. Its post-processor, which would add special tokens to a text, is dropped."""
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Implementation
 

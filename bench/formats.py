@@ -54,7 +54,7 @@ def scaled(value: float | None, unit: str = "") -> str:
 
 
 def power(value: float) -> str:
-    """A budget as it is typed: 2.5e12."""
+    """A budget in the form that users type: 2.5e12."""
     digits, exponent = f"{value:.2e}".split("e")
     return f"{float(digits):g}e{int(exponent)}"
 
@@ -92,7 +92,7 @@ def mebibytes(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the unit that suits it: ms below 0.1 s, s below 2 min, min below 2 h, h below 2 days, then days."""
+    """A time in a suitable unit: ms below 0.1 s, s below 2 min, min below 2 h, h below 2 days, then days."""
     if seconds is None:
         return DASH
     if seconds < 0.1:

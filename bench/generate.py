@@ -81,7 +81,7 @@ def _print_text(run: TrainedRun, options: argparse.Namespace) -> None:
 
 
 def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> Iterator[str]:
-    """The text so far after each new token; a character is shown when its last byte is there."""
+    """The text so far after each new token; a character is shown once its last byte is there."""
     import torch
 
     from bench.model.sampling import Continuations, choose
@@ -106,7 +106,7 @@ def stream(run: TrainedRun, prompt: list[int], options: argparse.Namespace) -> I
 
 
 def whole_characters(text: str) -> str:
-    """`text` without a last character of which some bytes are still to come."""
+    """`text` without an incomplete last character."""
     return text.removesuffix("\ufffd")
 
 

@@ -1,7 +1,7 @@
-"""The site shows the committed reports and their figures, which live once, under reports/.
+"""The site shows the committed reports and their figures, which are stored once, under reports/.
 
-Pages link to them as `../reports/...`, which works where Markdown is read in the repository. This puts the files into
-the site and makes the links fit.
+Pages link to them as `../reports/...`, which works where Markdown is read in the repository. This module adds the
+files to the site and adjusts the links.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Make links to reports relative to docs/ in place of the repository."""
+    """Make links to reports relative to docs/ instead of the repository."""
     up = posixpath.relpath(".", posixpath.dirname(page.file.src_uri) or ".")
     return _LINK.sub(lambda found: found[1] + (f"{up}/" if up != "." else ""), markdown)

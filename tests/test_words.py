@@ -14,7 +14,10 @@ DIALECT = re.compile(
     r"\b(told (from|apart)|(cannot|could not|can|could) be told|not to be had|held to (the|a|an|its|that|those|dense)"
     r"|cr(y|ies|ied) wolf|false alarms?|anew|held-out (loss|text|tokens)|(nats|bits|FLOPs) a (token|byte|step)"
     r"|a token meets|(dense|its|the) twin|holds? here|planted|would settle it|moved lately|a good end|such as do"
-    r"|parameters that one token meets)\b",
+    r"|parameters that one token meets|wrong use|not judged|nothing to change|go on from there|cut short|taken apart"
+    r"|(row|line|figure|parabola|sentence|object|value|sequences|one) a (row|run|method|budget|line|key|token|step)"
+    r"|anyone's|least loss|so many times|so (narrow|wide) a|not (a )?whole (file|json|packed)|went wrong"
+    r"|load on the other|asked for|cannot but|held to|next to no|to the bit|no part of|stands? in)\b",
     re.IGNORECASE,
 )
 TEXTS = ("*.md", "*.j2", "*.html", "*.js", "*.yaml", "*.yml", "*.toml", "*.cff", "*.ipynb")
@@ -43,7 +46,9 @@ def _read_by_people(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.partition("#")[2]
 
 
-@pytest.mark.parametrize("phrase", ["MoE is told from dense", "the loss, nats a token", "held to the dense twin"])
+@pytest.mark.parametrize(
+    "phrase", ["MoE is told from dense", "the loss, nats a token", "held to the dense twin", "a row a run"]
+)
 def test_dialect_phrase_is_found(phrase: str):
     assert DIALECT.search(phrase)
 

@@ -1,4 +1,4 @@
-"""From the words of the command line to typed configurations, by Hydra; its errors become one clear line each."""
+"""Turns the words of the command line into typed configurations, by Hydra; each error becomes one clear line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _AXES = {"depth": DepthConfig, "experts": ExpertsConfig}
 _WITHOUT_JOB = [  # what Hydra would run a job by, which costs as much to compose as all of conf/
     f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
 ]
-_NOT_HYDRA_S = {  # what people set of Hydra's own, and what bench has in its place
+_NOT_HYDRA_S = {  # keys of Hydra that people set, and what to use instead
     "hydra.run": "set results_dir= and name= instead",
     "hydra.sweep": "set results_dir= and name= instead",
     "hydra.job": "set name= instead",
@@ -82,17 +82,17 @@ def _parse(word: str) -> Override:
         override = None
     if override is None or not override.key_or_group or override.package is not None:
         raise UserError(
-            f"cannot read {word}: write KEY=VALUE, for example seed=1; a value with other characters than letters, "
-            "digits and . _ - / goes in quotes, such as 'name=\"é\"'."
+            f"cannot read {word}: write KEY=VALUE, for example seed=1; put a value with characters other than "
+            "letters, digits and . _ - / in quotes, such as 'name=\"é\"'."
         )
     if override.is_delete():
-        raise UserError(f"{word}: nothing can be left out. Write KEY=VALUE, for example seed=1.")
+        raise UserError(f"{word}: a key cannot be deleted. Write KEY=VALUE, for example seed=1.")
     key = override.key_or_group.replace("/", ".")
     if key.split(".")[0] == "hydra":
         instead = next(
             (each for start, each in _NOT_HYDRA_S.items() if f"{key}.".startswith(f"{start}.")), "leave it out"
         )
-        raise UserError(f"{word} is not allowed: bench takes only its configuration from Hydra; {instead}.")
+        raise UserError(f"{word} is not allowed: bench uses Hydra for configuration only; {instead}.")
     return override
 
 
@@ -117,7 +117,7 @@ def _sweep_length(word: str, override: Override) -> int:
 def configure(overrides: Sequence[str], config_name: str = "config") -> RunConfig:
     """The typed, checked configuration of one run.
 
-    Raises UserError for an unknown key or option, a value of the wrong kind, or one that cannot work.
+    Raises UserError for an unknown key or option, a value of the wrong type, or an invalid value.
     """
     composed = _composed(overrides, config_name)
     if OmegaConf.is_missing(composed.method, "name"):
@@ -138,7 +138,7 @@ def configure(overrides: Sequence[str], config_name: str = "config") -> RunConfi
 
 
 def configure_method(words: str) -> MethodConfig:
-    """The method that a study calls NAME or NAME/VARIANT, with KEY=VALUE after it where there are any.
+    """The method that a study calls NAME or NAME/VARIANT, with KEY=VALUE after it if there are any.
 
     Raises UserError as `configure` does.
     """
@@ -155,7 +155,7 @@ def as_yaml(overrides: Sequence[str], config_name: str = "config") -> str:
 
 
 def print_info(topic: str, overrides: Sequence[str], config_name: str = "config") -> None:
-    """Hydra's own account of how a configuration is composed: `--info defaults-tree`, `searchpath` and others."""
+    """How Hydra composes a configuration: `--info defaults-tree`, `searchpath` and others."""
     _composed(overrides, config_name)  # for its errors, which are clearer
     with _hydra(config_name) as (hydra, search):
         hydra.show_info(topic, config_name, [*_not_of_method(overrides), *search])
@@ -195,7 +195,7 @@ def _composed(overrides: Sequence[str], config_name: str) -> DictConfig:
         with _hydra(config_name) as (_, search):
             composed = compose(config_name, [*_not_of_method(overrides), *search, *_WITHOUT_JOB])
         if OmegaConf.get_type(composed) is not _SCHEMA:
-            raise UserError(f"--config-name {config_name}: its defaults must begin with `config`, which has every key.")
+            raise UserError(f"--config-name {config_name}: its defaults must start with `config`, which has every key.")
         _settle_method(composed, overrides)
     except AssertionError as error:  # OmegaConf's answer to a key below one that is null
         raise UserError(_without_parent(overrides)) from error
@@ -213,7 +213,7 @@ def _not_of_method(overrides: Sequence[str]) -> list[str]:
 
 
 def _check_groups(overrides: Sequence[str]) -> None:
-    """Hydra's own answers to a group without a value, or chosen twice, speak of YAML files."""
+    """Refuse a group without a value or chosen twice: Hydra's own messages speak of YAML files."""
     names, chosen = groups(), set[str]()
     for word in overrides:
         key, _, value = word.lstrip("+").partition("=")
@@ -225,7 +225,7 @@ def _check_groups(overrides: Sequence[str]) -> None:
             raise UserError(f"{key} is given more than once; give it once, or sweep with -m {key}=A,B.")
         chosen.add(key)
     if chosen.issuperset(_CHOSEN_BY_NAME):
-        raise UserError("a study has methods of its own: give +study=NAME or +method=NAME, not both.")
+        raise UserError("a study defines its own methods: give +study=NAME or +method=NAME, not both.")
 
 
 def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
@@ -245,7 +245,7 @@ def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
         raise UserError(f"method.name={method.name} is not allowed: conf/method/NAME.yaml must give that NAME.")
     variants = list(method.variants)
     if method.variant is not None and method.variant not in variants:
-        allowed = f"one of {', '.join(variants)}" if variants else "left out: this method has no variants"
+        allowed = f"one of {', '.join(variants)}" if variants else "left out, because this method has no variants"
         raise UserError(f"method.variant={method.variant} is not allowed: it must be {allowed}.")
     if method.variant is not None:
         composed.method = OmegaConf.merge(method, method.variants[method.variant])
@@ -255,7 +255,7 @@ def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _check_method_value(word: str, override: Override) -> None:
-    """A method's name stands for what it does: refuse what would make it another one."""
+    """A method's name says what it does: refuse values that would turn it into another method."""
     key, value = override.key_or_group, override.value()
     if key == "method.name":
         raise UserError(
@@ -265,7 +265,8 @@ def _check_method_value(word: str, override: Override) -> None:
         raise UserError(f"{word} is not allowed: choose a variant by method.variant=NAME.")
     if key.removeprefix("method.") in _AXES and value is None:
         raise UserError(
-            f"{word} is not allowed: it would make another method; choose one without it, such as method=dense."
+            f"{word} is not allowed: it would turn this method into another; choose a method without it, "
+            "such as method=dense."
         )
 
 
@@ -274,7 +275,7 @@ def _set_method_value(composed: DictConfig, word: str, override: Override) -> No
     axis = key.split(".")[1]
     if axis in _AXES and composed.method[axis] is None:
         if key != f"method.{axis}" or not isinstance(value, dict):
-            raise UserError(f"{word} has nothing to change: this method has no method.{axis}.")
+            raise UserError(f"{word} has no effect: this method has no method.{axis}.")
         composed.method[axis] = OmegaConf.structured(_hydra_type(_AXES[axis]))
     added = override.is_add() or override.is_force_add()
     # options are checked by the method's own dataclass, which may have more of them than its YAML
@@ -284,11 +285,11 @@ def _set_method_value(composed: DictConfig, word: str, override: Override) -> No
 def _without_parent(overrides: Sequence[str]) -> str:
     for word in (word.lstrip("+") for word in overrides):
         if word.startswith("study.grid.") and any(each.startswith("+study=") for each in overrides):
-            return f"{word} has nothing to change: this study has no grid. +study=isoflop has one."
+            return f"{word} has no effect: this study has no grid. +study=isoflop has one."
         if word.startswith("study."):
             names = ", ".join(options("study"))
-            return f"{word} has nothing to change: no study is chosen. Add +study=NAME, one of {names}."
-    return f"{' '.join(overrides)}: a key stands below one that is null."
+            return f"{word} has no effect: no study is chosen. Add +study=NAME, one of {names}."
+    return f"{' '.join(overrides)}: a key is set below one that is null."
 
 
 def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

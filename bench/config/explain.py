@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say of a mistake, as one line that names the key, the value and what works."""
+"""Turns errors of Hydra and OmegaConf into one line that names the key, the value and what works."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _EXPECTED = {
     "is not convertible to float": "a number",
     "is not a valid bool": "true or false",
     "to string": "text",
-    "is not Optional": "given: null is not a value of it",
+    "is not Optional": "set; null is not a valid value",
 }
 
 
 def explain(message: str, overrides: Sequence[str]) -> str:
-    """A message of Hydra's or OmegaConf's on `overrides`, in one line that says what works."""
+    """An error of Hydra or OmegaConf about `overrides`, in one line that says what works."""
     option = re.search(r"Could not find '(\w+)/([^']*)'", message)
     if option and option[1] in groups():
         return f"{option[1]}={option[2]} is unknown; choose from {', '.join(options(option[1]))}."
@@ -53,12 +53,12 @@ def _allowed(key: str, given: str, message: str) -> str:
         expected = f"a list, such as {key}=[{given.partition('=')[2]}]"
     elif "is not a subclass of" in message and key not in _KEYS:
         parts = [each for each in _KEYS if each.startswith(f"{key}.")]
-        expected = f"set key by key, by {', '.join(parts)}" if parts else None
+        expected = f"set key by key: {', '.join(parts)}" if parts else None
     return f"it must be {expected}." if expected else _first_line(message)
 
 
 def suggest(name: str) -> str:
-    """The rest of a line on an unknown key: what it may have been meant to be."""
+    """The end of a message about an unknown key: the likely intended one."""
     close = difflib.get_close_matches(name, _KEYS + groups(), n=2, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(close)}?"
@@ -73,7 +73,7 @@ def _first_line(message: str) -> str:
 
 
 def _keys(schema: Any, prefix: str = "") -> list[str]:
-    """Every key of a part of the schema, those of parts that may be null among them."""
+    """Every key of a part of the schema, including keys of parts that may be null."""
     found: list[str] = []
     for name, hint in get_type_hints(schema).items():
         part = next((each for each in (hint, *get_args(hint)) if is_dataclass(each)), None)

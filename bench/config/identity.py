@@ -15,10 +15,10 @@ _ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
 
 @dataclass(frozen=True, order=True)
 class MethodId:
-    """A method and, where it has several, its variant; every spelling of it is made here.
+    """A method and, if it has several, its variant. Every spelling of it is made here.
 
-    `str()` is the command line's and the records' (`mode/staged`), `title` people's (`MoDE (staged)`), `slug` that of
-    paths (`mode-staged`).
+    `str()` is for the command line and records (`mode/staged`), `title` for people (`MoDE (staged)`), `slug` for paths
+    (`mode-staged`).
     """
 
     name: str
@@ -54,16 +54,16 @@ class MethodId:
         return f"{self.name}-{self.variant}" if self.variant else self.name
 
 
-# Where a run is written, and what asked for it, changes nothing in its result.
+# Where a run is written, and what requested it, does not change its result.
 _NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
 
 
 def shared_settings(config: RunConfig) -> dict[str, Any]:
-    """All that a method and its baseline have in common: the whole config but method and seed."""
+    """What a method and its baseline share: the whole config except method and seed."""
     settings = asdict(config)
     for key in _NOT_HASHED | {"method", "seed"}:
         settings.pop(key)
-    for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is written down
+    for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is logged
         settings["train"].pop(key)
     settings["data"].pop("cache_dir")
     return settings
@@ -86,7 +86,7 @@ def config_hash(config: RunConfig) -> str:
 
 
 def run_folder(config: RunConfig) -> Path:
-    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<config hash>`: other settings, another folder."""
+    """`results/<comparison>/<method>[-<variant>]-seed<seed>-<config hash>`: other settings give another folder."""
     run_id = f"{MethodId.of(config.method).slug}-seed{config.seed}-{config_hash(config)[:6]}"
     return Path(config.results_dir) / comparison_name(config) / run_id
 

@@ -1,4 +1,4 @@
-"""What conf/ and installed packages offer on disk: groups, the options of each, and what an option says of itself."""
+"""The groups in conf/ and in installed packages: their options and the description of each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def search_dirs() -> list[Path]:
 
 
 def add_config_dir(folder: str) -> None:
-    """Search `folder`, too, in this process. Raises UserError where it is not a folder."""
+    """Also search `folder` in this process. Raises UserError if it is not a folder."""
     path = Path(folder).resolve()
     if not path.is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
@@ -71,7 +71,7 @@ def about(group: str, name: str) -> str:
 
 
 def check_unique(method: str) -> None:
-    """Raise UserError where an installed package brings a method of a name that is taken."""
+    """Raise UserError if an installed package brings a method whose name is taken."""
     files = [path for folder in (CONF, *_installed_dirs()) if (path := folder / "method" / f"{method}.yaml").is_file()]
     places = [str(path) for path in files]
     if method in installed_methods() and CONF in (path.parents[1] for path in files):

@@ -1,8 +1,8 @@
-"""Methods that bring code: where their module and YAML are, and the options they declare.
+"""Methods with a module: where module and YAML are, and which options they declare.
 
-A method `NAME` brings code in one of two places: `bench/methods/modules/NAME.py` in the source tree, or an installed
-package with an entry point `NAME = "package.module"` in the group `bench.methods`. That package holds the YAML as
-`conf/method/NAME.yaml` below its top folder. No module is imported before its method is chosen.
+The module of a method `NAME` is in one of two places: `bench/methods/modules/NAME.py` in the source tree, or an
+installed package with an entry point `NAME = "package.module"` in the group `bench.methods`. That package holds the
+YAML as `conf/method/NAME.yaml` below its top folder. A module is imported only when its method is chosen.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def typed_options(method: MethodConfig) -> Any:
     known = [field.name for field in dataclasses.fields(declared)] if declared else []
     for key in method.options:
         if key not in known:
-            allowed = f"one of {', '.join(known)}" if known else f"left out: {method.name} has no options"
+            allowed = f"one of {', '.join(known)}" if known else f"left out, because {method.name} has no options"
             raise UserError(f"unknown key method.options.{key}: it must be {allowed}.")
     if declared is None:
         return None

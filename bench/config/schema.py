@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-MISSING: Any = "???"  # OmegaConf's marker of a value that must be given
+MISSING: Any = "???"  # OmegaConf's marker for a required value
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=1 << 22)]  # far beyond any use: larger values would exhaust the machine
@@ -95,14 +95,14 @@ class DataConfig:
     name: str = MISSING
     source: Literal["kjv", "text", "hub"] = "kjv"
     train: list[str] = field(default_factory=list)  # text: files (see bench/data/files.py), folders, globs
-    validation: list[str] = field(default_factory=list)  # text: empty means a share of train, kept out of training
+    validation: list[str] = field(default_factory=list)  # text: if empty, a share of train is held out
     text_key: str = "text"  # column or JSON key that holds the text
     dataset: str | None = None  # hub: data set name
     subset: str | None = None  # hub: configuration name
     split: str = "train"  # hub: training split
     validation_split: str | None = None  # hub: None means the first documents of `split`
     max_documents: AtLeastOne | None = None  # read at most this many training documents
-    validation_documents: AtLeastOne = 200  # kept for validation where no validation set is given
+    validation_documents: AtLeastOne = 200  # number kept for validation if no validation set is given
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache_dir: str = ".cache/bench"
 
@@ -122,7 +122,7 @@ class TrainConfig:
     """The budget, the optimiser and the device of a training run."""
 
     budget_flops: Positive = MISSING  # training FLOPs of the dense baseline (forward + backward)
-    batch_size: Rows = 16  # sequences in a step
+    batch_size: Rows = 16  # sequences per step
     micro_batch_size: AtLeastOne | None = None  # None: the whole batch at once
     lr: Positive | None = None  # None: the rule lr_at_128 * sqrt(128 / d_model), for every method
     lr_at_128: Positive = 2e-3
@@ -138,24 +138,24 @@ class TrainConfig:
     threads: AtLeastOne | None = None  # None: torch's default
     checkpoint_every_seconds: Positive = 60.0
     log_every: AtLeastOne = 1  # steps between rows of steps.csv
-    snapshots: Count = 0  # weights kept during training, at equal parts of the budget
+    snapshots: Count = 0  # copies of the weights kept during training, at equal parts of the budget
 
 
 @dataclass
 class EvaluateConfig:
     """What is measured on a trained model."""
 
-    validation_tokens: AtLeastOne = 65_536  # for the validation loss, in whole documents
+    validation_tokens: AtLeastOne = 65_536  # used for the validation loss, in whole documents
     batch_size: AtLeastOne = 16
     tasks: list[str] = field(default_factory=list)  # lm-eval task names: bench's own, or any when on a network
-    limit: AtLeastOne | None = None  # most documents per task
+    limit: AtLeastOne | None = None  # at most this many documents per task
     timing_steps: Count = 8  # interleaved training steps of method and baseline; 0: no speed is measured
     decode_batch_sizes: list[AtLeastOne] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none
 
 
 @dataclass
 class PlannedDevice:
-    """What a study is planned for, where that is not the machine that plans it; all of it is given or none."""
+    """The device a study is planned for, if not this machine; give all keys or none."""
 
     name: str | None = None
     matmul_flops: Positive | None = None  # FLOP/s of matrix products in the training dtype, by its data sheet
@@ -197,7 +197,7 @@ class StudyConfig:
 
 @dataclass
 class RunConfig:
-    """One run, whole. Everything that changes its result is in here and in its config hash."""
+    """The complete configuration of a run. Everything that changes its result is in here and in its config hash."""
 
     __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # of this and every part
 

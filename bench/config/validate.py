@@ -1,6 +1,6 @@
-"""What must hold of a configuration before anything is created or torch is imported.
+"""Checks of a configuration, before anything is created and before torch is imported.
 
-The choices and bounds of single values stand in bench/config/schema.py; the rules here relate several values.
+Choices and bounds of single values are in bench/config/schema.py; the rules here relate several values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.config.schema import MethodConfig, RunConfig
 from bench.errors import UserError
 
-_LONGEST_NAME = 200  # bytes; file systems take 255, and temporary files beside it have longer names
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary files next to it have longer names
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -30,7 +30,7 @@ _KINDS = {"finite_number": "a finite number", "list_type": "a list in brackets, 
 def validated(values: Mapping[str, Any]) -> RunConfig:
     """The typed configuration of plain values, such as a record holds.
 
-    Raises UserError for the first value that cannot work, naming its key, the value and what is allowed.
+    Raises UserError for the first invalid value, with its key, the value and what is allowed.
     """
     try:
         config = _adapter().validate_python(values)
@@ -47,7 +47,7 @@ def check(config: RunConfig) -> None:
 
 
 def check_threads(config: RunConfig) -> None:
-    """Raise UserError where more threads are asked for than this machine can use."""
+    """Raise UserError if more threads are requested than this machine can use."""
     threads, most = config.train.threads, 4 * (os.cpu_count() or 1)
     if threads is not None and threads > most:
         raise UserError(f"train.threads={threads} is not allowed: it must be at most {most} on this machine.")
@@ -59,7 +59,7 @@ def _adapter() -> TypeAdapter[RunConfig]:
 
 
 def _explain(error: Any) -> str:
-    """One of pydantic's errors in a line: key, value, what is allowed."""
+    """A pydantic error as one line: key, value, what is allowed."""
     key = ".".join(part for part in error["loc"] if isinstance(part, str))
     given = f"{key}: {error['input']}" if isinstance(error["loc"][-1], int) else f"{key}={error['input']}"
     if error["type"] in _BOUNDS:
@@ -74,14 +74,14 @@ def _explain(error: Any) -> str:
 
 
 def _problems(config: RunConfig) -> Iterator[str]:
-    """What is wrong between values, a sentence each."""
+    """Values that contradict each other, one sentence each."""
     yield from _wrong_names(config)
     yield from _wrong_heads(config)
     model, method, train = config.model, config.method, config.train
     depth, experts, layers = method.depth, method.experts, max(1, round(model.n_layers * method.layers))
     if method.name == "dense" and method != MethodConfig(name="dense"):
         yield (
-            "method=dense is what the others are compared with, so it takes no method.* values; choose another "
+            "method=dense is the baseline, so it takes no method.* values; choose another "
             "method, such as method=mod, moe or shallow."
         )
     if depth is not None and depth.every > layers:
@@ -117,7 +117,7 @@ def _wrong_names(config: RunConfig) -> Iterator[str]:
         if not name or set(name) & set('/\\:*?"<>|') or name[0] == "." or not name.isprintable():
             yield f'{key}={name!r} must be a plain folder name, without / \\ : * ? " < > | or a leading dot.'
         if len(name.encode(errors="replace")) > _LONGEST_NAME:
-            yield f"{key} is {len(name.encode())} bytes long: a folder's name may have {_LONGEST_NAME}."
+            yield f"{key} is {len(name.encode())} bytes long: a folder's name may have at most {_LONGEST_NAME}."
 
 
 def _wrong_heads(config: RunConfig) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _wrong_heads(config: RunConfig) -> Iterator[str]:
     if model.d_model % 2:
         yield (
             f"model.d_model={model.d_model} is odd, but rotary positions need heads of an even width; "
-            f"{_multiples(model.d_model, 2 * model.n_heads)} would do with model.n_heads={model.n_heads}."
+            f"{_multiples(model.d_model, 2 * model.n_heads)} would work with model.n_heads={model.n_heads}."
         )
     if model.d_model % model.n_heads:
         yield (
@@ -136,7 +136,7 @@ def _wrong_heads(config: RunConfig) -> Iterator[str]:
         yield (
             f"model.d_model={model.d_model} over model.n_heads={model.n_heads} gives heads of width "
             f"{model.d_model // model.n_heads}, but rotary positions need an even width; "
-            f"one of model.n_heads={_divisors(model.d_model, even_quotient=True)} would do."
+            f"one of model.n_heads={_divisors(model.d_model, even_quotient=True)} would work."
         )
     if model.n_kv_heads is not None and model.n_heads % model.n_kv_heads:
         yield (
@@ -156,7 +156,7 @@ def _wrong_experts(config: RunConfig) -> Iterator[str]:
     if experts.routing == "expert_choice" and experts.n_noop:
         yield (
             f"method.experts.n_noop={experts.n_noop} needs method.experts.routing=token_choice: "
-            "only tokens choose null experts."
+            "only token choice has null experts."
         )
     if model.d_model % 8:
         yield (

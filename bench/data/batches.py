@@ -21,7 +21,7 @@ class Batches:
     are its inputs shifted by one. Every method and its dense baseline see the same batches, and a resumed
     run sees what it would have seen.
 
-    Raises UserError where the text is too short for one window and its last target.
+    Raises UserError if the text is too short for one window and its last target.
     """
 
     def __init__(self, tokens: np.ndarray, context: int, batch_size: int, seed: int) -> None:
@@ -33,7 +33,7 @@ class Batches:
         self.tokens = tokens
         self.context = context
         self.batch_size = batch_size
-        # One window fewer than could fit, so that there are `context` offsets at least (in a text of two windows).
+        # One window fewer than could fit, so that there are at least `context` offsets (in a text of two windows).
         self.windows_per_epoch = max(1, (len(tokens) - context) // context)
         offsets = len(tokens) - self.windows_per_epoch * context
 

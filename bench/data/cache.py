@@ -1,4 +1,4 @@
-"""Folders that are either whole or absent, whatever happens while they are made."""
+"""Folders that are either complete or absent, even if building one is interrupted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MANIFEST = "manifest.json"
 
 
 def cached_folder(folder: Path, build: Callable[[Path], None]) -> bool:
-    """Makes sure that `folder` is there and whole; True if it had to be built.
+    """Makes sure that `folder` exists and is complete; True if it had to be built.
 
-    `build` fills a temporary folder next to it, which is then renamed, so a reader never meets half of
-    one. A damaged folder is built again. Of several builders at once the first to finish wins: unlike
-    `records.files.beside`, this never replaces a whole folder, which other processes may be reading.
-    Raises UserError where the place cannot be written to or is full.
+    `build` fills a temporary folder next to it, which is then renamed, so a reader never sees a partial one. A damaged
+    folder is built again. Of several builders at once the first to finish wins: unlike `records.files.beside`, this
+    never replaces a complete folder, which other processes may be reading. Raises UserError if the place cannot be
+    written to or is full.
     """
     if _is_whole(folder):
         return False

@@ -18,7 +18,7 @@ from bench.data.split import Split
 from bench.data.tokenizer import SubwordTokenizer, Tokenizer, load_tokenizer, make_tokenizer, tokenizer_identity
 from bench.errors import UserError
 
-_FORMAT = 1  # raise it when an equal configuration is to yield other tokens than before
+_FORMAT = 1  # raise it when an equal configuration yields other tokens than before
 _BATCH_CHARACTERS = 4_000_000  # texts tokenised together
 
 
@@ -47,7 +47,7 @@ class Corpus:
 
 
 def prepare(config: DataConfig) -> Corpus:
-    """The corpus of a configuration, from `cache_dir` or, where it is not there, built into it.
+    """The corpus of a configuration, from `cache_dir`, where it is built if missing.
 
     The cache is keyed by the content of the text and by the tokenizer, not by paths. Prints a line if it
     had to build. Raises UserError for an unusable value or file, a missing network, a full disk, and
@@ -60,7 +60,7 @@ def prepare(config: DataConfig) -> Corpus:
     corpus = _load(config, folder, fingerprint)
     if built:
         for path, count in source.nulls.items():
-            print(f"Skipped {count:,} of the rows of {path}: their data.text_key={config.text_key!r} is null.")
+            print(f"Rows of {path} skipped because data.text_key={config.text_key!r} is null: {count:,}.")
         print(
             f"Prepared {config.name}: {corpus.train_tokens:,} training tokens ({corpus.tokenizer.name}), "
             f"{len(corpus.validation):,} validation documents, in {folder}."
@@ -90,13 +90,13 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
     for side, is_empty in (("train", train_tokens == 0), ("validation", not split.validation)):
         if is_empty:
             raise UserError(
-                f"data={config.name} is too small: no text is left for {side}, where a document that both sides "
-                "have counts as validation. Give more text."
+                f"data={config.name} is too small: no text is left for {side}. A document on both sides "
+                "counts as validation. Give more text."
             )
 
 
 def _check_round_trip(tokenizer: SubwordTokenizer, texts: list[str]) -> None:
-    """Decoded text must equal the text but for canonically equivalent characters and space at its ends."""
+    """Decoded text must equal the text, except for canonically equivalent characters and space at its ends."""
     for batch in _batches_of_text(texts):
         for text, tokens in zip(batch, tokenizer.encode_batch(batch), strict=True):
             before, after = (normalize("NFC", each).strip() for each in (text, tokenizer.decode(tokens.tolist())))

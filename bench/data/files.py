@@ -1,9 +1,9 @@
-"""Documents from people's own files: text, JSON, CSV and parquet, compressed or not, and folders of them.
+"""Documents from the user's own files: text, JSON, CSV and parquet, compressed or not, and folders of them.
 
-A .txt file is one document; the other kinds hold one a row, under `data.text_key`. Rows are parsed here and
+A .txt file is one document; the other kinds hold one per row, under `data.text_key`. Rows are parsed here and
 not by `datasets` 5.2: its JSON reader turns text that looks like a date into a datetime, and a missing key
 into a null; its CSV reader turns numbers and "NA" into other values; none of them names the line at fault;
-and it reads a .zst file that was cut short without an error. 60 MB of JSON lines take 0.5 s and 35 MB here,
+and it reads a truncated .zst file without an error. 60 MB of JSON lines take 0.5 s and 35 MB here,
 4.8 s and 420 MB there; of parquet 0.5 s and 140 MB here, 5.0 s and 540 MB there (CPU time, imports included).
 """
 
@@ -38,9 +38,9 @@ _WHOLE_JSON = re.compile(rb"\s*(\[|\{\s*\n)")
 def find_files(patterns: list[str], key: str) -> list[Path]:
     """The files that paths, folders and globs stand for: patterns in their order, matches of each sorted.
 
-    A folder means all readable files at any depth below it, hidden ones excepted. `key` is the
-    configuration key to name in a message. Raises UserError for a file that is missing, empty, or of
-    another kind, and for a glob or folder without any file.
+    A folder means all readable files at any depth below it, except hidden ones. `key` is the configuration key to
+    name in a message. Raises UserError for a file that is missing, empty, or of another kind, and for a glob or folder
+    without files.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -50,7 +50,7 @@ def find_files(patterns: list[str], key: str) -> list[Path]:
         is_glob = glob.has_magic(expanded) and not Path(expanded).exists()
         matches = sorted(glob.glob(expanded, recursive=True)) if is_glob else [expanded]
         if not matches:
-            raise UserError(f"{key}: no file matches {pattern!r} (looked from {Path.cwd()}).")
+            raise UserError(f"{key}: no file matches {pattern!r} (searched from {Path.cwd()}).")
         for match in map(Path, matches):
             for path in _below(match, key) if match.is_dir() else [match]:
                 _check(path, key)
@@ -92,7 +92,7 @@ def file_identity(path: Path) -> tuple[str, str]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises UserError where it cannot be read."""
+    """SHA-256 of a file's bytes. Raises UserError if it cannot be read."""
     try:
         found = path.stat()
         return _hash(path, found.st_size, found.st_mtime_ns)
@@ -102,7 +102,7 @@ def content_hash(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _hash(path: Path, size: int, changed: int) -> str:
-    """A study checks before every run that its text is the same; a file is read again only after it was written."""
+    """A study checks before every run that its text is the same; only a changed file is read again."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -110,8 +110,8 @@ def _hash(path: Path, size: int, changed: int) -> str:
 def read_documents(path: Path, text_key: str, nulls: dict[Path, int] | None = None) -> Iterator[str]:
     """The documents of one file, in order, without those that have no visible character.
 
-    Rows whose text is null are skipped; their number so far is kept in `nulls[path]`. Raises UserError
-    naming the file, and the line or row, where it holds something other than text, or nothing at all.
+    Rows whose text is null are skipped; their number so far is kept in `nulls[path]`. Raises UserError, naming the file
+    and the line or row, if it is empty or holds anything but text.
     """
     skipped, is_empty = 0, True
     for text in _read_parquet(path, text_key) if path.suffix.lower() == ".parquet" else _read_text(path, text_key):
@@ -141,11 +141,11 @@ def _read_text(path: Path, text_key: str) -> Iterator[str | None]:
             for place, row in rows(file, path, suffix):
                 yield _text_of(row, text_key, place)
     except EOFError as error:
-        raise UserError(f"{path} was cut short: its compressed data do not end. Fetch or compress it again.") from error
+        raise UserError(f"{path} is truncated. Download or compress it again.") from error
     except (OSError, zlib.error, lzma.LZMAError) as error:
         if not ending:
             raise UserError(f"cannot read {path}: {error}.") from error
-        raise UserError(f"{path} is not a whole {_COMPRESSIONS[ending]} file ({error}). Compress it again.") from error
+        raise UserError(f"{path} is not a valid {_COMPRESSIONS[ending]} file ({error}). Compress it again.") from error
 
 
 def _open(path: Path, ending: str) -> io.BufferedReader:
@@ -156,7 +156,7 @@ def _open(path: Path, ending: str) -> io.BufferedReader:
 class _ZstdFile(io.RawIOBase):
     """A zstd file of one or more frames, decompressed.
 
-    Raises EOFError where the last frame does not end, and OSError for data that are not zstd.
+    Raises EOFError if the last frame does not end, and OSError for data that are not zstd.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
@@ -211,13 +211,13 @@ def _parse_json(data: bytes, place: str) -> Any:
         return json.loads(_decode(data, place))
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{place}: not whole JSON ({error}). Give one object a line; fetch the file again if it was cut short."
+            f"{place}: invalid JSON ({error}). Give one object per line; download the file again if it is truncated."
         ) from error
 
 
 def _csv_rows(file: io.BufferedReader, path: Path, suffix: str) -> Iterator[tuple[str, Any]]:
-    """Place and row of a table whose first line names the columns; a cell that is not there is None."""
-    csv.field_size_limit(sys.maxsize >> 32)  # a document is longer than csv expects of a cell
+    """Place and row of a table whose first line names the columns; a missing cell is None."""
+    csv.field_size_limit(sys.maxsize >> 32)  # a document is longer than csv allows for a cell
     lines = (_decode(line, f"{path}, line {number}") for number, line in enumerate(file, 1))
     rows = csv.DictReader(lines, delimiter="\t" if suffix.startswith(".tsv") else ",", strict=True)
     try:
@@ -229,7 +229,7 @@ def _csv_rows(file: io.BufferedReader, path: Path, suffix: str) -> Iterator[tupl
 
 
 def _read_parquet(path: Path, text_key: str) -> Iterator[str | None]:
-    """The text column alone is read, so columns of other types and newer metadata do no harm."""
+    """Only the text column is read, so columns of other types and newer metadata do no harm."""
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -260,14 +260,16 @@ def _decode(data: bytes, place: str) -> str:
 
 def _text_of(row: Any, text_key: str, place: str) -> str | None:
     if not isinstance(row, dict):
-        raise UserError(f'{place}: not a JSON object. Give one object a line, like {{"{text_key}": "..."}}.')
+        raise UserError(f'{place}: not a JSON object. Give one object per line, like {{"{text_key}": "..."}}.')
     text = row.get(text_key)
     if text is None and text_key in row:
         return None
     if not isinstance(text, str):
         names = ", ".join(repr(name) for name in row if name is not None)  # csv: cells beyond the header's
         found = f"{text_key!r} is {type(text).__name__}" if text_key in row else f"found {names}"
-        raise UserError(f"{place}: no text under data.text_key={text_key!r} ({found}). Set data.text_key to fit.")
+        raise UserError(
+            f"{place}: no text under data.text_key={text_key!r} ({found}). Set data.text_key to the one of the text."
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
 """What comes from the Hugging Face hub: data sets, streamed into local files, and tokenizers.
 
-The hub is asked once, with a short time limit, whether it has what is wanted, since the libraries would
-retry for half a minute before they say that there is no network.
+The hub is asked once, with a short time limit, whether it has the data. The libraries would retry for half a minute
+before they report a missing network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def download(config: DataConfig) -> tuple[Path, Path]:
 
     Validation is the first `validation_documents` of `validation_split`, or of `split` where none is
     given; training is the first (or next) `max_documents` of `split`. `dataset` may also be a local folder in
-    the hub's layout. Raises UserError for a data set that is unknown or out of reach.
+    the hub's layout. Raises UserError for a data set that is unknown or cannot be reached.
     """
     if config.dataset is None:
         raise UserError("data.source=hub needs data.dataset, for example data.dataset=roneneldan/TinyStories.")
@@ -54,7 +54,7 @@ def _stream(config: DataConfig, split: str) -> Iterator[str | None]:
             if config.text_key not in row or not isinstance(row[config.text_key], str | None):
                 found = ", ".join(map(repr, row))
                 raise UserError(
-                    f"data.text_key={config.text_key!r} holds no text in data set {config.dataset} (found {found})."
+                    f"data.text_key={config.text_key!r} is no text column of {config.dataset} (found {found})."
                 )
             yield row[config.text_key]
     except UserError:
@@ -71,9 +71,9 @@ def _write(path: Path, texts: Iterable[str | None]) -> None:
 
 
 def download_tokenizer(name: str) -> Path:
-    """The tokenizer.json of a model on the hub, from the local hub cache where it is there already.
+    """The tokenizer.json of a model on the hub, from the local hub cache if it is there.
 
-    Raises UserError where the model is unknown, out of reach, or has no tokenizer.json.
+    Raises UserError if the model is unknown, cannot be reached, or has no tokenizer.json.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -84,7 +84,7 @@ def download_tokenizer(name: str) -> Path:
         alternative = "data.tokenizer.kind=bytes or bpe, or the path of a tokenizer.json"
         _ask_hub("model", name, "data.tokenizer.name", alternative)
     except ValueError as error:
-        raise UserError(f"data.tokenizer.name={name!r} is neither a file nor a hub name.") from error
+        raise UserError(f"data.tokenizer.name={name!r} is neither a file nor a hub name, such as gpt2.") from error
     try:
         return Path(hf_hub_download(name, "tokenizer.json"))
     except Exception as error:
@@ -100,8 +100,8 @@ def _ask_hub(kind: str, name: str, key: str, alternative: str) -> None:
     try:
         HfApi().repo_info(name, repo_type=kind, timeout=_TIMEOUT_SECONDS)
     except (GatedRepoError, HFValidationError, RepositoryNotFoundError) as error:
-        raise UserError(f"{key}={name}: the hub has no such {kind} that you may read. Try {alternative}.") from error
-    except Exception as error:  # whatever else the HTTP library raises: no answer from the hub
+        raise UserError(f"{key}={name}: the hub has no such {kind}, or denies access. Try {alternative}.") from error
+    except Exception as error:  # any other error of the HTTP library: no answer from the hub
         raise UserError(
             f"{key}={name}: the Hugging Face hub cannot be reached ({_first_line(error)}). "
             f"Connect to a network, or use {alternative}, which needs none."

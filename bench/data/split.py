@@ -24,7 +24,7 @@ def document_hash(text: str) -> bytes:
 
 
 def split_by_source(train: Reader, validation: Reader) -> Split:
-    """A split that the source makes itself, less the training documents that validation has too."""
+    """A split that the source defines, without the training documents that are also in validation."""
     documents = list(validation())
     return Split(_without(train, documents), documents)
 

@@ -16,12 +16,12 @@ from bench.errors import UserError
 
 KINDS = ("bytes", "bpe", "pretrained")
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eot_id|>", "<|im_end|>", "[SEP]")
-_BPE_SAMPLE = 50_000_000  # characters; merges hardly change beyond, while training time grows
+_BPE_SAMPLE = 50_000_000  # characters; with more, merges hardly change but training takes longer
 _FILE = "tokenizer.json"
 
 
 class Tokenizer(ABC):
-    """What every tokenizer offers. `eot` is the id that ends a document; no text encodes to it."""
+    """The interface of every tokenizer. `eot` is the id that ends a document; no text encodes to it."""
 
     name: str
     vocab_size: int
@@ -34,7 +34,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; bytes that are no whole character become U+FFFD."""
+        """The text of `ids`; incomplete characters become U+FFFD."""
 
     @property
     def dtype(self) -> type[np.unsignedinteger]:
@@ -46,7 +46,7 @@ class Tokenizer(ABC):
         return self.encode_batch([text])[0].tolist()
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """One readable piece a token; a byte that is no whole character becomes a middle dot."""
+        """One readable piece per token; an incomplete character becomes a middle dot."""
         return [self.decode([token]).replace("\ufffd", "\u00b7") for token in ids]
 
 
@@ -67,7 +67,7 @@ class ByteTokenizer(Tokenizer):
 class SubwordTokenizer(Tokenizer):
     """A tokenizer of the `tokenizers` library. Special tokens are never read out of plain text.
 
-    Raises UserError where it has no token that could end a document, or where text could write that token.
+    Raises UserError if no token can end a document, or if text can produce that token.
     """
 
     def __init__(self, name: str, implementation: Any) -> None:
@@ -109,12 +109,12 @@ class SubwordTokenizer(Tokenizer):
 
 
 def tokenizer_name(config: TokenizerConfig) -> str:
-    """What people call it: bytes, bpe-16384, or the pretrained one's own name."""
+    """Its name for people: bytes, bpe-16384, or the name of the pretrained one."""
     return {"bytes": "bytes", "bpe": f"bpe-{config.vocab_size}", "pretrained": str(config.name)}[config.kind]
 
 
 def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
-    """All that, together with the training text, decides the tokens. Raises UserError for bad values."""
+    """Everything that, with the training text, determines the tokens. Raises UserError for bad values."""
     if config.kind not in KINDS:
         raise UserError(f"data.tokenizer.kind={config.kind!r} is not known. Choose one of {', '.join(KINDS)}.")
     if config.kind == "bytes":
@@ -153,7 +153,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def load_tokenizer(config: TokenizerConfig, folder: Path) -> Tokenizer:
-    """The tokenizer that was saved in `folder`. Raises UserError where its file is missing or damaged."""
+    """The tokenizer that was saved in `folder`. Raises UserError if its file is missing or damaged."""
     if config.kind == "bytes":
         return ByteTokenizer()
     return _read(tokenizer_name(config), folder / _FILE, f"{folder / _FILE}")
@@ -203,5 +203,5 @@ def _read(name: str, path: Path, what: str) -> SubwordTokenizer:
     try:
         implementation = Implementation.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise UserError(f"{what} is not a whole tokenizer.json ({error}).") from error
+        raise UserError(f"{what} is not a valid tokenizer.json ({error}).") from error
     return SubwordTokenizer(name, implementation)

@@ -30,7 +30,7 @@ _PAIRS = 1 << 25  # of tokens in the trees of a batch: bounds the memory of atte
 def pieces(context: Sequence[int], continuation: Sequence[int], window: int) -> list[Piece]:
     """What to run to score `continuation` after `context`, each piece at most `window` + 1 tokens.
 
-    A context that does not fit loses its beginning. A continuation longer than the window is scored window by
+    A context that does not fit is truncated on the left. A continuation longer than the window is scored window by
     window, each starting from the last token of the one before, as for rolling likelihoods.
     """
     whole = [*context, *continuation]
@@ -151,7 +151,8 @@ class BenchLM(TemplateLM):
         return texts
 
     def _continue(self, rows: list[list[int]], settings: list[_Settings]) -> list[str]:
-        """Continue each row as its request says; a context that does not fit with its new tokens loses its beginning.
+        """Continue each row as its request says; a context that does not fit with its new tokens is truncated on the
+        left.
 
         At least half a window of context stays: text longer than the window drops its beginning as it is generated.
         """
@@ -176,7 +177,7 @@ class BenchLM(TemplateLM):
         return [ended[row] for row in range(len(rows))]
 
     def _ended(self, made: list[int], settings: _Settings) -> str | None:
-        """The finished text without a partial last character, or None where it goes on."""
+        """The finished text without a partial last character, or None if it goes on."""
         stopped = made[-1] == self.text.eot
         text = self.text.decode(made[:-1] if stopped else made)
         hits = [text.index(stop) for stop in settings.until if stop and stop in text]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 Doc = dict[str, Any]
 
 _WORD = re.compile(r"[A-Za-z]{3,10}")
-_NEIGHBOURS = 12  # wrong answers come from so many words on either side of the answer in frequency
+_NEIGHBOURS = 12  # wrong answers come from this many words on either side of the answer in frequency
 _COPY_LENGTHS = (5, 6, 7, 8, 10, 12)
 _CONTEXT_CHARACTERS = {"last word": 128, "spelling": 64}  # of a passage before the word to predict
 _LEARNED = 5  # occurrences in the training text that a word needs

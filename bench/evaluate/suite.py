@@ -33,7 +33,7 @@ Scores = dict[str, dict[str, float]]
 
 
 def evaluate(model: Transformer, corpus: Corpus, config: EvaluateConfig, seed: int) -> Scores:
-    """Task -> metric -> value, with `<metric>_stderr` where there is one and `chance` where it is known.
+    """Task -> metric -> value, with `<metric>_stderr` if there is one and `chance` if it is known.
 
     The offline tasks are made from the corpus and `seed`. Bits/byte is measured on the documents of the quality
     figures. Tasks that `excluded_tasks` names have no score. The global random state is left as it was. Raises

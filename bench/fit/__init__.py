@@ -1,4 +1,4 @@
-"""isoFLOP fits on anyone's points: where each method is best, how that moves with compute, and how sure that is."""
+"""isoFLOP fits to any points: the optimum of each method, how it scales with compute, and how certain it is."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def isoflop(
 ) -> Fits:  # fmt: skip
     """Fit isoFLOP parabolas, their power laws and the parametric law L(N, D) to points of one or several methods.
 
-    points: a frame, or the path of a CSV file, with a row a run and the columns method, flops (training FLOPs), loss
+    points: a frame, or the path of a CSV file, with a row per run and the columns method, flops (training FLOPs), loss
     (nats/token) and params or tokens or both; a missing one follows from flops = 6 params tokens.
     bootstraps: resamples behind the 95 % intervals, 0 for none. seed: of the resampling.
-    title: how notes write a method's name. progress: a bar on stderr; None draws it on a terminal only.
+    title: how to write a method's name in notes. progress: a bar on stderr; None draws it on a terminal only.
 
-    Returns the fits by method: `.optima`, `.parametric`, `.equivalents`, `.notes` and `.frame()`, a row a method and
-    budget. Methods: Hoffmann et al. 2022, arXiv 2203.15556, sections 3.2 and 3.3. Raises UserError where a column is
-    missing, is in another unit, or no row can be used.
+    Returns the fits by method: `.optima`, `.parametric`, `.equivalents`, `.notes` and `.frame()`, a row per method and
+    budget. Methods: Hoffmann et al. 2022, arXiv 2203.15556, sections 3.2 and 3.3. Raises UserError if a column is
+    missing or in another unit, or if no row can be used.
     """
     from bench.stats.fits import fit
     from bench.stats.points import check_points, read_points

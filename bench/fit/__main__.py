@@ -1,7 +1,7 @@
-"""`python -m bench.fit POINTS.csv`: isoFLOP fits on anyone's points.
+"""`python -m bench.fit POINTS.csv`: isoFLOP fits to your own points.
 
-Columns: method, flops, loss (nats/token), and params or tokens or both. Writes fit.json, fit.svg and fit.md beside
-the points. Exit status: 0 done, 2 a mistake.
+Columns: method, flops, loss (nats/token), and params or tokens or both. Writes fit.json, fit.svg and fit.md next to it.
+Exit status: 0 done, 2 a mistake.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, write, print the table; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.fit",
-        description="isoFLOP fits on points from a CSV file; writes fit.json, fit.svg and fit.md beside it.",
+        description="isoFLOP fits to points from a CSV file; writes fit.json, fit.svg and fit.md next to it.",
     )
     parser.add_argument("points", type=Path, help="CSV with method, flops, loss (nats/token), and params or tokens")
     parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind the 95 %% intervals (1000)")

@@ -20,7 +20,7 @@ _OPEN = "(interval open)"  # too many resamples had no such value
 
 @styled
 def figure(fits: Fits) -> Drawing:
-    """Loss against params: points, a parabola a budget and its minimum; rejected fits are dashed."""
+    """Loss against params: points, a parabola per budget and its minimum; rejected fits are dashed."""
     points, colours = fits.points, method_colours(fits.points.methods)
     drawing, axes = canvas(6.4, 4.2)
     for name, own in fits.optima.items():
@@ -88,7 +88,7 @@ _PARAMETERS = {name: name for name in ("E", "A", "B", "alpha", "beta")} | {"para
 
 
 def _rows(fits: Fits, of: Mapping[str, object], columns: dict[str, str], title: Callable[[str], str]) -> list[str]:
-    """A table with a row a method; `columns`: heading -> attribute of what `of` holds for it."""
+    """A table with a row per method; `columns`: heading -> attribute of what `of` holds for it."""
     rows = [["method", *columns], ["---", *["--:"] * len(columns)]]
     for name, own in of.items():
         rows.append(
@@ -98,7 +98,7 @@ def _rows(fits: Fits, of: Mapping[str, object], columns: dict[str, str], title: 
 
 
 def _cell(interval: Interval | None, bootstraps: int, digits: int = 3) -> str:
-    """A value with its interval, or a note that resamples left none."""
+    """A value with its interval, or a note that the interval is open."""
     if interval is None:
         return DASH
     text = with_interval(interval.value, interval.low, interval.high, lambda value: significant(value, digits))

@@ -73,7 +73,7 @@ class Plan:
     model: ModelConfig
     count: Count
     batch_tokens: int
-    steps: int  # for wall_clock: the baseline's number; the clock decides
+    steps: int  # for wall_clock: the baseline's number; training stops by time
     budget_flops: float  # planned training FLOPs of the run
 
     @property
@@ -93,7 +93,7 @@ def dense_baseline(config: RunConfig) -> RunConfig:
 def plan(config: RunConfig, vocab_size: int) -> Plan:
     """Solve the contract of `config`.
 
-    Raises UserError where the budget is less than one step, or no shape meets the contract.
+    Raises UserError if the budget is less than one step, or if no shape meets the contract.
     """
     dense = _count(config.model, MethodConfig(name="dense"), vocab_size)
     model = config.model

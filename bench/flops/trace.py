@@ -24,7 +24,7 @@ COUNTS_AGREE_TO = 0.001
 # fvcore's names for what it counts as matrix products; it also counts norms, which are not counted here.
 _PRODUCTS = {"linear", "matmul", "bmm", "addmm", "mm", "einsum", "conv", "scaled_dot_product_attention", "_grouped_mm"}
 
-# Operators without matrix products. Any other one that fvcore has no handle for fails the count, so that no operator
+# Operators without matrix products. Any other one without a handler in fvcore fails the count, so that no operator
 # is left out silently.
 _NO_PRODUCT = """
     add add_ sub mul mul_ div div_ neg rsub pow sqrt rsqrt exp log sigmoid silu silu_ softmax log_softmax
@@ -63,8 +63,8 @@ class Traced:
 def check_counts(name: str, model: Transformer, tokens: Tensor) -> Traced:
     """The three counts of one forward pass of `tokens` (B, T), routed as in training.
 
-    Raises UserError where they disagree by more than COUNTS_AGREE_TO, with the parts that differ and the likely
-    cause, and where fvcore meets an operator that nobody has classified. `name` is how the message calls the run.
+    Raises UserError if they disagree by more than COUNTS_AGREE_TO, with the parts that differ and the likely
+    cause, and if fvcore meets an unclassified operator. `name` is the run's name in the message.
     """
     try:
         counted = trace(model, tokens)
@@ -103,7 +103,7 @@ def _likely_cause(model: Transformer, tokens: Tensor, counted: Traced) -> str:
 def trace(model: Transformer, tokens: Tensor) -> Traced:
     """Count one forward pass of `tokens` (B, T), routed as in training, in three ways.
 
-    Raises ValueError where fvcore meets an operator that nobody has classified.
+    Raises ValueError if fvcore meets an unclassified operator.
     """
     with _evaluating(model):
         planned = tokens.shape[0] * sum(model.flops(tokens.shape[1]).values())
@@ -171,7 +171,7 @@ def _analytic_parts(model: Transformer, tokens: Tensor) -> dict[str, float]:
 class _Traceable(nn.Module):
     """The model as a function of tokens only, as a tracer needs it.
 
-    It returns what the routers decided as well, because the tracer drops whatever leads to no output.
+    It also returns the routers' decisions, because the tracer drops what leads to no output.
     """
 
     def __init__(self, model: Transformer):
@@ -190,7 +190,7 @@ def count_fvcore(model: Transformer, tokens: Tensor) -> float:
 
 
 def _fvcore(model: Transformer, tokens: Tensor) -> FlopCountAnalysis:
-    """The finished analysis. Raises ValueError for an operator that nobody has classified."""
+    """The finished analysis. Raises ValueError for an unclassified operator."""
     analysis = FlopCountAnalysis(_Traceable(model), tokens)
     analysis.set_op_handle(
         **{

@@ -1,7 +1,7 @@
 """`python -m bench.gate BASELINE CURRENT`: what regressed since the baseline, as an exit status and a table.
 
-Exit status: 0 fine, 1 regressed, 2 wrong use, 3 no data or nothing in common, 4 a record is broken or failed its audit,
-or the gate itself failed.
+Exit status: 0 fine, 1 regressed, 2 usage error, 3 no data or nothing in common, 4 a record is broken or failed its
+audit, or the gate itself failed.
 """
 
 from __future__ import annotations
@@ -76,19 +76,19 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _show(text: str) -> None:
-    """Print at once; a closed pipe is no error. Raises OSError where the text cannot be written."""
+    """Print at once; a closed pipe is not an error. Raises OSError if the text cannot be written."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names and units hold characters that some encodings lack
     try:
         print(text, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries, and fails, again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at exit, and fails
         if not isinstance(error, BrokenPipeError):
             raise
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Exits with status 2 where options contradict each other or would overwrite what is compared."""
+    """Exits with status 2 if options contradict each other or would overwrite what is compared."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.accept and options.speed_only:
@@ -107,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gate",
         description="Compares a study with a baseline, each figure under its own rule.",
-        epilog="exit status: 0 fine, 1 regressed, 2 wrong use, 3 no data, 4 a record is broken or failed its audit, or "
-        "the gate itself failed",
+        epilog="exit status: 0 fine, 1 regressed, 2 usage error, 3 no data, 4 a record is broken or failed its audit, "
+        "or the gate itself failed",
     )
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help="folder of records, such as results/ci")
     parser.add_argument("current", type=Path, metavar="CURRENT", help="folder of records to compare with it")
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--link", metavar="URL", help="address of the run, kept in the history")
     parser.add_argument(
         "--speed-only", action="store_true",
-        help="judge only time and memory, for two studies of one machine, such as before and after a change",
+        help="compare only time and memory, of two studies on one machine, such as before and after a change",
     )  # fmt: skip
     parser.add_argument(
         "--accept", action="store_true", help="make CURRENT the new baseline in the folder BASELINE, regressed or not"

@@ -14,9 +14,9 @@ from bench.stats.interval import Interval
 Kind = Literal["regressed", "changed", "vanished", "improved", "new"]
 FAILING: tuple[Kind, ...] = ("regressed", "changed", "vanished")
 
-_SPLITS = 20_000  # more than eight and eight samples have, 12,870, so that all of those are counted
+_SPLITS = 20_000  # above the 12,870 of eight and eight samples, so that the test is exact for those
 
-# Settings of where a run is written, not of what it does.
+# Settings that say where a run is written, not what it does.
 _PLACES = {"name", "study", "results_dir", "reports_dir", "data.cache_dir", "dry_run"}
 
 
@@ -52,7 +52,7 @@ class Verdict:
     """The outcome.
 
     findings: the worst first. compared: the number of figures compared. skipped: figures of both sides that were not
-    judged -> the reason. notes: the same for people, in fewer lines.
+    compared -> the reason. notes: the same for people, in fewer lines.
     """
 
     baseline: Side
@@ -64,7 +64,7 @@ class Verdict:
 
     @property
     def broken(self) -> list[str]:
-        """Unreliable records on either side, a line each."""
+        """Unreliable records on either side, one line each."""
         sides = (("baseline", self.baseline), ("current", self.current))
         return [f"{name}: {line}" for name, side in sides for line in side.broken]
 
@@ -91,8 +91,8 @@ class Verdict:
 def compare(baseline: Side, current: Side) -> Verdict:
     """Every figure of both sides under its rule.
 
-    Raises NoDataError where the sides are different studies or no figure can be compared. Where the sides hold only
-    time and memory, it is raised if no time can be compared, unless memory regressed.
+    Raises NoDataError if the sides are different studies or no figure can be compared. With time and memory alone, it
+    is raised if no time can be compared, unless memory regressed.
     """
     whole = not (baseline.broken or current.broken)
     if whole:
@@ -121,22 +121,22 @@ def compare(baseline: Side, current: Side) -> Verdict:
 
 
 def _not_compared(method: str, name: str, baseline: Side, current: Side) -> str | None:
-    """Why a figure of both sides is not judged; None where it is."""
+    """Why a figure of both sides is not compared; None if it is."""
     rule = rule_of(name, method)
     if rule is None:
-        return f"{title(method)}, {name}: not judged because it has no rule."
+        return f"{title(method)}, {name}: not compared because it has no rule."
     if rule.here and baseline.machine != current.machine:
         return (
-            "Speed and memory are not judged because the baseline ran on another machine "
+            "Speed and memory are not compared because the baseline ran on another machine "
             f"({baseline.machine_name}; now {current.machine_name})."
         )
     if rule.sampled and baseline.sample_count(method, name) < SAMPLES:
-        return f"{title(method)}, {rule.words}: not judged because a test needs {SAMPLES} samples per side."
+        return f"{title(method)}, {rule.words}: not compared because a test needs {SAMPLES} samples per side."
     off = off_pace(baseline, current)
     if rule.sampled and off is not None and current.sample_count(method, name) >= SAMPLES:
         slow = "study" if off > 1 else "baseline"
         return (
-            "Speed is not judged because the machine was not as fast as for the baseline: a step of torch’s own "
+            "Speed is not compared because the machine was not as fast as for the baseline: a step of torch’s own "
             f"encoder took {off:.2f} times as long. Re-run the {slow} while the machine is less busy."
         )
     return None
@@ -236,7 +236,7 @@ def _lone(kind: Kind, method: str, figure: str, words: str, present: str, absent
 
 
 def _config_findings(baseline: Side, current: Side) -> Iterator[Finding]:
-    """Settings that differ, which explain other numbers; a setting that the baseline did not know is new."""
+    """Settings that differ, which explain differences in numbers; a setting that the baseline lacks is new."""
     for method, config in baseline.configs.items():
         was, now = dict(_settings(config)), dict(_settings(current.configs.get(method, config)))
         for key in sorted(was.keys() | now.keys()):

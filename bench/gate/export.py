@@ -60,8 +60,8 @@ def _json(content: Any) -> str:
 def junit(verdict: Verdict) -> str:
     """JUnit XML, which most CI systems show: a suite per method, a case per figure.
 
-    Failing findings are failures, broken records errors; new figures and figures not judged are skipped. The format is
-    that of Jenkins' and Ant's schema (junit-10.xsd).
+    Failing findings are failures, broken records errors; new figures and figures not compared are skipped. The format
+    is that of Jenkins' and Ant's schema (junit-10.xsd).
     """
     root = Xml.Element("testsuites", name="bench.gate")
     found = {(finding.method, finding.figure): finding for finding in verdict.findings}
@@ -106,7 +106,7 @@ def _legal(text: str) -> str:
 
 
 def bencher(verdict: Verdict) -> str:
-    """The current figures in Bencher Metric Format: benchmark -> measure -> value, with bounds where there are any.
+    """The current figures in Bencher Metric Format: benchmark -> measure -> value, with bounds if there are any.
 
     A benchmark per method, a measure per figure: https://bencher.dev/docs/reference/bencher-metric-format/
     """

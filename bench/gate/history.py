@@ -1,8 +1,8 @@
 """The history of a project's figures: one JSON line per run of the gate, only ever appended to.
 
-Writers take a lock and write a line in one call, so they may run concurrently. A line that a killed writer left half
-written is ended by the next writer and skipped by readers. Lines are independent and carry an id, so two branches'
-files merge by keeping the lines of both (`history.jsonl merge=union` in .gitattributes).
+Writers take a lock and write a line in one call, so they may run concurrently. If a writer is killed within a line, the
+next writer ends that line and readers skip it. Lines are independent and carry an id, so two branches' files merge by
+keeping the lines of both (`history.jsonl merge=union` in .gitattributes).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Row(StrictModel):
 
 
 def _row(line: str) -> Row | None:
-    """A line as a row, where it is one."""
+    """A line as a row, if it is one."""
     try:
         row = Row.model_validate_json(line, strict=True)
     except ValidationError:
@@ -68,7 +68,7 @@ def _fault(line: str) -> str:
 
 
 def row_of(verdict: Verdict, link: str | None) -> Row:
-    """The current side of a verdict as a row, without figures of broken records or speeds of a busy machine.
+    """The current side of a verdict as a row, without figures of broken records or speeds on a busy machine.
 
     A side that could not be read is assumed to be the baseline's study on the baseline's machine, run now.
     """
@@ -103,14 +103,15 @@ def _numbers(figure: Interval) -> list[float]:
 
 
 def append(row: Row, folder: Path) -> None:
-    """Add a line to `history.jsonl` in `folder`, whole or not at all, safe for concurrent writers.
+    """Add a line to `history.jsonl` in `folder`, completely or not at all, safe for concurrent writers.
 
-    Raises UserError where it cannot be written.
+    Raises UserError if it cannot be written.
     """
     line = (json.dumps(row.model_dump(exclude_none=True), ensure_ascii=False, allow_nan=False) + "\n").encode()
     path = folder / FILE
     try:
-            except ImportError as error:
+        import fcntl
+    except ImportError as error:
         raise UserError("bench.gate --history locks its file by fcntl, which Windows lacks; leave it out.") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def read(folder: Path) -> tuple[list[Row], list[str]]:
     """The rows of a history, oldest first, each once; and a message for every line that cannot be read.
 
-    Raises UserError where there is no history.
+    Raises UserError if there is no history.
     """
     path = folder / FILE
     try:

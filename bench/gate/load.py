@@ -41,7 +41,7 @@ class Side:
     """The figures of one folder: (method, figure) -> value with its 95 % interval.
 
     samples: those of the figures that are medians of samples, one per process. configs: by method.
-    broken: unreliable records, a line each. whole: False where only figures of time and memory are kept.
+    broken: unreliable records, one line each. whole: False where only figures of time and memory are kept.
     encoder_seconds: median time of a training step of torch's own encoder, timed alternately with the steps of `speed`.
     It measures how fast the machine was; None where unknown.
     """
@@ -95,7 +95,7 @@ def time_and_memory(baseline: Side, current: Side) -> tuple[Side, Side]:
 def read_side(folder: Path) -> Side:
     """Read a study's folder: the runs that `ci.json` names, or every record without one.
 
-    Raises UserError where there is no such folder, NoDataError where it holds no record. A record that is broken,
+    Raises UserError if there is no such folder, NoDataError if it holds no record. A record that is broken,
     missing, diverged or failed its audit is named in `broken`.
     """
     if not folder.is_dir():
@@ -134,7 +134,7 @@ def read_side(folder: Path) -> Side:
 def _records(folder: Path, study: CiStudy | None, broken: list[str]) -> dict[str, tuple[Record, Path]]:
     """Method -> its record and that record's path; without `ci.json`, every record, named by its own content.
 
-    Where `ci.json` is broken, nothing says which run is which method, and none is read.
+    If `ci.json` is broken, no run is read, because nothing says which method a run is.
     """
     if study is not None:
         records = {}
@@ -189,7 +189,7 @@ def _faults(record: Record) -> Iterator[str]:
 def _figures(record: Record) -> Iterator[tuple[str, Interval]]:
     """Every figure, with its interval where the record has one.
 
-    Measurements of the trained model are excluded where the run failed or its causality audit did not pass.
+    Measurements of the trained model are excluded if the run or its causality audit failed.
     """
     flat = dict(_flat(record.model_dump(exclude_none=True, exclude={"config"})))
     for name, value in flat.items():
@@ -220,7 +220,7 @@ def _curves(record: Record, path: Path, broken: list[str]) -> Iterator[tuple[str
         losses = {step: float(row["loss"]) for step, row in rows.items()}
         rates = {step: float(rows[step]["lr"]) for step in LR_CURVE if "lr" in rows.get(step, ())}
     except OSError:
-        return  # a figure missing on one side is a finding of its own
+        return  # a figure missing on one side is itself a finding
     except UserError as error:
         broken.append(str(error))
         return

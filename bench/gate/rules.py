@@ -1,13 +1,13 @@
 """Which figures are compared, which direction is better, and how far each may move.
 
 On one machine everything except speed repeats bit for bit. Rounding alone may move a figure: another kernel or
-processor sums in another order. Its reach was measured by re-running the ci study with other vector instructions (AVX2
+processor sums in another order. Its effect was measured by re-running the ci study with other vector instructions (AVX2
 instead of AVX-512). Training losses agree to six digits up to step 10. Routed methods then drift apart: by step 80, 3 %
-in loss and 0.06 in router accuracy. So the early loss curve is the sharp test that the same is still computed, and
+in loss and 0.06 in router accuracy. So the early loss curve is the sharp test that the computation is unchanged, and
 figures of the trained model may move about twice as far as rounding moved them.
 
-That allowance holds only where training did round differently. Where all training losses of a method are bitwise equal,
-so are its weights, and no figure measured on them may move: a router that went dead at evaluation, a predictor left out
+That allowance holds only if training rounded differently. If all training losses of a method are bitwise equal,
+so are its weights, and no figure measured on them may move: a router that fails at evaluation, a predictor left out
 of training, a metric that sees the future. Then every figure of the method except time and memory gets the tolerance
 REPEATED, in both directions: a better figure of the same weights means that the measurement changed.
 """
@@ -22,29 +22,29 @@ from typing import Literal
 
 Better = Literal["lower", "higher", "same"]
 
-# A step is slower where medians differ by more than EFFECT and a one-sided Mann-Whitney test at level P finds a
+# A step is slower if medians differ by more than EFFECT and a one-sided Mann-Whitney test at level P finds a
 # difference larger than EFFECT: the test compares with the baseline's samples times 1 + EFFECT. It needs SAMPLES
 # processes per side; the least p of six against six, 1 / 924, is below P. A test for any difference fails too easily:
 # on busy cores an unchanged routed step reads 5 to 6 % slower relative to dense, and consistently so.
 EFFECT, P, SAMPLES = 0.05, 0.005, 6
 
-# Speed is judged only where the machine was as fast as for the baseline, within this factor, by a step of torch's own
+# Speed is compared only if the machine was as fast as for the baseline, to within this factor, by a step of torch's own
 # encoder: other load slows some steps more than others. In the trials of tools/gate_validation the encoder took 0.91 to
 # 1.08 times as long as for the baseline on quiet cores, and 1.20 to 1.35 times in the twelve unchanged re-runs in which
 # a routed step read 5 to 6 % slower relative to dense.
 PACE = 1.15
 
-REPEATED = 1e-5  # tolerance, relative or absolute, where training repeated bit for bit
+REPEATED = 1e-5  # tolerance, relative or absolute, if training repeated bit for bit
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How far a figure may move: a share of the baseline, or a difference where not `relative`.
+    """How far a figure may move: a share of the baseline, or an absolute difference if not `relative`.
 
-    An infinite tolerance only requires the figure to exist, and to stay where training repeated bit for bit.
-    words: the name for people; `{}` stands for what the figure's name has in place of the pattern's `*`.
+    An infinite tolerance only requires the figure to exist, and to be unchanged if training repeated bit for bit.
+    words: the name for people; `{}` stands for what `*` matches in the figure's name.
     better `same`: a change beyond the tolerance fails in either direction.
-    here: judged only on the baseline's machine. sampled: judged by a test and an effect size.
+    here: compared only on the baseline's machine. sampled: compared by a test and an effect size.
     suspicious: a change for the better fails too.
     """
 
@@ -142,7 +142,7 @@ _RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 # Numbers of a record that are not figures: names and settings; standard errors, which become intervals; the audit's
-# result, which its own tolerance judges; and times without samples to test.
+# result, which has a tolerance of its own; and times without samples to test.
 _NOT_FIGURES = (
     "schema_version",
     "run.seed",
@@ -175,7 +175,7 @@ def is_figure(number: str) -> bool:
 
 
 def rule_of(figure: str, method: str = "") -> Rule | None:
-    """The rule of a figure, for a method as METHOD[/VARIANT][,SEED]; None where there is none."""
+    """The rule of a figure, for a method as METHOD[/VARIANT][,SEED]; None if there is none."""
     pattern = _pattern(figure, method)
     return _RULES[pattern] if pattern is not None else None
 

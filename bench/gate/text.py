@@ -10,7 +10,7 @@ from bench.gate.compare import Finding, Verdict
 from bench.gate.load import Side, title
 
 COLUMNS = ("", "method", "figure", "baseline", "now", "change", "certainty")
-MARKER = "<!-- bench-gate -->"  # by which a workflow finds its own comment again
+MARKER = "<!-- bench-gate -->"  # lets a workflow find its own comment
 _SHOWN = 30
 _LONGEST = 30_000  # so that two fit into a comment, which may have 65,536 characters
 _CELL = 200  # characters of a cell, before escaping, which makes at most five of each
@@ -89,7 +89,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _table(findings: Sequence[Finding], room: int) -> tuple[str, int]:
-    """As many rows as fit, with a count of the others; and the room that is left."""
+    """As many rows as fit, with a count of the others; and the remaining room."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
     for number, finding in enumerate(findings):
         line = f"| {' | '.join(_inert(cell) for cell in _cells(finding))} |"

@@ -1,1 +1,1 @@
-"""The isoFLOP study: which runs it consists of, how they are run, what they show, and its report."""
+"""The isoFLOP study: its runs, how they are run, what they show, and its report."""

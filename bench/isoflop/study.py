@@ -33,10 +33,10 @@ from bench.train.loop import SNAPSHOTS
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Run whatever is missing; returns the exit status.
+    """Run what is missing; returns the exit status.
 
     Raises Interrupted after a signal, or after `study.grid.minutes`, with checkpoints written and measurements saved; a
-    measurement under way is finished first.
+    measurement in progress is finished first.
     """
     started = time.monotonic()
     grid = Grid(config)
@@ -76,7 +76,7 @@ def _earlier(config: RunConfig) -> Study | None:
 
 
 def _first_packing(grid: Grid, earlier: Study | None) -> Packing | None:
-    """The measured packing that runs will have: as many workers as are asked for, or the best; None: not measured."""
+    """The measured packing that runs will have: the requested number of workers, or the best; None: not measured."""
     measured = earlier.packings if earlier else []
     asked = grid.values.workers
     return next((packing for packing in measured if asked in (None, packing.workers)), None)
@@ -164,7 +164,7 @@ def _tokens(session: Session, grid: Grid, sizes: Sizes, loss: Loss, corpus: Corp
 
 
 def _seed_to_study(job: Job, seeds: int, loss: Loss, earlier: str | None) -> Path | None:
-    """The folder of one successful seed that has weights or was studied earlier; None where there is none.
+    """The folder of one successful seed that has weights or was studied earlier; None if there is none.
 
     A seed that was studied earlier stays. Otherwise it is the first with snapshots, which only later seeds have.
     """

@@ -33,7 +33,7 @@ def audit(model: Transformer, tokens: Tensor, seed: int = 0, cuts: int = 4) -> C
         changed[:, cut + 1 :] = tail.to(tokens.device)
         after = model.causal_logits(changed, lengths)
         changes.append((after - before)[:, : cut + 1].abs().max())
-    largest = torch.stack(changes).max().item()  # NaN where any is, and then the audit fails
+    largest = torch.stack(changes).max().item()  # NaN if any is NaN, and then the audit fails
     return Causality(max_abs_logit_change=largest, tolerance=TOLERANCE, passed=largest <= TOLERANCE)
 
 

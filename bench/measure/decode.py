@@ -21,18 +21,18 @@ GROUP = 8  # steps summed for one sample of the speed-up: a single step of one r
 _READINGS = (
     (2048, 5),
     (8192, 3),
-)  # (tokens, times) of timed prompts; longer ones are read once
+)  # (tokens, repeats) of timed prompts; longer ones are read once
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The two limits of the machine."""
+    """The two limits of the machine, as a roofline has them."""
 
     flops: float  # FLOP/s of a large matrix product
     bytes: float  # bytes/s that are read
 
     def seconds(self, model: Transformer, rows: int, context: int) -> float:
-        """Least seconds of a decoding step of `rows` rows: reading or computing, whichever is longer."""
+        """Lower bound of the seconds of a decoding step of `rows` rows: the longer of reading and computing."""
         cost = model.step_cost(rows, context)
         return max(step_bytes(model, rows, context) / self.bytes, cost.flops / self.flops)
 
@@ -84,10 +84,10 @@ def decode_point(
     """The points of the baseline and of each of `models`, on rows of `text` (B, context + 1 + steps).
 
     The first `context` tokens are read at once, the others one by one, with the models interleaved at each. The next
-    token is the text's, not the model's, so that all do the same work. `before_steps` is called when the contexts are
-    read. Fewer than GROUP steps (at least 1) give no realised speed-up. With several rows a model with routed blocks
-    decodes in both forms, and the faster one is reported. The roofline uses the share of tokens that the routed
-    blocks processed. On a CPU, call `lay_out_for_decoding` first.
+    token comes from the text, not from the model, so that all do the same work. `before_steps` is called when the
+    contexts are read. Fewer than GROUP steps (at least 1) give no realised speed-up. With several rows a model with
+    routed blocks decodes in both forms, and the faster one is reported. The roofline uses the share of tokens that the
+    routed blocks processed. On a CPU, call `lay_out_for_decoding` first.
     """
     decoders = [_Decoder(baseline, "gathered", len(text))]
     for model in models:

@@ -20,7 +20,7 @@ from bench.records.record import Environment
 from bench.train.step import precision
 
 _PACKAGES = ("torch", "numpy", "fvcore", "lm-eval", "hydra-core", "tokenizers", "datasets", "safetensors")
-_THREADS = torch.get_num_threads()  # what torch finds, before any run has set another number
+_THREADS = torch.get_num_threads()  # torch's default, before any run has set another number
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -51,7 +51,7 @@ def _cpu_name() -> str:
 
 
 def _processor() -> str | None:
-    """What distinguishes processors of one name, as clouds have them; None where the system does not say."""
+    """What distinguishes processors of the same name, as in clouds; None if the system does not say."""
     found = _cpuinfo()
     if "cpu family" not in found:
         return None
@@ -69,9 +69,9 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that ran, marked where code or values differ from it; records and reports may differ.
+    """The commit of the code that ran, marked if code or configuration differ from it; records and reports may differ.
 
-    None outside a checkout of bench: code installed inside another project's checkout is no part of its commits.
+    None outside a checkout of bench: code installed inside another project's checkout does not belong to its commits.
     """
     own = Path(__file__).resolve()
 
@@ -89,7 +89,7 @@ def git_commit() -> str | None:
 
 
 def make_machine(config: RunConfig) -> Machine:
-    """Settle device, threads and allocator, and measure the matrix-product rate."""
+    """Set up device, threads and allocator, and measure the matrix-product rate."""
     train_config = config.train
     if train_config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device=cuda, but torch finds no CUDA device here; use train.device=cpu.")
@@ -103,10 +103,10 @@ def make_machine(config: RunConfig) -> Machine:
 def keep_freed_memory() -> None:
     """Have the allocators of this process keep what a training step frees for the next one; Linux only.
 
-    By default glibc hands large tensors back to the kernel, which clears every page again when the next step asks for
-    it: up to an eighth of a step, in whichever model of a comparison happens to be last in memory. On huge pages large
-    tensors take a page fault for each 2 MiB in place of 4 KiB: several percent of a step. torch reads that once, at
-    its first allocation, so call this before any tensor exists.
+    By default glibc hands large tensors back to the kernel, which clears every page again when the next step requests
+    it: up to an eighth of a step, in the model of a comparison that happens to be last in memory. With huge pages,
+    large tensors take a page fault per 2 MiB instead of 4 KiB: several percent of a step. torch reads that setting
+    once, at its first allocation, so call this before any tensor exists.
     """
     if sys.platform != "linux":
         return
@@ -117,6 +117,6 @@ def keep_freed_memory() -> None:
 
 
 def set_threads(config: TrainConfig) -> None:
-    """As many as configured. Where none are, torch's default, if an earlier run of this process set another number."""
+    """The configured number. Without one, torch's default, in case an earlier run of this process changed it."""
     if config.threads is not None or torch.get_num_threads() != _THREADS:
         torch.set_num_threads(config.threads or _THREADS)

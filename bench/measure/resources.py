@@ -1,4 +1,4 @@
-"""What a run takes of the machine: peak memory of a training step, and energy where it is reported."""
+"""What a run uses: peak memory of a training step, and energy if the machine reports it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def peak_bytes(step: Callable[[], object], model: nn.Module, optimiser: torch.op
 
 
 def joules(device: torch.device) -> float | None:
-    """An energy counter in joules, by Intel's RAPL on a CPU and by NVML on an NVIDIA GPU; None where unavailable."""
+    """An energy counter in joules, by Intel's RAPL on a CPU and by NVML on an NVIDIA GPU; None if unavailable."""
     if device.type == "cuda":
         try:
             import pynvml

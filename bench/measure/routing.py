@@ -49,7 +49,7 @@ class RoutingObserver:
         self.by_position[: len(sums)] += sums
 
     def not_reported(self, looks_ahead: bool) -> list[str]:
-        """What no routing held, in words for the page; `looks_ahead`: whether the model's training routing does."""
+        """What no routing reported, in words for the page; `looks_ahead`: whether the model's training routing does."""
         reported = {"which tokens each block processes": self.processed, "expert load": self.load}
         if looks_ahead:
             reported["router scores"] = self.weights["selected"]
@@ -71,7 +71,7 @@ class RoutingObserver:
         )
 
     def statistics(self, n_noop: int) -> RoutingStatistics | None:
-        """The record's routing figures; None where nothing was routed."""
+        """The record's routing figures; None if nothing was routed."""
         if not self.processed and not self.load:
             return None
         accuracy, fraction = _shares(self.agreed), _shares(self.processed)

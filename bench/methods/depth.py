@@ -71,7 +71,7 @@ class DepthRouted(RoutedLayer):
     def _top_k(self, scores: Tensor, valid: Tensor | None) -> Selection:
         """The k highest scores of each row.
 
-        A padded row has the capacity of its real tokens, and padding takes none of it.
+        A padded row has the capacity of its real tokens, and padding uses none of it.
         """
         k = capacity_tokens(self.share, scores.shape[1])
         if valid is None:

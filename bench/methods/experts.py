@@ -1,6 +1,6 @@
 """Mixture of experts: many feed-forwards, a few of which process each token.
 
-`GroupedExperts` is the arithmetic: tokens sorted by expert, one grouped matrix product a projection,
+`GroupedExperts` is the arithmetic: tokens sorted by expert, one grouped matrix product per projection,
 no token dropped. `TokenChoice` and `ExpertChoice` are two ways of pairing tokens with experts.
 """
 
@@ -118,7 +118,7 @@ class Experts(Branch):
 class TokenChoice(Experts):
     """Each token picks its top_k experts; dropless (MegaBlocks, arXiv 2211.15841).
 
-    Gates are the softmax over experts, renormalised over the chosen where there are several
+    Gates are the softmax over experts, renormalised over the chosen if there are several
     (Mixtral, arXiv 2401.04088). A token that picks a null expert skips that much of the layer.
     """
 
@@ -185,7 +185,7 @@ class TokenChoice(Experts):
         return routing
 
     def after_step(self, routings: list[Routing]) -> None:
-        """Loss-free balancing moves its biases once a step, by the whole step's load."""
+        """Loss-free balancing moves its biases once per step, by the load of the whole step."""
         if self.config.balance == "bias":
             counts = [routing.expert_counts for routing in routings if routing.expert_counts is not None]
             self.adjust_bias(torch.stack(counts).sum(dim=0))
@@ -250,7 +250,7 @@ class ExpertChoice(Experts):
         return torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
 
     def _choose_real(self, probabilities: Tensor, valid: Tensor) -> Tensor:
-        """Each row's quota follows its real tokens (B, T), and padding takes none of it."""
+        """Each row's quota follows its real tokens (B, T), and padding uses none of it."""
         quota = [self.quota(count) for count in valid.sum(dim=1).tolist()]
         ranked = probabilities.masked_fill(~valid.unsqueeze(-1), -1.0).argsort(dim=1, descending=True, stable=True)
         rank = ranked.argsort(dim=1)

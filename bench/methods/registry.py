@@ -25,9 +25,8 @@ class MethodModule(Protocol):
     Options: type  # optional: a dataclass, standard or pydantic, whose fields are the keys of `method.options`
 
     def build_layers(self, model: ModelConfig, method: MethodConfig, options: Any) -> list[Layer]:
-        """The layers of the decoder, `model.n_layers` of them; `options` is an `Options`, or None where there is none.
-
-        It must not read anything but its arguments: counts and plans build the model many times.
+        """The layers of the decoder, `model.n_layers` of them; `options` is an `Options`, or None if there is none. It
+        must read nothing but its arguments: counts and plans build the model many times.
         """
 
 

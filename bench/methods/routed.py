@@ -50,10 +50,10 @@ class Selection:
 class RoutedLayer(Layer):
     """A layer that returns x + gate * branch(x) for the chosen tokens of each row, and x for the others.
 
-    A method implements `choose`; where it weighs the branch, `gate`; where choosing takes matrix products,
-    `router_flops`. Gathering, FLOP counts, reports, padding, the KV cache and decoding are done here. The branch sees
-    the chosen tokens only, in their order and with their original positions. Masked decoding (all rows computed, the
-    chosen ones used) was slower on 2 CPU cores at every batch size and context that `+study=decode` timed.
+    A method implements `choose`; also `gate` if it weights the branch, and `router_flops` if choosing takes matrix
+    products. Gathering, FLOP counts, reports, padding, the KV cache and decoding are done here. The branch sees the
+    chosen tokens only, in their order and with their original positions. Masked decoding (all rows computed, the chosen
+    ones used) was slower on 2 CPU cores at every batch size and context that `+study=decode` timed.
     """
 
     layer: int

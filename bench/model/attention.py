@@ -50,7 +50,7 @@ class Attention(Branch):
     def flops(self, tokens: float) -> dict[str, float]:
         """Forward FLOPs of a row of `tokens` tokens, by part.
 
-        Projections: 2 x weights a token. Scores q.k and the weighted values: 2 x head_dim x heads
+        Projections: 2 x weights per token. Scores q.k and the weighted values: 2 x head_dim x heads
         each, for every query-key pair (no causal discount).
         """
         projections = 2 * (self.qkv.weight.numel() + self.out.weight.numel()) * tokens

@@ -125,7 +125,7 @@ class FeedForward(Branch):
         return self.down(swiglu(self.gate_up(self.norm(x))))
 
     def flops(self, tokens: float) -> dict[str, float]:
-        """2 x weights a token."""
+        """2 x weights per token."""
         return {"feed-forward": 2 * (self.gate_up.weight.numel() + self.down.weight.numel()) * tokens}
 
 

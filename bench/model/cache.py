@@ -141,7 +141,7 @@ def _attend_ragged(query: Tensor, layer: LayerCache, before: Tensor) -> Tensor:
     """query (B, T, H, D / H): token t of row b sees the first before[b] + t + 1 keys of its row."""
     width, length = query.shape[1], layer.longest
     query, (keys, values) = query.transpose(1, 2), layer.read(length)
-    if not before.any():  # the usual causal mask: padding stands at the end
+    if not before.any():  # the usual causal mask: padding is at the end
         return attention(query, keys, values, is_causal=True).transpose(1, 2)
     seen = before.unsqueeze(1) + torch.arange(width, device=before.device)
     mixed = []

@@ -1,4 +1,4 @@
-"""What a layer knows of its tokens, and what a router reports.
+"""What a layer knows about its tokens, and what a router reports.
 
 Shape letters, here and in every module of the model:
 B rows, T positions, S selected positions, D d_model, H query heads, K key/value heads,
@@ -40,7 +40,7 @@ class Routing:
 class TokenContext:
     """The tokens that pass a layer, apart from their hidden states.
 
-    Without a cache: whole rows (B, T). Padding stands at the end of a row, so causal attention needs no mask for it.
+    Without a cache: whole rows (B, T). Padding is at the end of a row, so causal attention needs no mask for it.
     With a cache: the new tokens (1, N) of all rows, one after the other and without padding; `arrivals` maps them to
     their rows. The tokens of prefix trees come in the same form.
     """

@@ -13,7 +13,7 @@ from bench.model.transformer import Transformer
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None = None) -> int:
-    """A token from logits (V,): the likeliest at temperature or top_p 0, else drawn from the `top_p` nucleus.
+    """A token from logits (V,): the most likely one at temperature or top_p 0, else drawn from the `top_p` nucleus.
 
     Nucleus: the fewest tokens whose probabilities sum to top_p (Holtzman et al. 2019, arXiv 1904.09751).
     """

@@ -1,4 +1,4 @@
-"""A decoder-only language model over any layers that keep the contract of model/block.py."""
+"""A decoder-only language model over any layers that follow the contract of model/block.py."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, list[Routing]]:
         """tokens (B, T) int64 -> logits (B, T, V) and what each router decided.
 
-        valid (B, T) bool marks real tokens; padding must stand at the end of a row.
-        causal=False routes as in training (top-k looks at the whole sequence). causal=True uses only what a token
-        may know; every reported quality figure comes from it.
+        valid (B, T) bool marks real tokens; padding must be at the end of a row. causal=False routes as in training
+        (top-k looks at the whole sequence). causal=True uses only a token and those before it; every reported quality
+        figure comes from it.
         """
         positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
         context = self._token_context(positions, valid=valid, causal=causal)
@@ -66,8 +66,8 @@ class Transformer(nn.Module):
 
         tokens (N,): the new tokens of row 0, then those of row 1, ...; `counts`: how many each row has, 0 allowed.
         wanted (M,): which of the N logits to return; None: the last of each row that has any. Equals
-        `forward(causal=True)` on the whole rows. Raises ValueError past the model's context; a call that fails
-        leaves the cache unchanged.
+        `forward(causal=True)` on the whole rows. Raises ValueError beyond the model's context; a call that fails leaves
+        the cache unchanged.
         """
         if not len(tokens):
             return torch.zeros(0, self.vocab_size, device=tokens.device)
@@ -178,7 +178,7 @@ class Transformer(nn.Module):
     def moved_bytes(self, tokens: int) -> float:
         """Bytes that sort, top-k, gather and scatter read and write in a forward pass of one row.
 
-        In float32, the type of the residual stream, whatever type products have.
+        In float32, the type of the residual stream, regardless of the dtype of products.
         """
         return sum(layer.moved_bytes(tokens) for layer in self._layers())
 

@@ -1,4 +1,4 @@
-"""The ci study on disk: `ci.json` beside its runs' records, and replacing one ci study by another.
+"""The ci study on disk: `ci.json` next to its runs' records, and how one ci study replaces another.
 
 The records hold what is deterministic. `ci.json` names the run of each method and holds speed samples for a test.
 """
@@ -43,15 +43,15 @@ class CiStudy(StrictModel):
 
 
 def load_ci(path: Path) -> CiStudy:
-    """Read `ci.json`; raises UserError where it is missing, truncated, from a newer schema, or not one."""
+    """Read `ci.json`; raises UserError if it is missing, truncated, from a newer schema, or not one."""
     return load(path, CiStudy, "a ci study", "Run the study again.", SCHEMA_VERSION)
 
 
 def replace_study(target: Path, new: Path) -> None:
-    """Replace the ci study in `target` by a copy of the one in `new`, without weights; or nothing is changed.
+    """Replace the ci study in `target` by a copy of the one in `new`, without weights; on failure nothing changes.
 
-    Where `target` is packed, so is the new one.
-    Raises UserError where that cannot be written, either is no ci study, or `target` holds files of no study.
+    If `target` is packed, so is the new one. Raises UserError if it cannot be written, if either is no ci study, or if
+    `target` holds files of no study.
     """
     target, new = target.resolve(), new.resolve()
     if target in (new, *new.parents) or new in target.parents:
@@ -69,7 +69,7 @@ def replace_study(target: Path, new: Path) -> None:
 def copy_study(study: Path, folder: Path) -> None:
     """Copy `ci.json` and the runs that it names into the empty `folder`: what the gate and reports read, no weights.
 
-    Raises UserError where `ci.json` cannot be read or a file to copy is a link.
+    Raises UserError if `ci.json` cannot be read or a file to copy is a link.
     """
     runs = dict.fromkeys(load_ci(study / FILE).runs.values())
     shutil.copyfile(study / FILE, folder / FILE)
@@ -83,7 +83,7 @@ def copy_study(study: Path, folder: Path) -> None:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Raises UserError where `folder` is no ci study, or holds anything that no run of it wrote."""
+    """Raises UserError if `folder` is no ci study, or holds anything that no run of it wrote."""
     runs = {folder / run_id for run_id in load_ci(folder / FILE).runs.values()}
     for path in sorted(folder.rglob("*")):
         if path.parent == folder and path.name in PACKS.values():

@@ -1,8 +1,9 @@
 """Packs the runs of a study into a few files and unpacks them again, byte for byte.
 
-Weights and whatever else a run's folder holds are never packed and never deleted. At every moment each run is whole in
-one of its forms: a reader takes the loose form where `record.json` is there (`bench.records.packed`), so that file is
-the first to go when packing and the last to come when unpacking. Whatever is interrupted goes on with the same command.
+Weights and other files in a run's folder are never packed and never deleted. At every moment each run is complete
+in one of its forms: a reader takes the loose form where `record.json` is there (`bench.records.packed`), so that file
+is the first to go when packing and the last to come when unpacking. The same command continues whatever was
+interrupted.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Runs = dict[str, dict[str, str]]  # run -> name of a file -> its content
 def pack(study: Path) -> str:
     """Pack the loose runs in the folder `study`; returns what was done, in words.
 
-    Raises UserError, with nothing changed, where there is no run, a run is packed already with other content, or a
-    file is a link or no text.
+    Raises UserError, with nothing changed, if there is no run, a run is already packed with other content, or a file is
+    a link or no text.
     """
     _check_folder(study)
     packed, loose = _packed_runs(study), _loose_runs(study)
@@ -36,7 +37,7 @@ def pack(study: Path) -> str:
             if texts and texts != texts_of(study / pack_name):
                 write_atomically(study / pack_name, encoded(texts))
         if _packed_runs(study) != whole:
-            raise UserError(f"what was written to {study} does not read back the same; no run was deleted.")
+            raise UserError(f"the packed files of {study} do not read back correctly; no run was deleted.")
     _delete_loose(study, whole)
     size = sum((study / name).stat().st_size for name in PACKS.values() if (study / name).exists())
     return f"{study}: {len(whole)} runs in {_count(study)} packed files, {size / 1e6:.2f} MB."
@@ -45,7 +46,7 @@ def pack(study: Path) -> str:
 def unpack(study: Path) -> str:
     """Write the packed runs of the folder `study` as folders again and delete the packs; returns what was done.
 
-    Raises UserError, with nothing changed, where a file that is there differs from the packed one.
+    Raises UserError, with nothing changed, if an existing file differs from the packed one.
     """
     _check_folder(study)
     packed = _packed_runs(study)
@@ -95,11 +96,11 @@ def _loose_runs(study: Path) -> Runs:
 
 
 def _files_of(run: Path) -> dict[str, str]:
-    """The files of a loose run that are packed, whichever are there."""
+    """The files of a loose run that packing includes, as far as they exist."""
     found = {}
     for path in (run / name for name in PACKS):
         if run.is_symlink() or path.is_symlink():
-            raise UserError(f"{path} is a link or inside one. Replace it by the file itself.")
+            raise UserError(f"{path} is a link or inside one. Replace it with the file itself.")
         try:
             found[path.name] = path.read_bytes().decode()
         except (FileNotFoundError, NotADirectoryError):
@@ -112,20 +113,20 @@ def _files_of(run: Path) -> dict[str, str]:
 
 
 def _check_same(study: Path, run: str, loose: dict[str, str], packed: dict[str, str]) -> None:
-    """Nothing is written over what differs. Without a record, `loose` is what an interrupted unpacking has written."""
+    """Raise UserError if files differ. Without a record, `loose` is what an interrupted unpacking has written."""
     for name in PACKS if RECORD in loose else loose:
         if loose.get(name) != packed.get(name):
             raise UserError(
                 f"{study / run / name} differs from the one in {study / PACKS[name]}. To keep the packed one, delete "
-                f"{study / run}; to keep the other, move {study / run} away, unpack, and put it in place of what comes."
+                f"{study / run}; to keep the loose one, move {study / run} away, unpack, and move it back."
             )
 
 
 def _delete_loose(study: Path, packed: Runs) -> None:
-    """Delete the loose files that are packed; files without a record that differ are of a run that is under way."""
+    """Delete the loose files that are packed; differing files without a record belong to an unfinished run."""
     for run, files in packed.items():
         loose = _files_of(study / run)
         for name in loose if loose.items() <= files.items() else ():
-            (study / run / name).unlink(missing_ok=True)  # the record first, as PACKS has it
-        with suppress(OSError):  # weights, or a run under way, are still there
+            (study / run / name).unlink(missing_ok=True)  # the record first, as in PACKS
+        with suppress(OSError):  # weights or an unfinished run are still there
             (study / run).rmdir()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writing, folders that change as a whole, strict loading."""
+"""Files that are complete or absent: atomic writing, atomic replacement of folders, strict loading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StrictModel(BaseModel):
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` so that a reader, a crash or a full disk never sees half a file. Raises UserError."""
+    """Write `content` atomically: neither a crash nor a full disk leaves half a file. Raises UserError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -48,12 +48,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}. Free some space or choose another folder.") from error
     finally:
-        with suppress(OSError):  # gone where it has become `path`
+        with suppress(OSError):  # gone if it has become `path`
             temporary.unlink()
 
 
 def make_folder(folder: Path, key: str = "results_dir") -> Path:
-    """`folder`, which is there afterwards. Raises UserError, naming the `key` that chose it, where it cannot be."""
+    """Create `folder` and return it. Raises UserError, naming the `key` that chose it, if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,7 +62,7 @@ def make_folder(folder: Path, key: str = "results_dir") -> Path:
 
 
 def check_writable(folder: Path, key: str) -> None:
-    """Raise UserError, naming the `key` that chose it, where `folder` cannot be written; leaves nothing behind."""
+    """Raise UserError, naming the `key` that chose it, if `folder` cannot be written; leaves nothing behind."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +84,8 @@ def _cannot_write(folder: Path, error: OSError, key: str) -> UserError:
 
 @contextmanager
 def beside(place: Path) -> Iterator[Path]:
-    """An empty folder to write into, which then takes the place of `place`.
-
-    Whatever goes wrong before, what was there stays. Raises OSError.
+    """An empty folder to write into, which then replaces `place`. On any failure before that, `place` is unchanged.
+    Raises OSError.
     """
     fresh, old = (place.with_name(f".{place.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     _clear(place)
@@ -100,7 +99,7 @@ def beside(place: Path) -> Iterator[Path]:
 
 
 def _clear(place: Path) -> None:
-    """Remove what killed processes had not finished; a site that one took aside only where there is another."""
+    """Remove what killed processes left unfinished; a folder that one moved aside only if its place is taken."""
     ends = "new|old" if place.exists() else "new"
     unfinished = re.compile(rf"\.{re.escape(place.name)}\.\d+\.({ends})")
     for left in place.parent.iterdir() if place.parent.is_dir() else ():
@@ -122,23 +121,23 @@ def _swap(fresh: Path, place: Path, old: Path) -> None:
             if there:
                 os.rename(old, place)
         except OSError as error:
-            raise UserError(f"cannot put {place} back: {error.strerror}. It is whole, in {old}.") from error
+            raise UserError(f"cannot restore {place}: {error.strerror}. Its content is in {old}.") from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: Path, kind: type[Kind], what: str, mend: str, newest: int = SCHEMA_VERSION) -> Kind:
-    """Read a JSON file as `kind`, as it stands there: no text is taken for a number, nor a number for a truth value.
+    """Read a JSON file as `kind`, strictly: text is not taken for a number, nor a number for a truth value.
 
-    what: the kind of file, in words. mend: what to do about one that is not whole. Raises UserError where it is
-    missing, truncated, of a schema newer than `newest`, or not of that kind.
+    what: the kind of file, in words. mend: what to do about an incomplete one. Raises UserError if it is missing,
+    truncated, of a schema newer than `newest`, or not of that kind.
     """
     try:
         content = from_json(read_bytes(path), allow_inf_nan=False)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"{path} is not a whole JSON file ({error}). {mend}") from error
+        raise UserError(f"{path} is not a complete JSON file ({error}). {mend}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > newest:
         raise UserError(f"{path} has schema version {version}; this bench reads up to {newest}. Update bench.")

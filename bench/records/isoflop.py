@@ -1,4 +1,4 @@
-"""The file of an isoFLOP study, `results/<study>/isoflop.json`, beside the records of its runs.
+"""The file of an isoFLOP study, `results/<study>/isoflop.json`, next to the records of its runs.
 
 The records hold the results. This file holds the purpose of each run, the chosen learning rates, the number of
 concurrent runs, and the step times.
@@ -26,7 +26,7 @@ class Tried(StrictModel):
     d_model: int
     lr_at_128: float
     seed: int = 0
-    val_loss_nats: float | None = Field(None, description="absent where the run diverged")
+    val_loss_nats: float | None = Field(None, description="absent if the run diverged")
 
 
 class LearningRate(StrictModel):
@@ -150,7 +150,7 @@ class Study(StrictModel):
     methods: list[str] = Field(description="NAME or NAME/VARIANT, dense first")
     budgets: list[float]
     train_tokens: int | None = Field(None, description="length of the training text")
-    grid: dict[str, Any] = Field(description="study.grid, whole")
+    grid: dict[str, Any] = Field(description="the complete study.grid")
     stages: Stages = Stages()
     missing: int = Field(0, description="runs that were scheduled and had not ended")
     learning_rates: dict[str, LearningRate] = {}
@@ -160,7 +160,7 @@ class Study(StrictModel):
     study_seconds: float | None = Field(
         None,
         description="wall time of all sessions: planning, packing, training, step times, tokens; without the start of "
-        "Python and the report. Absent where a session did not record it",
+        "Python and the report. Absent if a session did not record it",
     )
     timings: list[Timed] = []
     tokens: TokenStudy | None = None
@@ -168,15 +168,15 @@ class Study(StrictModel):
     def shares(self, recorded: float) -> str:
         """In words: the share of the workers' time spent in training steps, of the pool and of the whole study.
 
-        recorded: seconds of training steps in the runs' records. Where they exceed those of the sessions, some sessions
-        are missing from this file, and no share is given. Empty where nothing was trained.
+        recorded: seconds of training steps in the runs' records. If they exceed those of the sessions, some sessions
+        are missing from this file, and no share is given. Empty if nothing was trained.
         """
         if not self.worker_seconds:
             return ""
         if recorded > (1 + _UNCOUNTED) * self.training_seconds:
             return (
-                f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, the sessions that were "
-                f"recorded {self.training_seconds / 60:.0f}: some sessions were not recorded completely, so the share "
+                f"The runs’ records hold {recorded / 60:.0f} minutes of training steps, but the recorded sessions only "
+                f"{self.training_seconds / 60:.0f}: some sessions were not recorded completely, so the share "
                 "of time spent in training steps is unavailable"
             )
         text = (
@@ -193,5 +193,5 @@ class Study(StrictModel):
 
 
 def load_study(path: Path) -> Study:
-    """Read `isoflop.json`; raises UserError where it is not one."""
+    """Read `isoflop.json`; raises UserError if it is not one."""
     return load(path, Study, "an isoFLOP study", "Delete it and run the study again; finished runs stay.")

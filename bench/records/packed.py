@@ -1,7 +1,7 @@
-"""The files of runs, loose or packed, read alike.
+"""Reads the files of runs, loose or packed, in the same way.
 
-A run writes a folder of its own with `record.json`, `steps.csv`, `documents.csv` and `routing.json`. A study that is
-committed is packed: beside its own file stand `records.jsonl.zst`, `steps.jsonl.zst`, `documents.jsonl.zst` and
+A run writes a folder of its own with `record.json`, `steps.csv`, `documents.csv` and `routing.json`. A committed study
+is packed: next to its own file are `records.jsonl.zst`, `steps.jsonl.zst`, `documents.jsonl.zst` and
 `routing.jsonl.zst`, a line {"run": name of the run's folder, "text": content of the file} for each run, compressed with
 zstandard. `python -m bench.report --pack STUDY` and `--unpack STUDY` convert one into the other, byte for byte.
 
@@ -34,23 +34,23 @@ _LEVEL = 19
 def read_bytes(path: Path) -> bytes:
     """The content of a run's file, loose or packed, or of any other file.
 
-    Raises OSError where there is no such file, UserError where the pack that should hold it is damaged.
+    Raises OSError if there is no such file, UserError if the pack that should hold it is damaged.
     """
     if path.name in PACKS.values():
-        texts_of(path)  # a pack in the place of a record: say what is wrong with it
+        texts_of(path)  # a pack instead of a record: say what is wrong with it
     text = _packed(path)
     return path.read_bytes() if text is None else text.encode()
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file of a run, loose or packed. Raises UserError where its pack is damaged."""
+    """Whether there is such a file of a run, loose or packed. Raises UserError if its pack is damaged."""
     return _packed(path) is not None or path.is_file()
 
 
 def find_records(folder: Path) -> list[Path]:
     """Every `record.json` at any depth below `folder`, loose or packed, in a stable order.
 
-    A pack of records that is damaged stands for itself, so that loading it says what is wrong.
+    A damaged pack of records is listed itself, so that loading it says what is wrong.
     """
     found = set(folder.glob(f"**/{RECORD}"))
     for pack in folder.glob(f"**/{PACKS[RECORD]}"):
@@ -74,7 +74,7 @@ def run_name(name: str) -> str:
 
 
 def texts_of(pack: Path) -> Mapping[str, str]:
-    """Run -> content of its file; empty where there is no such pack. Raises UserError where it is damaged."""
+    """Run -> content of its file; empty if there is no such pack. Raises UserError if it is damaged."""
     try:
         state = pack.stat()
         return _decoded(pack, state.st_mtime_ns, state.st_size)
@@ -91,7 +91,7 @@ def encoded(texts: Mapping[str, str]) -> bytes:
 
 
 def _packed(path: Path) -> str | None:
-    """What is packed under the name of a run's file; None where that file is loose, or neither."""
+    """What is packed under the name of a run's file; None if that file is loose, or neither."""
     if path.name not in PACKS or (path.parent / RECORD).exists():
         return None
     return texts_of(path.parent.parent / PACKS[path.name]).get(path.parent.name)
@@ -99,7 +99,7 @@ def _packed(path: Path) -> str | None:
 
 @lru_cache(maxsize=16)
 def _decoded(pack: Path, _changed: int, _size: int) -> Mapping[str, str]:
-    """The pack as it was at a time and size, which are there to be part of the cache's key."""
+    """The pack as it was at a time and size, which are parts of the cache's key."""
     content = pack.read_bytes()
     texts: dict[str, str] = {}
     try:
@@ -111,10 +111,8 @@ def _decoded(pack: Path, _changed: int, _size: int) -> Mapping[str, str]:
                 raise ValueError("a line is not of the form {run, text}")
             run = run_name(entry["run"])
             if run in texts:
-                raise ValueError(f"{run} stands in it twice")
+                raise ValueError(f"{run} is in it twice")
             texts[run] = entry["text"]
     except (ValueError, RecursionError, zstandard.ZstdError) as error:
-        raise UserError(
-            f"{pack} is not a whole packed file ({error}). Restore it, from version control for example."
-        ) from error
+        raise UserError(f"{pack} is not a valid packed file ({error}). Restore it from version control.") from error
     return texts

@@ -6,8 +6,8 @@ cross-entropies (nats/token). A multiply-add is 2 FLOPs. The same folder holds:
 | file | holds |
 | --- | --- |
 | `steps.csv` | a row per `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, ... |
-| `documents.csv` | a row per validation document: document, tokens, bytes, nats, nats_noncausal (where it exists) |
-| `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; only where something is routed |
+| `documents.csv` | a row per validation document: document, tokens, bytes, nats, nats_noncausal (if measured) |
+| `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; routed methods only |
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.stats.interval import Interval
 
 
 def _in_files(holds: Callable[[Any], bool], message: str) -> AfterValidator:
-    """A check of files only, which anybody may have written: a run keeps what it measured, whatever that is."""
+    """A check of files alone, because anybody may have written them: a run keeps whatever it measured."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
         if info.context is LOADING and not holds(value):
@@ -54,7 +54,7 @@ class Timing(StrictModel):
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Timing:
-        """Median with its distribution-free 95 % interval: the order statistics whose binomial coverage holds it.
+        """Median with its distribution-free 95 % interval, from order statistics by their binomial coverage.
 
         With fewer than 6 samples no such interval exists, and the range is given instead.
         """
@@ -75,7 +75,7 @@ class Run(StrictModel):
     )
     seed: int
     status: str = Field(description="finished | diverged (the loss became NaN) | audit_failed (causality)")
-    message: str | None = Field(None, description="what happened, where status is not finished")
+    message: str | None = Field(None, description="what happened, if status is not finished")
 
 
 class Environment(StrictModel):
@@ -128,7 +128,7 @@ class Quality(StrictModel):
     """On validation documents. Everything but `*_noncausal` is measured with the causal router."""
 
     val_loss_nats: Loss
-    val_loss_nats_stderr: float | None = Field(None, description="over documents; absent where there is only one")
+    val_loss_nats_stderr: float | None = Field(None, description="over documents; absent if there is only one")
     val_loss_nats_noncausal: Loss | None = Field(None, description="with the top-k router, which sees the future")
     val_bpb: Loss = Field(description="bits per UTF-8 byte")
     val_bpb_stderr: float | None = None
@@ -191,7 +191,7 @@ class DecodePoint(StrictModel):
     bytes_per_token: float = Field(description="of weights, keys and values that a step reads, planned, over its rows")
     flops_per_token: float = Field(description="planned")
     kv_cache_bytes: int = Field(description="allocated at the end")
-    kv_cache_held_bytes: int = Field(description="of the keys and values that are there")
+    kv_cache_held_bytes: int = Field(description="of the keys and values held")
     speedup_realised: Timing | None = Field(
         None, description="dense seconds over the method's, over groups of 8 steps; absent below 8 steps"
     )
@@ -203,7 +203,7 @@ class DecodePoint(StrictModel):
 class Speed(StrictModel):
     """Method and dense baseline timed alternately in one process.
 
-    Comparisons are absent for the baseline itself, and where its weights were unavailable.
+    Comparisons are absent for the baseline itself, and if its weights were unavailable.
     """
 
     train_step_seconds: Timing
@@ -211,7 +211,7 @@ class Speed(StrictModel):
     flop_utilisation: float | None = Field(None, description="achieved over a measured matrix product's rate")
     matmul_flops_per_second: float | None = Field(None, description="the measured rate, same dtype and threads")
     forward_speedup_ideal: float | None = Field(None, description="dense forward FLOPs over the method's")
-    train_speedup_ideal: float | None = Field(None, description="dense training FLOPs a step over the method's")
+    train_speedup_ideal: float | None = Field(None, description="dense training FLOPs/step over the method's")
     train_speedup_realised: Timing | None = Field(None, description="dense step seconds over the method's, pairs")
     decode: list[DecodePoint] | None = None
 
@@ -233,7 +233,7 @@ class Record(StrictModel):
     method: str
     variant: str | None = None
     contract: str
-    config: dict[str, Any] = Field(description="whole, resolved")
+    config: dict[str, Any] = Field(description="complete and resolved")
     command: str = Field(description="reproduces this record")
     model: Model
     flops: Flops
@@ -245,7 +245,7 @@ class Record(StrictModel):
     memory: Memory | None = None
     energy: Energy | None = None
     lm_eval: dict[str, Scores] | None = Field(
-        None, description="task -> metric (and metric_stderr) -> value; `chance` is there where it is known"
+        None, description="task -> metric (and metric_stderr) -> value; `chance` is present if it is known"
     )
 
     @property
@@ -257,7 +257,7 @@ class Record(StrictModel):
 class Passage(StrictModel):
     """A passage of validation text and what each routed block did with each of its tokens."""
 
-    tokens: list[str] = Field(description="readable pieces, one a position")
+    tokens: list[str] = Field(description="readable pieces, one per position")
     layers: list[int]
     processed: list[list[bool]] = Field(description="by layer, then position: causal router")
     weights: list[list[float]] | None = Field(
@@ -280,6 +280,6 @@ class RoutingDetail(StrictModel):
 def load_record(path: Path) -> Record:
     """Read one `record.json`.
 
-    Raises UserError where it is missing, truncated, from a newer schema, or not a record.
+    Raises UserError if it is missing, truncated, from a newer schema, or not a record.
     """
     return load(path, Record, "a valid record", "Delete it and run again.")

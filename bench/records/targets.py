@@ -1,4 +1,4 @@
-"""Measured figures and their targets, as a study leaves them: `results/<study>/targets.json`."""
+"""Measured figures and their targets, as a study writes them: `results/<study>/targets.json`."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ class Targets(StrictModel):
 
 
 def load_targets(path: Path) -> Targets:
-    """Read `targets.json`; raises UserError where it is not one."""
+    """Read `targets.json`; raises UserError if it is not one."""
     return load(path, Targets, "a study of targets", "Delete it and run the study again.")

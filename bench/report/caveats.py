@@ -8,7 +8,7 @@ from bench.report.load import Group, contract_words
 
 
 def caveats(group: Group) -> list[str]:
-    """One sentence or two a caveat; those that need action come first."""
+    """One or two sentences per caveat; those that need action come first."""
     return [
         *_excluded(group),
         *_not_reported(group),
@@ -31,16 +31,16 @@ def _excluded(group: Group) -> list[str]:
 
 
 def _not_reported(group: Group) -> list[str]:
-    """What methods with a module of their own leave out."""
+    """What methods with a module of their own do not report."""
     return [
-        f"{method.label} does not report {', '.join(routing.not_reported)}: no figure of this page shows it."
+        f"{method.label} does not report {', '.join(routing.not_reported)}: no figure on this page shows it."
         for method in group.methods
         if (routing := method.first.routing) and routing.not_reported
     ]
 
 
 def _mixtures(group: Group) -> list[str]:
-    """Runs of one table should share a machine and a commit."""
+    """Runs in one table should share a machine and a commit."""
     machines = sorted(
         {f"{run.record.environment.device_name} ({run.record.environment.threads} threads)" for run in group.runs}
     )

@@ -131,7 +131,7 @@ def moving_mean(values: pd.Series) -> pd.Series:
 
 
 def draw_seeds(axes: Axes, curves: Sequence[tuple[np.ndarray, np.ndarray]], colour: str, label: str) -> None:
-    """A thin line for each seed's (x, y) and, where there are several, a thick one for their mean.
+    """A thin line for each seed's (x, y) and, if there are several, a thick one for their mean.
 
     The mean ends where the shortest curve does.
     """

@@ -63,7 +63,7 @@ class Section:
 def build(results: Path, reports: Path) -> list[Path]:
     """Write `reports`/<comparison>/ for every comparison below `results`; returns the pages.
 
-    Damaged files are logged and named in the report of their comparison. Raises UserError where there is nothing to
+    Damaged files are logged and named in the report of their comparison. Raises UserError if there is nothing to
     read or `reports` cannot be written.
     """
     comparisons, _ = read_results(results)
@@ -71,7 +71,7 @@ def build(results: Path, reports: Path) -> list[Path]:
 
 
 def write_report(comparison: Comparison, reports: Path) -> Path:
-    """Write the report of one comparison and return its page; raises UserError where it cannot be written."""
+    """Write the report of one comparison and return its page; raises UserError if it cannot be written."""
     alone = len(comparison.groups) == 1
     sections = [_section(group, "" if alone else group.comparison_hash) for group in comparison.groups]
     parts = [part for section in sections for part in (*section.parts, section.setup)]
@@ -112,7 +112,7 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
 
 
 def _section(group: Group, folder: str) -> Section:
-    """The section of `group`, with its figures and tables in a sub-folder where there are several groups."""
+    """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
     first = group.methods[0].first
     colours = method_colours([method.label for method in group.methods])
     parts = [

@@ -48,7 +48,7 @@ def causal_routers_table(group: Group) -> Table:
         "text. Expert threshold: the running mean of the lowest score that top-k selected in training."
     )
     if any(row["router"] == "noise_threshold" for row in data):
-        caption += " Noise threshold: the quantile of the noise by which a method without a learned router ranks."
+        caption += " Noise threshold: a quantile of the noise by which a method without a learned router ranks tokens."
     columns = [
         "router", "agreement with top-k", "tokens processed", "validation loss, nats/token", "loss minus top-k’s, %",
     ]  # fmt: skip
@@ -155,9 +155,9 @@ def decode_table(study: Targets) -> Table:
         data.append({"method": method} | point.model_dump(exclude_none=True) | {"kv_cache_held_ratio": held})
     caption = (
         "Rows decoded together × context of each, in tokens. Time to first token: reading all the contexts. KV cache: "
-        "allocated, including room for growth. Held over dense: only the keys and values in it."
+        "allocated, including room for growth. Content over dense: only the keys and values in it."
     )
-    return Table("decode", caption, ["", *DECODE_COLUMNS, "held over dense"], rows, pd.json_normalize(data))
+    return Table("decode", caption, ["", *DECODE_COLUMNS, "content over dense"], rows, pd.json_normalize(data))
 
 
 @styled

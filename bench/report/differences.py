@@ -16,7 +16,7 @@ from bench.stats.paired import paired_documents, paired_seeds
 
 @dataclass(frozen=True)
 class Difference:
-    """One method against its dense baseline. What was not measured, or is not comparable, is None."""
+    """One method against its dense baseline. Figures that were not measured, or are not comparable, are None."""
 
     label: str
     contract: str
@@ -34,12 +34,12 @@ class Difference:
 
 
 def differences(group: Group) -> list[Difference]:
-    """Every method of the group against the dense baseline; empty where there is none."""
+    """Every method of the group against the dense baseline; empty if there is none."""
     return [_difference(method, group.twin) for method in group.others] if group.twin else []
 
 
 def exclusion(record: Record) -> str | None:
-    """Why this run's quality may not be compared; None where it may."""
+    """Why this run's quality may not be compared; None if it may."""
     if record.comparable:
         return None
     if record.run.status == "diverged":
@@ -74,7 +74,7 @@ def confidence(interval: Interval, write: Callable[[float | None], str] = signed
 
 
 def sample(interval: Interval) -> str:
-    """What an interval of losses rests on: `n = 3 seeds`, or the documents of one seed."""
+    """The sample behind an interval of losses: `n = 3 seeds`, or the documents of one seed."""
     if interval.unit == "documents":
         return f"n = 1 seed, {interval.n} documents"
     return f"n = {interval.n} seed{'s' * (interval.n != 1)}"
@@ -142,7 +142,7 @@ def validation_loss(run: RunFiles) -> float:
 
 
 def figure(record: Record, path: str) -> float | None:
-    """The number at a dotted path such as `speed.train_step_seconds.median`; None where any part is absent."""
+    """The number at a dotted path such as `speed.train_step_seconds.median`; None if any part is absent."""
     value: Any = record
     for name in path.split("."):
         value = None if value is None else getattr(value, name)

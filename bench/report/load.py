@@ -95,7 +95,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one report shows: the groups of runs that share a name, and which of their files could not be read."""
+    """What one report shows: the groups of runs that share a name, and their files that could not be read."""
 
     name: str
     groups: list[Group]
@@ -105,7 +105,7 @@ class Comparison:
 def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
     """Every comparison below `results`, by name, and one line for each file that could not be read.
 
-    Raises UserError where `results` is no folder or holds no record at all.
+    Raises UserError if `results` is not a folder or holds no record.
     """
     if not results.is_dir():
         raise UserError(f"{results} is not a folder. Give the folder that holds the results.")
@@ -136,7 +136,7 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
 
 
 def _below(results: Path, path: Path, line: str) -> str:
-    """`line` with the run's file at `path`, or its packed file, named as below `results`."""
+    """`line` with the run's file at `path`, or its packed file, named relative to `results`."""
     for place in (path, study_of(path) / PACKS.get(path.name, path.name)):
         if place.is_relative_to(results):
             line = line.replace(str(place), place.relative_to(results).as_posix())
@@ -179,7 +179,7 @@ def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
 def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:
     """A group for each text that the runs were trained on.
 
-    An older record does not name its text: it joins the others where they share one text, and stands alone otherwise.
+    An older record does not name its text: it joins the others if they share one text, otherwise it is a group.
     """
     texts = {run.record.run.corpus_fingerprint for run in runs}
     if len(texts - {None}) < 2:
@@ -189,7 +189,7 @@ def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:
         own = [run for run in runs if run.record.run.corpus_fingerprint == text]
         group = _group(f"{comparison_hash}-{text or 'unknown'}", own)
         words = f"on the text {text}" if text else "that do not name their text"
-        note = f"Only runs {words} are shown: the others with these settings had other text and are not comparable."
+        note = f"Only runs {words} are shown: the others with these settings used other text and are not comparable."
         groups.append(replace(group, notes=[*group.notes, note]))
     return groups
 
@@ -239,7 +239,7 @@ def _csv(content: bytes, columns: list[str]) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(frame[column]):
             raise ValueError(f"column {column} is not all numbers")
     if "document" in columns and (frame[columns].isna().any(axis=None) or frame["document"].duplicated().any()):
-        raise ValueError("a document has no figures, or is there twice")
+        raise ValueError("a document has no figures, or occurs twice")
     return frame
 
 
@@ -250,12 +250,12 @@ def _routing(content: bytes) -> RoutingDetail:
         lengths = {len(row) for row in detail.passage.processed} | {len(row) for row in weights}
         rows = {len(detail.passage.processed), len(weights)}
         if lengths - {len(detail.passage.tokens)} or rows != {len(detail.passage.layers)}:
-            raise ValueError("its passage has not one figure for each layer and token")
+            raise ValueError("its passage does not have one value for each layer and token")
     bins = len(detail.weight_edges or []) - 1
     if any(len(counts) != bins for counts in (detail.weight_counts or {}).values()):
         raise ValueError("its weight_counts do not fit its weight_edges")
     if len({len(row) for row in (detail.expert_load or {}).values()}) > 1:
-        raise ValueError("its expert_load has not as many experts in every layer")
+        raise ValueError("its expert_load does not have the same number of experts in every layer")
     return detail
 
 

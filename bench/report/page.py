@@ -1,4 +1,4 @@
-"""The one way in which a report is written: a page, its Markdown copy, figures and tables, whole or not at all."""
+"""Writes every report: a page, its Markdown copy, figures and tables, completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Part:
-    """Notes first, then heat maps, drawings and tables; without any of those three it is not shown.
+    """Notes first, then heat maps, drawings and tables; without any of the latter three it is not shown.
 
-    pictures: the heat maps as drawings, for Markdown. folder: of its files in figures/ and tables/, where there is one.
+    pictures: the heat maps as drawings, for Markdown. folder: of its files in figures/ and tables/, if there is one.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Part:
         return bool(self.drawings or self.heat_maps or any(table.rows for table in self.tables))
 
     def within(self, folder: str) -> Part:
-        """The same part, with its files in a sub-folder of that name; in none where it is empty."""
+        """The same part, with its files in a sub-folder of that name; in none if it is empty."""
         own = f"{folder}/" if folder else ""
         return replace(
             self,
@@ -70,8 +70,8 @@ def write_page(
     """Write a report as `folder`, which it replaces as a whole; returns its page.
 
     It holds index.html and report.md, from `<template>.{html,md}.j2` of the folder `templates` with `values`;
-    `drawings` in figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError where `folder`
-    is there and is not a report, or cannot be written; what was there then stays.
+    `drawings` in figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError, and changes
+    nothing, if `folder` exists and is not a report, or cannot be written.
     """
     if folder.exists() and not (folder / PAGE).exists():
         raise UserError(f"{folder} exists and is not a report. Move it away or give another --reports folder.")

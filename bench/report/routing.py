@@ -100,7 +100,7 @@ def _ranked_by(method: Method) -> str:
 
 @styled
 def accuracy_figure(group: Group) -> Drawing | None:
-    """Agreement of the causal router with top-k over training, against always giving the majority answer."""
+    """Agreement of the causal router with top-k over training, compared with the majority answer."""
     colours = method_colours([method.label for method in group.methods])
     figure, axes = canvas()
     drawn = []

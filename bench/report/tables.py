@@ -19,9 +19,8 @@ _NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|∞)(e[+−-]?\d+)?([\s×*%/]|$
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` are for people, first cell the row's name; `data` is for the CSV file. No rows: not shown.
-
-    folded: shown as one line to click on. text: cells are words, so none is aligned to the right.
+    """`rows` are for people, first cell the row's name; `data` is for the CSV file. No rows: not shown. folded: shown
+    as one line that opens on a click. text: cells are words, so none is aligned to the right.
     """
 
     name: str
@@ -181,7 +180,7 @@ def versions_table(group: Group) -> Table:
 
 
 def _pooled(method: Method, path: str) -> tuple[float | None, float | None]:
-    """A figure over seeds: quality as mean and standard deviation over comparable runs, all else as the median."""
+    """A figure over seeds: quality as mean and standard deviation over comparable runs, the rest as the median."""
     if not path.startswith("quality."):
         return middle(method.runs, path), None
     values = [value for run in method.comparable if (value := figure(run.record, path)) is not None]

@@ -1,4 +1,4 @@
-"""The lm-eval table: scores with standard errors, marked where they are better than chance."""
+"""The lm-eval table: scores with standard errors, marked if they are better than chance."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def lm_eval_table(group: Group) -> Table:
 
 
 def score(runs: Sequence[RunFiles], task: str, metric: str) -> Score | None:
-    """The metric pooled over `runs`; None where none of them has it."""
+    """The metric pooled over `runs`; None if none of them has it."""
     results = [run.record.lm_eval[task] for run in runs if run.record.lm_eval and task in run.record.lm_eval]
     values = [result[metric] for result in results if metric in result]
     if not values:

@@ -42,9 +42,9 @@ _DECODE_STEPS = 64
 
 
 def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer, folder: Path) -> None:
-    """Quality, causality, routing and tasks, into `record` and the files beside it.
+    """Quality, causality, routing and tasks, into `record` and the files next to it.
 
-    Weights that give no finite loss, because the last step ruined them, make the run a diverged one; nothing else is
+    If the last step ruined the weights, so that the loss is not finite, the run counts as diverged; nothing else is
     measured.
     """
     n_noop = config.method.experts.n_noop if config.method.experts else 0
@@ -92,9 +92,8 @@ def _other_routers(
 
 
 def validation_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool = False) -> Tensor:
-    """Rows (B, T) of validation text, one context long or as long as the text allows.
-
-    From its beginning, where quality is measured; or from its end, which is not used otherwise in a text that is long.
+    """Rows (B, T) of validation text, one context long or as long as the text allows. From its beginning, where quality
+    is measured; or from its end, which in a long text nothing else uses.
     """
     text = np.concatenate([document.tokens for document in corpus.validation]).astype(np.int64)
     rows = max(1, min(at_most, len(text) // model.context))
@@ -104,7 +103,7 @@ def validation_rows(corpus: Corpus, model: Transformer, at_most: int, last: bool
 
 
 def assess_memory(record: Record, trainee: Trainee, batch: tuple[Tensor, Tensor]) -> None:
-    """Peak memory of a training step of this model: before the baseline is built, which a device would count, too."""
+    """Peak memory of a training step of this model: before the baseline is built, which a device would also count."""
     gc.collect()
     trainee.model.train()
     step = fixed_batch(*batch, trainee.step)
@@ -120,9 +119,8 @@ def assess_speed(
     machine: Machine,
     batch: tuple[Tensor, Tensor],
 ) -> None:
-    """Training steps and decoding of the trained model and of its trained baseline, in turn.
-
-    Leaves both laid out for decoding, so it comes last.
+    """Training steps and decoding of the trained model and of its trained baseline, alternately. Leaves both laid out
+    for decoding, so it comes last.
     """
     trainee.model.train()
     own = fixed_batch(*batch, trainee.step)
@@ -150,7 +148,7 @@ def step_speed(solved: Plan, seconds: Sequence[float], matmul_flops: float) -> S
 def compare_steps(
     speed: Speed, solved: Plan, seconds: Sequence[float], baseline: Plan, baseline_seconds: Sequence[float]
 ) -> None:
-    """Put the speed-ups over the baseline into `speed`: above 1 the method is faster. Seconds were measured in turn."""
+    """Put the speed-ups over the baseline into `speed`: above 1 the method is faster. Steps alternated."""
     speed.forward_speedup_ideal = baseline.count.forward / solved.count.forward
     speed.train_speedup_ideal = baseline.step_flops / solved.step_flops
     speed.train_speedup_realised = Timing.of(ratios(baseline_seconds, seconds))
@@ -160,7 +158,7 @@ def _decode(models: list[Transformer], corpus: Corpus, machine: Machine, batch_s
     """The last model's points: half a context is prefilled, and the rest is decoded step by step."""
     if machine.device.type == "cpu":
         models = [model.lay_out_for_decoding() for model in models]
-    rate = matmul_rate(machine.device, models[-1].head.weight.dtype)  # which need not be the one of training
+    rate = matmul_rate(machine.device, models[-1].head.weight.dtype)  # which may differ from that of training
     roofline = Roofline(rate, memory_rate(machine.device))
     points = []
     for rows in batch_sizes:

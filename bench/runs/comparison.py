@@ -18,8 +18,8 @@ from bench.runs.run import count_flops, run
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     """Run every configuration and, before it, its dense baseline; write the reports; print tables and verdicts.
 
-    What has been run already is not run again. Returns whether every run finished. Raises UserError for what cannot
-    work in any of them before anything is trained.
+    Finished runs are reused. Returns whether every run finished. Raises UserError for a mistake in any of them before
+    anything is trained.
     """
     prepared = [prepare_run(config) for config in configs]
     wanted = [(each.baseline, each) if each.baseline else (each,) for each in prepared]
@@ -41,7 +41,7 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
                 continue
             record = records[each.folder]
             if record is not None:
-                print(f"{each.folder} has been run already and is used as it is.")
+                print(f"{each.folder} is finished and is reused.")
             else:
                 corpus, machine = shared.corpus(each.config), shared.machine(each.config)
                 planned = each.with_vocabulary(corpus.tokenizer.vocab_size)
@@ -61,7 +61,7 @@ class _Shared:
         self.machines: dict[tuple[str, str, int | None], Machine] = {}
 
     def corpus(self, config: RunConfig) -> Corpus:
-        """The text of `config`; the first time, print which tasks it gives too few items for."""
+        """The text of `config`; the first time, print the tasks that it yields too few items for."""
         key = repr(config.data)
         if key not in self.corpora:
             self.corpora[key] = prepare(config.data)

@@ -1,4 +1,4 @@
-"""What a run would be: printed, not trained."""
+"""The dry run: prints what a run would be, and trains nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _figures(run: PreparedRun, dense: PreparedRun, rate: float) -> list[str]:
 def training_memory(p: Plan, config: RunConfig) -> float:
     """Weights, gradients, two AdamW moments, and one micro-batch's activations and logits in float32.
 
-    As if nothing skipped, and as if all of them stood at once.
+    An upper bound: as if nothing were skipped, and all were allocated at once.
     """
     rows = config.train.micro_batch_size or config.train.batch_size
     layers = layer_count(p.model, config.method)

@@ -31,7 +31,7 @@ class TrainedRun:
 def find_run(name: str, results: Path = Path("results")) -> Path:
     """The folder of a run, given as a path or as a run's id below `results`.
 
-    Raises UserError where there is none, or several.
+    Raises UserError if there is none, or several.
     """
     folder = Path(name)
     if is_file(folder / "record.json"):
@@ -42,13 +42,13 @@ def find_run(name: str, results: Path = Path("results")) -> Path:
         return found[0]
     whole = [run for run in found or below if (run / WEIGHTS).is_file()]
     choice = ", ".join(str(run) for run in whole[:12]) or "none yet: python -m bench +method=mod makes some"
-    raise UserError(f"{name!r} is not one run. Choose from {choice}.")
+    raise UserError(f"{name!r} does not name one run. Choose from {choice}.")
 
 
 def load_run(folder: Path) -> TrainedRun:
     """Rebuild the model of the run in `folder` from its record and weights, ready to evaluate.
 
-    Raises UserError where a file is missing or damaged, or where they do not belong together.
+    Raises UserError if a file is missing or damaged, or if the files do not belong together.
     """
     try:
         return _load(folder)
@@ -72,7 +72,7 @@ def _load(folder: Path) -> TrainedRun:
     try:
         config = validated(record.config)
     except UserError as error:
-        raise UserError(f"{folder / 'record.json'} has a configuration that cannot work: {error}") from error
+        raise UserError(f"{folder / 'record.json'} has an invalid configuration: {error}") from error
     if not config.method.name.isidentifier():  # part of a module's name
         raise UserError(f"{folder / 'record.json'}: method.name={config.method.name!r} is not the name of a method.")
     tokenizer = load_tokenizer(config.data.tokenizer, folder)
@@ -94,6 +94,6 @@ def _load(folder: Path) -> TrainedRun:
 
 
 def _check_size(path: Path, fits: bool) -> None:
-    """Before a model is built, which would take all memory where its record is wrong."""
+    """Checked before a model is built, which with a wrong record could take all memory."""
     if not fits:
         raise UserError(f"{path} does not fit its record, which describes a larger model. Train the run again.")

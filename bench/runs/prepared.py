@@ -1,4 +1,4 @@
-"""A run that is solved and named before it starts, and the record that it has left where it has finished."""
+"""A run, solved and named before it starts, and its record if it has finished."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class PreparedRun:
         return run_title(self.config)
 
     def with_vocabulary(self, vocab_size: int) -> PreparedRun:
-        """The same run planned for another vocabulary: a BPE trained on little text is smaller than asked for."""
+        """The same run planned for another vocabulary: a BPE trained on little text is smaller than configured."""
         return self if vocab_size == self.vocab_size else prepare_run(self.config, vocab_size)
 
 
 def prepare_run(config: RunConfig, vocab_size: int | None = None) -> PreparedRun:
-    """Solve the contract of `config` and of its baseline; without `vocab_size` for the vocabulary that it asks for.
+    """Solve the contract of `config` and of its baseline; without `vocab_size` for the configured vocabulary.
 
     Raises UserError as `plan` does.
     """
@@ -55,9 +55,8 @@ def again(folder: Path) -> str:
 
 
 def finished(config: RunConfig) -> Record | None:
-    """The record of this very configuration, where it has been run to its end.
-
-    Raises UserError where its text has changed since. A record without a fingerprint of its text is used as it is.
+    """The record of this very configuration, if it has finished. Raises UserError if its text has changed since. A
+    record without a fingerprint of its text is used as it is.
     """
     folder = run_folder(config)
     if not is_file(folder / "record.json"):

@@ -32,7 +32,7 @@ _CALIBRATION_ROWS = 64
 
 
 def count_flops(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Traced:
-    """The three FLOP counts of the first batch of a run; raises UserError where they disagree."""
+    """The three FLOP counts of the first batch of a run; raises UserError if they disagree."""
     prepared = prepared.with_vocabulary(corpus.tokenizer.vocab_size)
     config, shape = prepared.config, prepared.plan.model
     model = build_model(shape, config.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device)
@@ -52,10 +52,10 @@ def run(
     """Train and measure what is prepared, for the vocabulary of `corpus`; leaves a record in its folder and returns it.
 
     `show` is called after every step; without it a bar in the terminal shows them. `alone`: no other run uses the
-    device at the same time. Energy is recorded of such runs only, because the device's counter does not know runs
-    apart, and only where one session trained the run from its first step to its last.
+    device at the same time. Energy is recorded for such runs only, because the device's counter cannot separate runs,
+    and only if one session trained the run from its first step to its last.
 
-    Under `wall_clock` the dense baseline must have been run before. Where it has been, the method's steps are timed
+    Under `wall_clock` the dense baseline must have been run before. If it has been, the method's steps are timed
     against the baseline's. Raises Interrupted after a signal, and UserError for a mistake that the user can correct.
     """
     config, solved, folder = prepared.config, prepared.plan, prepared.folder
@@ -91,7 +91,7 @@ def run(
 
 
 def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
-    """Before anything is trained, say where a finished baseline cannot be compared with or timed."""
+    """Before anything is trained, warn if a finished baseline cannot be compared with or timed."""
     if prepared.baseline is None or record is None or not prepared.config.evaluate.timing_steps:
         return
     folder = prepared.baseline.folder
@@ -99,8 +99,7 @@ def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
         return
     if record.run.status == "diverged":
         print(
-            f"{folder} diverged, so {prepared.title} has no baseline to be compared with; "
-            "lower the learning rate of both."
+            f"{folder} diverged, so {prepared.title} has no baseline to compare with; lower the learning rate of both."
         )
     else:
         print(
@@ -110,7 +109,7 @@ def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
 
 
 def _trained_baseline(prepared: PreparedRun, machine: Machine) -> tuple[Plan, Trainee] | None:
-    """The finished dense baseline, to be timed in turn with its method; None where it has no weights, or is the run."""
+    """The finished dense baseline, to be timed with its method; None if it has no weights, or is the run itself."""
     baseline = prepared.baseline
     if baseline is None or not (path := baseline.folder / WEIGHTS).exists():
         return None
@@ -142,7 +141,7 @@ def _record(
     machine: Machine,
     command: str,
 ) -> Record:
-    """The record as far as training goes."""
+    """The record, as far as training determines it."""
     config, solved = prepared.config, prepared.plan
     shape, counts = solved.model, solved.count
     diverged = trained.diverged is not None

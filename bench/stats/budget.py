@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# A minimum may be below the best size's mean loss by the noise of that mean, one-sided 95 %; in shares of the loss not
-# held to less than the first, for no loss is quite a parabola, nor allowed more than the second.
+# A minimum may be below the best size's mean loss by the noise of that mean, one-sided 95 %. These limit that
+# allowance, as shares of the loss: at least the first, because no loss is exactly a parabola, and at most the second.
 LEAST_BELOW, _MOST_BELOW = 0.001, 0.02
 
 
@@ -62,7 +62,7 @@ class Budget:
         return self.coefficients(fit * (1 + rng.choice(left, (bootstraps, len(fit)))))
 
     def minima(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(..., 3) -> log params and loss at the minimum (...,), NaN where the parabola opens downwards."""
+        """(..., 3) -> log params and loss at the minimum (...,), NaN if the parabola opens downwards."""
         c0, c1, c2 = np.moveaxis(coefficients, -1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(c2 > 0, -c1 / (2 * c2), np.nan)
@@ -86,7 +86,7 @@ class Budget:
         return c0 + c1 * z + c2 * z * z
 
     def open_at_ends(self, log_params: np.ndarray) -> np.ndarray:
-        """Infinite where at the smallest or the largest size: what is best there may be anywhere beyond."""
+        """Infinite at the smallest or the largest size, because the optimum may be anywhere beyond."""
         least, most = self.ends
         return np.where(log_params <= least, -np.inf, np.where(log_params >= most, np.inf, log_params))
 
@@ -101,7 +101,7 @@ class Budget:
         return float(self.log_params.min()), float(self.log_params.max())
 
     def fault(self, coefficients: np.ndarray, noise: Noise) -> str:
-        """Why the minimum of the fitted parabola (3,) does not count: a status of `Optimum`; empty where it does."""
+        """Why the minimum of the fitted parabola (3,) does not count: a status of `Optimum`; empty if it does."""
         if coefficients[2] <= 0:
             return "concave"
         at, _ = self.minima(coefficients)
@@ -110,11 +110,11 @@ class Budget:
         sizes, means, runs = self.by_size
         best = int(means.argmin())
         nearest = sizes[np.abs(sizes - at).argmin()] - self.centre
-        there = np.polynomial.polynomial.polyval(nearest, coefficients)  # the lowest that the sizes could show
+        there = np.polynomial.polynomial.polyval(nearest, coefficients)  # the lowest loss that the sizes could show
         return "poor fit" if there < means[best] * (1 - noise.allowed(int(runs[best]))) else ""
 
     def near_edge(self, log_params: float) -> bool:
-        """Whether it is no farther from the first or the last size that was run than the size next to that."""
+        """Whether it is at most one size away from the smallest or largest that was run."""
         sizes = self.by_size[0]
         return not sizes[1] < log_params < sizes[-2]
 
@@ -131,7 +131,7 @@ class Budget:
 
 
 def residuals(budgets: list[Budget]) -> np.ndarray:
-    """Relative residuals of all parabolas, each over sqrt(1 - leverage); those of exact fits say nothing."""
+    """Relative residuals of all parabolas, each over sqrt(1 - leverage); those of exact fits carry no information."""
     found = []
     for budget in budgets:
         leverage = budget.leverage
@@ -144,7 +144,7 @@ def residuals(budgets: list[Budget]) -> np.ndarray:
 
 
 def noise(budgets: list[Budget]) -> Noise:
-    """Of one run, by the runs that repeat a size of their budget; where none do, by the residuals of the parabolas."""
+    """From runs that repeat a size of their budget; if there are none, from the residuals of the parabolas."""
     squares, degrees = 0.0, 0
     for budget in budgets:
         sizes, means, runs = budget.by_size

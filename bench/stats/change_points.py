@@ -1,10 +1,10 @@
-"""Step changes in a series: where its level moved and stayed.
+"""Step changes in a series: where its level changed and stayed.
 
-A series without noise (one that repeats to the bit) steps wherever it changes and stays changed for two points. In
+A series without noise (one that repeats bit for bit) has a step wherever it changes for at least two points. In
 others, changes in mean are the optimal partition by squared error (Jackson et al. 2005, arXiv math/0309285), in units
 of the noise. A change costs 4 log n, twice the usual penalty (Yao 1988), because a page shows hundreds of series.
 Noise is taken from differences of neighbours, which a step does not inflate. Points beyond four of its standard
-deviations are pulled in, so that one outlier is no step.
+deviations are pulled in, so that a single outlier is not a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _SHORTEST = 4  # points on either side of a step, in a series with noise
-_WINDOW = 1000  # points looked at together: the search is quadratic
+_WINDOW = 1000  # points searched together: the search is quadratic
 _MAD = 0.6745  # of a standard normal
 
 
@@ -43,7 +43,7 @@ def find_steps(values: Sequence[float]) -> list[Step]:
 
 
 def _exact(series: np.ndarray) -> list[int]:
-    """Starts of runs of equal values; a run of one is an outlier, but for the last, which may become a step."""
+    """Starts of runs of equal values; a run of one is an outlier, except the last, which may become a step."""
     starts = [0, *(np.flatnonzero(np.diff(series)) + 1).tolist()]
     lengths = np.diff([*starts, len(series)])
     kept = [start for start, length in zip(starts, lengths, strict=True) if length > 1 or start == len(series) - 1]
@@ -67,7 +67,7 @@ def _noisy(series: np.ndarray, noise: float) -> list[int]:
 
 
 def _changes(window: np.ndarray) -> list[int]:
-    """Starts of the segments, after the first, that minimise squared error + 4 log n a segment (exact, O(n^2))."""
+    """Starts of the segments, after the first, that minimise squared error + 4 log n per segment (exact, O(n^2))."""
     size = len(window)
     penalty = 4 * math.log(size)
     sums = np.concatenate([[0.0], np.cumsum(window - window.mean())])

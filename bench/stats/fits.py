@@ -1,4 +1,4 @@
-"""Everything fitted to a set of points, as one structure: isoFLOP optima, laws, dense-equivalent compute."""
+"""All fits to a set of points, as one structure: isoFLOP optima, laws, dense-equivalent compute."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Equivalent:
 
     @property
     def warning(self) -> str:
-        """What of it is an extrapolation, in words; empty where nothing is."""
+        """Which parts are extrapolations, in words; empty if none is."""
         low, high = self.ends_extrapolated
         if self.extrapolated:
             return "an extrapolation"
@@ -74,10 +74,9 @@ class Equivalent:
 class Fits:
     """The fits of every method, by its name in the points.
 
-    points: the rows that were used. optima: a parabola a budget and their power laws (approach 2). parametric:
-    L(N, D), None where it could not be fitted (approach 3). equivalents: dense-equivalent compute, empty where no
-    method is named dense. notes: what was excluded and what could not be fitted, in words. bootstraps: resamples
-    behind the intervals.
+    points: the rows that were used. optima: a parabola per budget and their power laws (approach 2). parametric: L(N,
+    D), None if it could not be fitted (approach 3). equivalents: dense-equivalent compute, empty if no method is named
+    dense. notes: what was excluded and what could not be fitted, in words. bootstraps: resamples behind the intervals.
     """
 
     points: Points
@@ -88,11 +87,11 @@ class Fits:
     bootstraps: int = 0
 
     def frame(self) -> pd.DataFrame:
-        """A row a method and budget.
+        """A row per method and budget.
 
         Columns: method, flops, status (`ok`, or why the fit is rejected), points, near_edge; params, tokens, loss
         (nats/token) at the optimum and dense_needs (times the FLOPs), each with `_low` and `_high`, the 95 % interval:
-        infinite where an end is open, NaN where there is none.
+        infinite if an end is open, NaN if there is no interval.
         """
         rows = []
         for name, own in self.optima.items():
@@ -111,11 +110,11 @@ class Fits:
         return pd.DataFrame(rows)
 
     def equivalent(self, name: str, flops: float) -> Equivalent | None:
-        """Dense-equivalent compute of a method at the budget of about `flops`; None where there is none."""
+        """Dense-equivalent compute of a method at the budget of about `flops`; None if there is none."""
         return next((each for each in self.equivalents.get(name, []) if np.isclose(flops, each.flops)), None)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON: every number as {value, low, high}, None where it could not be estimated or an end is open."""
+        """As JSON: every number as {value, low, high}, None if it could not be estimated or an end is open."""
         return {
             "schema_version": SCHEMA_VERSION,
             "notes": self.notes,
@@ -159,7 +158,7 @@ def fit(
     points: Points, bootstraps: int = 1000, seed: int = 0, title: Callable[[str], str] = str,
     progress: bool | None = None,
 ) -> Fits:  # fmt: skip
-    """Approaches 2 and 3 for every method, and dense-equivalent compute where there is a method named dense.
+    """Approaches 2 and 3 for every method, and dense-equivalent compute if a method is named dense.
 
     title: a method's name in the notes. progress: a bar on stderr; None draws it on a terminal only.
     """
@@ -253,7 +252,7 @@ def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
 
 
 def _log_flops_at(log_loss: float, log_flops: np.ndarray, line: np.ndarray) -> float:
-    """Where the curve through (log_flops, line) reaches `log_loss`; NaN where that is not falling throughout.
+    """Where the curve through (log_flops, line) reaches `log_loss`; NaN if that does not fall throughout.
 
     A monotone cubic between the points, since the curve bends; a straight line beyond them.
     """

@@ -16,9 +16,9 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval, 95 % unless it says otherwise where it is made.
+    """A value with its confidence interval, 95 % unless made otherwise.
 
-    `low` and `high` are None where there is nothing to estimate them from, and infinite where that end is open.
+    `low` and `high` are None if they cannot be estimated, and infinite if that end is open.
     minimum_detectable: the true effect that a two-sided 5 % test finds with 80 % power, in the unit of `value`.
     p: two-sided. n: the number of independent units (pairs, seeds, documents, rounds) that `unit` names.
     """
@@ -39,7 +39,7 @@ class Interval:
         """
         if draws is None or not len(draws):
             return cls(float(value))
-        import numpy as np  # the gate, which only compares numbers, starts without it
+        import numpy as np  # the gate, which only compares numbers, does not import it
 
         tail = 100 * (1 - CONFIDENCE) / 2
         low = np.percentile(np.where(np.isnan(draws), -np.inf, draws), tail, method="higher")
@@ -58,7 +58,7 @@ class Interval:
 
     @classmethod
     def of_median(cls, samples: Sequence[float]) -> Interval:
-        """Median with its distribution-free interval: the order statistics whose binomial coverage holds it.
+        """Median with its distribution-free interval: from order statistics by their binomial coverage.
 
         With fewer than 6 samples no such 95 % interval exists, and the range is given instead.
         """
@@ -73,7 +73,7 @@ class Interval:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """`low` and `high`, or None where there is no interval."""
+        """`low` and `high`, or None if there is no interval."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
@@ -88,7 +88,7 @@ class Interval:
         return True if self.high < limit else False if self.low > limit else None
 
     def divided_by(self, whole: float) -> Interval:
-        """As a share of something above 0 that is known."""
+        """As a share of a known value above 0."""
 
         def share(number: float | None) -> float | None:
             return number / whole if number is not None else None

@@ -2,7 +2,7 @@
 
 Tokens of one document are alike, so documents are the independent units. The standard error comes from leaving out
 each document in turn (the jackknife, Efron and Stein 1981). Intervals and p are those of Student's t with n - 1
-degrees of freedom. There is no interval below five documents, nor where all documents agree to the bit.
+degrees of freedom. There is no interval with fewer than five documents, or if all documents agree bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def over_documents(
     """The figure with its interval and p, clipped to its possible values, `least` to `most`.
 
     figure: takes how often each document counts, (documents,), 1 or 0. documents: each token's document, (tokens,).
-    biased: the figure is biased where tokens are few; the jackknife's bias estimate is taken off (Quenouille 1956).
+    biased: the figure is biased if tokens are few; the jackknife's bias estimate is subtracted (Quenouille 1956).
     """
     present = np.unique(documents)
     everyone = np.zeros(int(documents.max()) + 1)

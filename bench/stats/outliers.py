@@ -1,9 +1,9 @@
-"""Runs that went wrong: so far off the parabola through the others of their budget that noise does not explain it.
+"""Outlier runs: farther off the parabola through the other runs of their budget than noise explains.
 
-Each run is held to the parabola through the others: its leave-one-out residual over its standard error, of which the
-largest is a run's that is taken out before the next is looked for (the generalised extreme studentised deviate, Rosner
-1983, Technometrics 25). Losses that are no parabola at all leave large residuals however few are taken out, and have no
-outlier.
+The test is the generalised extreme studentised deviate (Rosner 1983, Technometrics 25). Each run has a statistic: its
+leave-one-out residual from the parabola through the others, over its standard error. The run with the largest statistic
+is removed before the next one is sought. Losses that do not follow a parabola leave large residuals after any removal,
+so they have no outlier.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy import stats
 
 from bench.stats.budget import LEAST_BELOW, Budget
 
-_RISK = 0.01  # of taking a run for an outlier in a budget that has none
-_LEAST_OFF = 0.02  # of the loss: what is closer to the others does little harm
+_RISK = 0.01  # probability of a false outlier in a budget that has none
+_LEAST_OFF = 0.02  # of the loss: a run closer to the fit does little harm
 _FEWEST = 6  # runs: with fewer it is unclear which of them is off
-_ONE_IN = 8  # runs, or one: what is off in more of them is the parabola
+_ONE_IN = 8  # runs, or one: if more are off, the parabola is wrong
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outlier:
 
 
 def without_outliers(budget: Budget) -> tuple[Budget, list[Outlier]]:
-    """The budget without the runs that went wrong, and those."""
+    """The budget without its outliers, and the outliers."""
     if len(np.unique(budget.log_params)) < 3:
         return budget, []
     taken: list[int] = []
@@ -50,10 +50,10 @@ def without_outliers(budget: Budget) -> tuple[Budget, list[Outlier]]:
 
 
 def _farthest(budget: Budget) -> tuple[int, bool]:
-    """The run that is farthest from the parabola through the others, and whether noise does not explain it."""
+    """The run farthest from the parabola through the others, and whether that is more than noise explains."""
     residuals = budget.loss - budget.design @ budget.coefficients(budget.loss)
     free = 1 - budget.leverage
-    known = free > 1e-9  # a size that the parabola cannot but go through tells nothing
+    known = free > 1e-9  # a point that the parabola always passes through carries no information
     squares = np.where(known, residuals**2 / np.where(known, free, 1.0), 0.0)
     degrees = len(residuals) - 4
     of_others = np.sqrt(np.maximum(np.sum(residuals**2) - squares, 0.0) / degrees)
@@ -63,7 +63,7 @@ def _farthest(budget: Budget) -> tuple[int, bool]:
 
 
 def _off(budget: Budget, taken: list[int], at: int) -> float:
-    """How far the loss of a run is from the parabola through all that are not taken out, in shares of that."""
+    """Distance of a run's loss from the parabola through the runs that were not removed, as a share of it."""
     others = budget.without(taken)
     z = budget.log_params[at] - others.centre
     expected = float(np.polynomial.polynomial.polyval(z, others.coefficients(others.loss)))

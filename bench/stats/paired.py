@@ -30,7 +30,7 @@ def paired_seeds(method: Sequence[float], dense: Sequence[float]) -> Interval:
 
 
 def paired_documents(method: pd.DataFrame, dense: pd.DataFrame) -> Interval | None:
-    """Difference of two runs' losses on the same documents; None where the documents differ or are fewer than two.
+    """Difference of two runs' losses on the same documents; None if the documents differ or are fewer than two.
 
     Both frames have `document`, `tokens` and `nats` (the document's total). The interval covers the choice of
     documents, not the training seed.

@@ -1,13 +1,13 @@
-"""Approach 2 (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2): a parabola a budget, a power law of the minima.
+"""Approach 2 (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2): a parabola per budget, a power law of the minima.
 
-Loss is a parabola in log params at each budget. A minimum counts where the parabola opens upwards, its minimum
-lies between the smallest and the largest size, and is not below what any size reached by more than noise; the
-others are kept, with the reason. A run far off the parabola through the others is excluded and named. Minima
-over budgets follow params = coefficient x flops^exponent.
+Loss is a parabola in log params at each budget. A minimum counts if the parabola opens upwards, and its minimum lies
+between the smallest and the largest size and not below the loss of every size by more than noise. The others are kept,
+with the reason. A run far off the parabola through the others is excluded and named. Minima over budgets follow params
+= coefficient x flops^exponent.
 
 Intervals: residual bootstrap, the residuals of all budgets of a method taken together, relative to the loss and
-corrected for leverage. A drawn optimum is the lowest point between the smallest and the largest size; where that is an
-end the size may be anywhere beyond, and the interval is open. A law takes drawn minima where their parabolas put them.
+corrected for leverage. A drawn optimum is the lowest point between the smallest and the largest size; at an end, the
+optimum may be anywhere beyond, and the interval is open. A power law uses the minima of the drawn parabolas themselves.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class MethodFit:
-    """A method's optima and their power laws; None where fewer than two budgets have an optimum.
+    """A method's optima and their power laws; None if fewer than two budgets have an optimum.
 
     `log_flops` and `log_loss_draws` (R, budgets) are of the accepted optima, the drawn ones for comparisons.
     """
@@ -125,7 +125,7 @@ def _optimum(
 
 
 def _open(log_value: np.ndarray, log_draws: np.ndarray) -> Interval:
-    """Of a value, by its log; minus infinity among the draws stays that, for it stands for anything below."""
+    """Of a value, by its log; minus infinity among the draws is kept, because it means anything below."""
     with np.errstate(over="ignore"):
         draws = np.where(np.isneginf(log_draws), -np.inf, np.exp(log_draws))
         return Interval.from_draws(float(np.exp(log_value)), draws)

@@ -20,7 +20,7 @@ _DELTA = 1e-3
 _EXPONENTS = np.linspace(0.05, 1.2, 12)
 _STARTS = 8
 _FEWEST = 10  # twice as many as there are parameters
-_SAME_DIRECTION = 0.99  # correlation of log params and log tokens beyond which they are one variable
+_SAME_DIRECTION = 0.99  # correlation of log params and log tokens beyond which they count as one variable
 _STARTS_FROM = 400  # points: the starts need no more
 
 
@@ -40,7 +40,7 @@ def fit_parametric(
     params: np.ndarray, tokens: np.ndarray, loss: np.ndarray, bootstraps: int, rng: np.random.Generator,
     done: Callable[[], object],
 ) -> Parametric | None:  # fmt: skip
-    """None where there are too few points, or they do not tell params from tokens. `done` is called a bootstrap."""
+    """None if there are too few points, or params and tokens do not vary independently. `done`: per bootstrap."""
     log_n, log_d = np.log(params), np.log(tokens)
     if len(loss) < _FEWEST or not _independent(log_n, log_d):
         for _ in range(bootstraps):
@@ -60,7 +60,7 @@ def fit_parametric(
 
 
 def _independent(log_n: np.ndarray, log_d: np.ndarray) -> bool:
-    """Whether params and tokens vary apart; along one budget they do not, for the one follows from the other."""
+    """Whether params and tokens vary independently; within one budget, each follows from the other."""
     spread_n, spread_d = log_n.std(), log_d.std()
     if spread_n == 0 or spread_d == 0:
         return False

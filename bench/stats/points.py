@@ -43,7 +43,7 @@ class Points:
 def read_points(path: Path) -> Points:
     """Read a comma-separated file, UTF-8 or UTF-16; columns as in `check_points`.
 
-    Raises UserError where the file, a column or every row cannot be used.
+    Raises UserError if the file, a column or every row cannot be used.
     """
     return check_points(_read(path), str(path))
 
@@ -52,7 +52,7 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     """The usable rows of `frame`, completed, with a note for every exclusion.
 
     Needs `method`, `flops`, `loss` (nats/token) and `params` or `tokens`; the other follows from flops = 6 params
-    tokens, row by row. Raises UserError, which names `source`, where a column is missing or no row can be used.
+    tokens, row by row. Raises UserError, naming `source`, if a column is missing or no row can be used.
     """
     missing = [name for name in ("method", "flops", "loss") if name not in frame]
     if missing or not {"params", "tokens"} & set(frame):
@@ -160,7 +160,7 @@ def _check_separator(path: Path, text: str) -> None:
 
 
 def _names(header: list[str], path: Path) -> list[str]:
-    """Column names; `Loss` and ` FLOPs` match where nothing else is called so."""
+    """Column names; `Loss` and ` FLOPs` match if no other column has that name."""
     names = [name.strip() for name in header]
     known = [name.lower() if name.lower() in ("method", *_NUMBERS) else name for name in names]
     twice = sorted({name for name in known if name in ("method", *_NUMBERS) and known.count(name) > 1})
@@ -171,7 +171,7 @@ def _names(header: list[str], path: Path) -> list[str]:
 
 
 def _faults(frame: pd.DataFrame) -> pd.Series:
-    """Why each row cannot be used; empty where it can."""
+    """Why each row cannot be used; empty if it can."""
     why = pd.Series("", index=frame.index)
 
     def mark(where: pd.Series, reason: str) -> None:
@@ -207,7 +207,7 @@ def _is_empty(column: pd.Series) -> pd.Series:
 
 
 def _derive(frame: pd.DataFrame, name: str, other: str) -> str:
-    """Fill in the missing values of a column from flops = 6 params tokens; the note, empty where none is missing."""
+    """Fill in the missing values of a column from flops = 6 params tokens; the note is empty if none is missing."""
     missing = frame[name].isna()
     if not missing.any():
         return ""
@@ -217,7 +217,7 @@ def _derive(frame: pd.DataFrame, name: str, other: str) -> str:
 
 
 def _lines(frame: pd.DataFrame, chosen: pd.Series) -> str:
-    """The places of the chosen rows: lines of the file; rows of a frame count as if under a header line."""
+    """The places of the chosen rows: lines of the file; rows of a frame are numbered as if below a header line."""
     places = np.flatnonzero(chosen)
     lines = frame[_LINE].iloc[places] if _LINE in frame else places + 2
     return f"line {', '.join(str(line) for line in lines[:_NAMED])}{' and more' if len(places) > _NAMED else ''}"

@@ -21,7 +21,7 @@ def run_study(config: RunConfig, command: str) -> int:
     assert config.study is not None
     name = config.study.name
     if config.study.grid is None and config.dry_run:
-        raise UserError("dry_run=true plans runs, and this study has none: it only measures. Leave it out.")
+        raise UserError("dry_run=true plans training runs, and this study has none. Leave it out.")
     if config.study.grid is None and name not in _STUDIES:
         raise UserError(f"study.name={name} is not allowed: it must be one of {', '.join(_STUDIES)}.")
     return resolve_name(_STUDIES[name] if config.study.grid is None else _ISOFLOP)(config, command)

@@ -33,15 +33,16 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Train and measure every method from scratch, time their steps, write `ci.json`; returns 0: the gate decides.
+    """Train and measure every method from scratch, time their steps, write `ci.json`; returns 0, because the gate
+    decides.
 
-    A run that failed is printed and marked in its record. Raises UserError where the folder holds a study already,
-    which would be the baseline of this one.
+    A run that failed is printed and marked in its record. Raises UserError if the folder already holds a study, which
+    may be the baseline.
     """
     assert config.study is not None
     folder = Path(config.results_dir) / config.study.name
     if (folder / FILE).exists():
-        raise UserError(f"{folder} holds a ci study already. Set results_dir to another folder, or delete it.")
+        raise UserError(f"{folder} already holds a ci study. Set results_dir to another folder, or delete it.")
     configs = {name: _configured(config, name) for name in config.study.methods}
     corpus, machine = prepare(config.data), make_machine(config)
     prepared = {name: prepare_run(own, corpus.tokenizer.vocab_size) for name, own in configs.items()}

@@ -48,10 +48,10 @@ _CALIBRATION_TOKENS = 1 << 15
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Time every point, write `targets.json` and its page, print the targets; status 1 where one is missed."""
+    """Time every point, write `targets.json` and its page, print the targets; status 1 if one is missed."""
     assert config.study is not None
     if config.study.rounds < GROUP:
-        raise UserError(f"study.rounds={config.study.rounds} is not allowed: a speed-up takes at least {GROUP} steps.")
+        raise UserError(f"study.rounds={config.study.rounds} is not allowed: a speed-up needs at least {GROUP} steps.")
     check_transformers()
     corpus, machine = prepare(config.data), make_machine(config)
     vocab_size = corpus.tokenizer.vocab_size
@@ -82,7 +82,7 @@ def _pass_capacity(models: list[Transformer], text: Tensor, context: int) -> Cal
     """Set predictors and thresholds so that every routed block processes its capacity of `text[:, :context]`.
 
     The returned function sets them for the timed tokens, those after the first step. The scores of fresh weights drift
-    with the position: with one value for both, more than the capacity pass before and fewer after.
+    with the position: with one value for both, more tokens than the capacity pass before and fewer after.
     """
     routed = [layer for model in models for layer in model.layers if isinstance(layer, DepthRouted)]
     capacities: dict[nn.Module, float] = {
@@ -151,7 +151,7 @@ def _capacity(model: Transformer) -> float | None:
 
 
 def _processed(point: DecodePoint, capacity: float | None) -> str:
-    """The share of tokens that a point processed, in words, in capitals where it is far from the capacity."""
+    """The share of tokens that a point processed, in words; in capitals if it is far from the capacity."""
     share = point.fraction_processed
     if share is None or capacity is None:
         return ""
@@ -264,7 +264,7 @@ def _requests_target(config: RunConfig, corpus: Corpus, machine: Machine) -> Tar
 
 
 def _choices(corpus: Corpus, config: EvaluateConfig) -> list[tuple[str, str]]:
-    """(context, continuation) of every choice of the offline suite, as a default run is asked them."""
+    """(context, continuation) of every choice of the offline suite, as in a default run."""
     suite = offline_documents(corpus, config, 0)
     choices = [document for documents in suite.values() for document in documents if "choices" in document]
     return [(document["prompt"], f" {choice}") for document in choices for choice in document["choices"]]

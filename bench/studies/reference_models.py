@@ -1,4 +1,4 @@
-"""Implementations that share no line with bench, for comparison: Hugging Face's Llama and torch's own encoder."""
+"""Independent implementations to compare with: Hugging Face's Llama and torch's own encoder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bench.model.block import feed_forward_width
 
 
 def check_transformers() -> None:
-    """Raise UserError where transformers is not installed."""
+    """Raise UserError if transformers is not installed."""
     if find_spec("transformers") is None:
-        raise UserError("this study compares with transformers: pip install 'isoflop-bench[test]' brings it.")
+        raise UserError("this study needs transformers: pip install 'isoflop-bench[test]'.")
 
 
 def llama(shape: ModelConfig, vocab_size: int) -> Any:
@@ -29,7 +29,7 @@ def llama(shape: ModelConfig, vocab_size: int) -> Any:
     check_transformers()
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    of_shape: Any = LlamaConfig  # its keyword arguments are wider than its annotations
+    of_shape: Any = LlamaConfig  # it takes more keyword arguments than its annotations say
     return LlamaForCausalLM(
         of_shape(
             vocab_size=vocab_size, hidden_size=shape.d_model, intermediate_size=feed_forward_width(shape),

@@ -32,7 +32,7 @@ from bench.train.loop import Budget, train
 from bench.train.optimiser import clip, make_optimiser
 from bench.train.step import Trainee
 
-# method -> (target of its step over dense: at most, whether that is a multiple of the FLOP ratio)
+# method -> (upper limit of its step over dense, whether that is a multiple of the FLOP ratio)
 _METHODS = {"mod": (1.05, True), "moe": (1.10, False), "mode/staged": (1.12, True)}
 _LLAMA_AT_MOST = 0.97
 _OVERHEAD_AT_MOST = 0.02
@@ -40,7 +40,7 @@ _OVERHEAD_REPEATS, _OVERHEAD_STEPS = 6, 4
 
 
 def run(config: RunConfig, command: str) -> int:
-    """Time the steps, write `targets.json` and its page, print the targets; status 1 where one is missed."""
+    """Time the steps, write `targets.json` and its page, print the targets; status 1 if one is missed."""
     assert config.study is not None
     corpus, machine = prepare(config.data), make_machine(config)
     vocab_size = corpus.tokenizer.vocab_size

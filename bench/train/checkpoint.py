@@ -38,7 +38,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, or none: a full disk raises UserError and leaves no file."""
+    """Write a safetensors file, completely or not at all: a full disk raises UserError and leaves no file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary)
@@ -73,7 +73,7 @@ def save(
 
 
 def load(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: Owner) -> dict[str, Any] | None:
-    """Restore what `save` wrote; returns its counters, or None where there is no checkpoint.
+    """Restore what `save` wrote; returns its counters, or None if there is no checkpoint.
 
     Raises UserError for a damaged file, or a checkpoint of another configuration or another text.
     """
@@ -113,12 +113,12 @@ def _counters(stored: dict[str, Any]) -> dict[str, Any]:
     numbers = {"step": int(stored["step"]), "flops": float(stored["flops"]), "seconds": float(stored["seconds"])}
     losses = [float(loss) for loss in stored["losses"]]
     if not all(math.isfinite(value) and value >= 0 for value in (*numbers.values(), *losses)):
-        raise ValueError("a counter is negative or no finite number")
+        raise ValueError("a counter is negative or not finite")
     return {**numbers, "losses": losses}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a finished run; raises UserError where the file is missing or damaged."""
+    """The weights of a finished run; raises UserError if the file is missing or damaged."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -126,7 +126,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Put `tensors` into `model`; raises UserError where names or shapes differ."""
+    """Put `tensors` into `model`; raises UserError if names or shapes differ."""
     expected = weights(model)
     wrong = [n for n in expected if n not in tensors or tensors[n].shape != expected[n].shape]
     if wrong or len(tensors) != len(expected):

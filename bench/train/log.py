@@ -22,7 +22,7 @@ class StepLog:
     """`steps.csv`; on resuming, rows after the checkpoint are dropped, because they will be written again.
 
     The kept rows are on the disk before the first new one, so a kill at any moment loses no row of a checkpoint.
-    Raises UserError, naming the file, where it cannot be read or written.
+    Raises UserError, naming the file, if it cannot be read or written.
     """
 
     def __init__(self, path: Path, resume_at: int):
@@ -63,7 +63,7 @@ class StepLog:
 
     @contextmanager
     def _naming_the_file(self) -> Iterator[None]:
-        """Any of these calls may write to the disk: its refusal becomes one line that names the file."""
+        """Any of these calls may write to the disk: an error becomes one line that names the file."""
         try:
             yield
         except OSError as error:
@@ -73,7 +73,7 @@ class StepLog:
 
 
 def _rows_until(step: int, path: Path) -> list[dict[str, str]]:
-    """The rows of a log up to `step`, without one that a kill cut short."""
+    """The rows of a log up to `step`, without a row that a kill left incomplete."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             whole = [row for row in csv.DictReader(file) if None not in row.values()]

@@ -37,7 +37,7 @@ class Trained:
 
 @dataclass
 class Budget:
-    """When to stop: at planned training FLOPs, or after `seconds` of training where they are given."""
+    """When to stop: at planned training FLOPs, or after `seconds` of training if given."""
 
     flops: float
     seconds: float | None = None
@@ -56,11 +56,11 @@ def train(
     owner: checkpoint.Owner,
     show: Show,
 ) -> Trained:
-    """Train until `budget` is spent, resuming from a checkpoint in `folder` where there is one.
+    """Train until `budget` is spent, resuming from a checkpoint in `folder` if there is one.
 
     Stops at the step whose end is nearest to the budget. Writes `steps.csv`, row by row, and `train.snapshots`
-    snapshots of the weights; calls `show` after each step. Compilation is done before the first step and is in no
-    step's seconds. Raises Interrupted after a signal, with a checkpoint written.
+    snapshots of the weights; calls `show` after each step. Compilation happens before the first step and does not count
+    in its seconds. Raises Interrupted after a signal, with a checkpoint written.
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
@@ -98,7 +98,7 @@ def train(
 
 
 def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
-    """Whether one more step would end farther from the budget than the present point."""
+    """Whether one more step would end farther from the budget than stopping now."""
     if state["step"] == 0:
         return False
     left = 1.0 - budget.progress(state["flops"], state["seconds"])

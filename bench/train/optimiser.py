@@ -20,7 +20,7 @@ def peak_lr(config: TrainConfig, d_model: int) -> tuple[float, str]:
 
 
 def schedule(progress: float, config: TrainConfig) -> float:
-    """Share of the peak learning rate after a share `progress` of the budget: linear warm-up, then a cosine.
+    """Share of the peak learning rate at a share `progress` of the budget: linear warm-up, then a cosine.
 
     Progress is spent budget, not steps, so that runs whose steps vary in cost, or that stop at a
     number of seconds, follow the same shape.

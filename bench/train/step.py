@@ -17,7 +17,7 @@ from bench.model import Branch, Layer, Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
 
-_RECOMPILES = 8  # torch's own limit: another batch size, another context, training or not
+_RECOMPILES = 8  # torch's own limit: for other batch sizes and contexts, training or not
 
 
 @dataclass
@@ -38,7 +38,7 @@ def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype):
-    """Autocast to `dtype`, or nothing where that is float32."""
+    """Autocast to `dtype`, or nothing if that is float32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
@@ -77,7 +77,7 @@ class Trainee:
         for buffer, before in buffers:
             buffer.copy_(before)
         if on_cuda:
-            torch.cuda.synchronize(self.device)  # or the first step waits for it
+            torch.cuda.synchronize(self.device)  # otherwise the first step waits for it
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float) -> StepReport:
         """inputs, targets (B, T) int64; updates the model with learning rate `lr`."""

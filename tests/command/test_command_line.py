@@ -76,13 +76,13 @@ MISTAKES = {
     "added key of ours": (["+method=mod", "++foo=1"], "unknown key foo"),
     "no group": (["+method=mod", "scale=null"], "choose scale from base, large, small, tiny"),
     "group twice": (["+method=mod", "+method=dense"], "method is given more than once"),
-    "left out": (["+method=mod", "~model"], "nothing can be left out"),
+    "left out": (["+method=mod", "~model"], "a key cannot be deleted"),
     "renamed": (["+method=mod", "method.name=../../x"], "method.name=../../x is not allowed"),
     "no such sweep": (["-m", "+method=mod", "seed=interval(1,2)"], "cannot be swept"),
     "empty sweep": (["-m", "+method=mod", "seed=range(1,1)"], "lists no value"),
     "endless sweep": (["-m", "+method=mod", "seed=range(0,1e9)"], "runs; at most 10,000"),
-    "swept studies": (["-m", "+study=ci,decode", "dry_run=true"], "a study is not swept"),
-    "swept study": (["-m", "+study=isoflop", "seed=0,1", "dry_run=true"], "a study is not swept"),
+    "swept studies": (["-m", "+study=ci,decode", "dry_run=true"], "a study cannot be swept"),
+    "swept study": (["-m", "+study=isoflop", "seed=0,1", "dry_run=true"], "a study cannot be swept"),
     "task": (["+method=mod", "evaluate.tasks=[nope]"], "evaluate.tasks: nope is unknown"),
     "reports": (["+method=mod", "reports_dir=/proc/none", *TINY], "Set reports_dir to another folder"),
     "study plan": (["+study=step_time", "dry_run=true"], "it only measures"),
@@ -104,8 +104,8 @@ MISTAKES = {
     "last of a sweep": (["-m", "+method=dense,mod", "seed=0,x", *TINY], "seed=x is not allowed"),
     "option": (["--foo"], "unknown option --foo; python -m bench --help"),
     "misspelt option": (["--confg-dir", "x"], "did you mean --config-dir?"),
-    "key as an option": (["+method=mod", "--train.lr=3"], "a key is given without dashes: train.lr=VALUE"),
-    "option of Hydra's": (["--config-path", "x"], "--config-path is an option of Hydra's"),
+    "key as an option": (["+method=mod", "--train.lr=3"], "write a key without dashes: train.lr=VALUE"),
+    "option of Hydra's": (["--config-path", "x"], "--config-path is a Hydra option"),
     "option without value": (["--cfg", "-m", "+method=mod"], "--cfg needs a value"),
     "value of a flag": (["+method=mod", "--multirun=3"], "--multirun takes no value"),
     "configuration of Hydra": (["+method=mod", "--cfg", "hydra"], "use --cfg job"),
@@ -275,7 +275,7 @@ def test_interrupted_run_says_how_to_resume(tmp_path):
         assert running.poll() is None
     running.terminate()
     _, errors = running.communicate()
-    assert running.returncode == 130 and "To go on from there: python -m bench +method=mod" in errors
+    assert running.returncode == 130 and "To resume: python -m bench +method=mod" in errors
     assert "Traceback" not in errors
 
 
@@ -290,7 +290,7 @@ def test_finished_runs_are_not_run_again(finished):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")}
     done = _bench("+method=mod", *TINY, "name=tiny", cwd=folder)
-    assert done.returncode == 0 and done.stdout.count("has been run already") == 2
+    assert done.returncode == 0 and done.stdout.count("is finished and is reused") == 2
     assert {path: path.stat().st_mtime_ns for path in folder.glob("results/**/record.json")} == before
 
 
@@ -327,7 +327,7 @@ def test_write_onto_a_folder_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("text,message", [
-    ("{\"schema_version\": 1, ", "not a whole JSON file"),
+    ("{\"schema_version\": 1, ", "not a complete JSON file"),
     ("{\"schema_version\": 99}", "schema version 99"),
     ("{\"schema_version\": 1}", "not a valid record"),
     ("[]", "not a valid record"),

@@ -81,7 +81,7 @@ def test_whole_characters_hides_a_partial_character():
 
 
 MISTAKES = {
-    "no run": (["nothing", "x"], "is not one run"),
+    "no run": (["nothing", "x"], "does not name one run"),
     "several": (["results/tiny", "x"], "Choose from"),
     "tokens": (["RUN", "x", "--max-tokens", "0"], "--max-tokens 0"),
     "temperature": (["RUN", "x", "--temperature", "nan"], "--temperature nan"),
@@ -206,4 +206,4 @@ def test_bpe_run_needs_no_corpus_cache(tmp_path, capsys):
     assert status == 0 and out.strip()
     (path / "tokenizer.json").write_bytes((path / "tokenizer.json").read_bytes()[:1000])
     status, out, err = _output(capsys, path, "And God")
-    assert status == 2 and "tokenizer.json is not a whole tokenizer.json" in err and err.count("\n") == 1
+    assert status == 2 and "tokenizer.json is not a valid tokenizer.json" in err and err.count("\n") == 1

@@ -82,7 +82,7 @@ def test_config_name_gives_other_defaults(capsys, config_dir):
 
 def test_config_name_without_the_schema_is_refused(capsys, config_dir):
     message = refused(capsys, "--config-dir", config_dir, "--config-name", "bare", "+method=mod")
-    assert "its defaults must begin with `config`" in message
+    assert "its defaults must start with `config`" in message
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

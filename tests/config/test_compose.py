@@ -31,11 +31,11 @@ def test_value_may_refer_to_another_key():
 
 
 REFUSED = {
-    "odd width": (["model.d_model=33"], "model.d_model=33 is odd.*; 32 or 40 would do with model.n_heads=4"),
-    "odd heads": (["model.d_model=36"], "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would do"),
-    "no study": (["study.name=x"], "study.name=x has nothing to change: no study is chosen. Add .study=NAME"),
+    "odd width": (["model.d_model=33"], "model.d_model=33 is odd.*; 32 or 40 would work with model.n_heads=4"),
+    "odd heads": (["model.d_model=36"], "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would work"),
+    "no study": (["study.name=x"], "study.name=x has no effect: no study is chosen. Add .study=NAME"),
     "a word for a list": (["data.train=nope.txt"], "it must be a list, such as data.train=.nope.txt."),
-    "a number for a part": (["model=3"], "it must be set key by key, by model.n_layers"),
+    "a number for a part": (["model=3"], "it must be set key by key: model.n_layers"),
     "a list for a number": (["seed=[1]"], "seed=.1. is not allowed: it must be a whole number"),
     "null": (["seed=null"], "seed=null is not allowed"),
     "a key of a number": (["seed.x=3"], "unknown key seed.x; seed has no keys of its own"),
@@ -44,13 +44,16 @@ REFUSED = {
     "a group in a package": (["scale@model=base"], "cannot read scale@model=base"),
     "a group of values": (["method={name: moe}"], "choose method from"),
     "another name": (["method.name=moe"], "method.name=moe is not allowed: choose the method itself"),
-    "without its router": (["method.depth=null"], "method.depth=null is not allowed: it would make another method"),
+    "without its router": (
+        ["method.depth=null"],
+        "method.depth=null is not allowed: it would turn this method into another",
+    ),
     "variants": (["+method.variants.x={}"], "choose a variant by method.variant=NAME"),
     "an axis that is not there": (["method.experts.top_k=1"], "this method has no method.experts"),
     "a misspelt value of a method": (["method.depth.capcity=1"], "did you mean method.depth.capacity"),
     "an option of a method": (
         ["method.options.x=1"],
-        "it must be left out: mod has no options",
+        "it must be left out, because mod has no options",
     ),
     "a study and a method": (["+study=ci"], "give .study=NAME or .method=NAME, not both"),
     "a missing reference": (["model.d_ff=${nope}"], "Interpolation key 'nope' not found"),
@@ -70,7 +73,7 @@ def test_mistake_is_explained_in_one_line(words, message):
 
 def test_dense_takes_no_values_of_a_method():
     for words in (["method.layers=0.5"], ["+method.depth={capacity: 0.5}"], ["+method.experts={}"]):
-        with pytest.raises(UserError, match="method=dense is what the others are compared with"):
+        with pytest.raises(UserError, match="method=dense is the baseline, so it takes no method"):
             configure(["+method=dense", *words])
 
 

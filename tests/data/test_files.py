@@ -85,7 +85,7 @@ def _cut_between_lines():
         ("a.txt", b"text\0text", "a.txt: binary data .*offset 4"),
         ("a.txt", b"caf\xe9 au lait", "a.txt: not UTF-8 .byte 0xe9 at offset 3.*iconv"),
         ("a.pdf", b"text", r"a.pdf is none of the kinds that can be read: .txt, .jsonl, .*parquet"),
-        ("a.jsonl", b'{"text": "a"}\n{"text"', "a.jsonl, line 2: not whole JSON"),
+        ("a.jsonl", b'{"text": "a"}\n{"text"', "a.jsonl, line 2: invalid JSON"),
         ("a.jsonl", b'{"text": "a"}\n"b"\n', "a.jsonl, line 2: not a JSON object"),
         (
             "a.jsonl",
@@ -95,21 +95,21 @@ def _cut_between_lines():
         ("a.jsonl", b'{"text": 3}\n', "line 1: no text under data.text_key='text' .'text' is int"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1: half a surrogate pair"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}', "line 2: not UTF-8"),
-        ("a.jsonl.zst", b"not compressed", "a.jsonl.zst is not a whole zstd file"),
-        ("a.jsonl.zst", zstandard.compress(b'{"text": "a"}\n' * 9)[:2], "a.jsonl.zst was cut short"),
-        ("a.jsonl.zst", _cut_between_lines(), "a.jsonl.zst was cut short"),
-        ("a.txt.gz", b"not compressed", "a.txt.gz is not a whole gzip file"),
-        ("a.json.gz", gzip.compress(b'{"text": "a"}')[:-9], "a.json.gz was cut short"),
-        ("a.csv.xz", lzma.compress(b"text\na\n")[:-9], "a.csv.xz was cut short"),
-        ("a.csv.bz2", b"not compressed", "a.csv.bz2 is not a whole bzip2 file"),
+        ("a.jsonl.zst", b"not compressed", "a.jsonl.zst is not a valid zstd file"),
+        ("a.jsonl.zst", zstandard.compress(b'{"text": "a"}\n' * 9)[:2], "a.jsonl.zst is truncated"),
+        ("a.jsonl.zst", _cut_between_lines(), "a.jsonl.zst is truncated"),
+        ("a.txt.gz", b"not compressed", "a.txt.gz is not a valid gzip file"),
+        ("a.json.gz", gzip.compress(b'{"text": "a"}')[:-9], "a.json.gz is truncated"),
+        ("a.csv.xz", lzma.compress(b"text\na\n")[:-9], "a.csv.xz is truncated"),
+        ("a.csv.bz2", b"not compressed", "a.csv.bz2 is not a valid bzip2 file"),
         ("a.json", b'[{"text": "a"}, {"text": 3}]', "a.json, row 2: no text under .*'text' is int"),
-        ("a.json", b'[{"text": "a"}', "a.json: not whole JSON"),
+        ("a.json", b'[{"text": "a"}', "a.json: invalid JSON"),
         ("a.csv", b"body\na\n", "a.csv, line 2: no text under .*found 'body'"),
         ("a.csv", b'text\n"a\n', "a.csv, line 2: not CSV"),
         ("a.csv", b"text\n\xe9\n", "a.csv, line 2: not UTF-8"),
         ("a.txt", "text".encode("utf-16"), "a.txt: binary data .*iconv converts UTF-16"),
-        ("a.jsonl", b"[" * 100_000, "line 1: not whole JSON"),
-        ("a.jsonl", b'{"text": "a", "n": ' + b"1" * 5000 + b"}", "line 1: not whole JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1: invalid JSON"),
+        ("a.jsonl", b'{"text": "a", "n": ' + b"1" * 5000 + b"}", "line 1: invalid JSON"),
         ("a.parquet", b"not parquet", "a.parquet cannot be read as parquet"),
     ],
 )
@@ -167,7 +167,7 @@ def test_null_text_is_skipped_and_counted(name, content, tmp_path, prepared, cap
     assert nulls == {tmp_path / name: 2}
     (tmp_path / "validation.txt").write_text("validation")
     prepared(tmp_path / name, validation=[str(tmp_path / "validation.txt")])
-    assert f"Skipped 2 of the rows of {tmp_path / name}: their data.text_key='text' is null." in capsys.readouterr().out
+    assert f"Rows of {tmp_path / name} skipped because data.text_key='text' is null: 2." in capsys.readouterr().out
 
 
 def test_file_of_nulls_alone_is_refused(tmp_path):

@@ -54,13 +54,13 @@ def test_null_text_of_the_hub_is_skipped_and_counted(data_set, tmp_path, capsys)
     table.to_parquet(tmp_path / "stories" / "train.parquet")
     corpus = prepare(data_set(text_key="story", validation_documents=1))
     assert documents(corpus) == ["two", "three"]
-    assert "Skipped 1 of the rows of" in capsys.readouterr().out
+    assert "skipped because data.text_key='story' is null: 1." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "data.text_key='text' holds no text in data set .* .found 'story'"),
+        ({}, "data.text_key='text' is no text column of .* .found 'story'"),
         ({"text_key": "story", "split": "test"}, "cannot stream data.dataset=.* split 'test'"),
     ],
 )

@@ -73,7 +73,7 @@ def test_tokenizer_without_end_of_text_is_refused(tmp_path, prepared):
     with pytest.raises(UserError, match="no end-of-text token"):
         prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=str(path))
     path.write_text("{}")
-    with pytest.raises(UserError, match="not a whole tokenizer.json"):
+    with pytest.raises(UserError, match="not a valid tokenizer.json"):
         prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=str(path))
 
 
@@ -140,6 +140,6 @@ def test_load_tokenizer_of_a_cut_file_is_one_line(bpe, tmp_path):
     path = tmp_path / "tokenizer.json"
     for content in (path.read_bytes()[:1000], b""):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="tokenizer.json is not a whole tokenizer.json") as error:
+        with pytest.raises(UserError, match="tokenizer.json is not a valid tokenizer.json") as error:
             load_tokenizer(TokenizerConfig("bpe", 600), tmp_path)
         assert "\n" not in str(error.value)

@@ -54,16 +54,19 @@ DIGITS = "9" * 400
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": NaN'), "not a whole JSON"),
-        (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": Infinity'), "not a whole JSON"),
+        (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": NaN'), "not a complete JSON"),
+        (
+            lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": Infinity'),
+            "not a complete JSON",
+        ),
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": 1e999'), "too large"),
         (lambda f: written(f, '"val_loss_nats_stderr": 0.02', '"val_loss_nats_stderr": 1.7e308'), "not a number"),
         (lambda f: written(f, '"params_total": 1000000', f'"params_total": {DIGITS}'), "too large"),
         (lambda f: change_ci(f, speed=speeds(f) | {"mod": {"train_step_over_dense": [1.0] * 7 + [float("nan")]}}),
-         "not a whole JSON"),
+         "not a complete JSON"),
         (lambda f: change_ci(f, speed=speeds(f) | {"mod": {"train_step_over_dense": [1.7e308] * 8}}), "not a number"),
-        (lambda f: written(f, '"bench_copy"', '"\\ud800"'), "not a whole JSON"),
-        (lambda f: written(f, '"mod"', '"m\\udfffd"', "ci.json"), "not a whole JSON"),
+        (lambda f: written(f, '"bench_copy"', '"\\ud800"'), "not a complete JSON"),
+        (lambda f: written(f, '"mod"', '"m\\udfffd"', "ci.json"), "not a complete JSON"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,", f"\n5,{'1' * 200_000}"), "not a complete step log"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", f"\n5,{DIGITS}"), "not a number"),
         (lambda f: change_steps(f, "mod-seed0", "\n5,1.2", "\n5,-1.2"), "a loss must be above 0"),
@@ -172,8 +175,8 @@ def test_gate_on_an_unexpected_error_is_status_4_with_traceback(studies, monkeyp
 @pytest.mark.parametrize("load", [load_record, load_ci, load_targets, load_study, load_validation])
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not a whole JSON file"), ("[]", "is not a"), ('{"schema_version": 99}', "schema version 99"),
-     (f'{{"a": {DIGITS}}}', "too large"), ("[" * 100_000, "not a whole JSON file")],
+    [("{", "not a complete JSON file"), ("[]", "is not a"), ('{"schema_version": 99}', "schema version 99"),
+     (f'{{"a": {DIGITS}}}', "too large"), ("[" * 100_000, "not a complete JSON file")],
 )  # fmt: skip
 def test_every_kind_of_file_is_read_by_the_same_rules(tmp_path, load, text, message):
     path = tmp_path / "file.json"

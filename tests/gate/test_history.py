@@ -168,7 +168,7 @@ def test_row_of_an_unreadable_side_takes_the_baselines_machine(tmp_path: Path, c
     age = datetime.now(UTC) - datetime.fromisoformat(cut.created)
     assert timedelta(0) <= age < timedelta(minutes=5)
     assert (cut.verdict, cut.figures, whole.broken) == ("broken", {}, [])
-    assert len(cut.broken) == 1 and cut.broken[0].startswith("current: ") and "not a whole JSON" in cut.broken[0]
+    assert len(cut.broken) == 1 and cut.broken[0].startswith("current: ") and "not a complete JSON" in cut.broken[0]
 
 
 def test_row_of_a_broken_but_readable_side_names_itself(tmp_path: Path, capsys):

@@ -284,7 +284,7 @@ def test_speed_without_a_rule_is_noted_and_not_judged(studies):
         speed["mod"]["of_light"] = [value] * 8
         change_ci(folder, speed=speed)
     verdict = judged(studies)
-    assert verdict.findings == [] and verdict.notes == ["MoD, speed.of_light: not judged because it has no rule."]
+    assert verdict.findings == [] and verdict.notes == ["MoD, speed.of_light: not compared because it has no rule."]
 
 
 @pytest.mark.parametrize("harm", [{"causality__passed": False}, {"run__status": "diverged"}, {"causality": None}])
@@ -358,12 +358,12 @@ def test_another_machine_is_no_regression_of_speed(tmp_path):
         (lambda f: change(f, "mod-seed0", run__status="diverged"), "diverged"),
         (lambda f: change(f, "mod-seed0", causality=None), "not audited"),
         (lambda f: change(f, "mod-seed0", schema_version=99), "schema version 99"),
-        (lambda f: change(f, "mod-seed0", quality__val_loss_nats=float("nan")), "not a whole JSON"),
+        (lambda f: change(f, "mod-seed0", quality__val_loss_nats=float("nan")), "not a complete JSON"),
         (lambda f: change(f, "mod-seed0", model__params_total="many"), "not a valid record"),
-        (lambda f: (f / "mod-seed0" / "record.json").write_text('{"run"', encoding="utf-8"), "not a whole JSON"),
+        (lambda f: (f / "mod-seed0" / "record.json").write_text('{"run"', encoding="utf-8"), "not a complete JSON"),
         (lambda f: (f / "mod-seed0" / "record.json").unlink(), "cannot read"),
         (lambda f: (f / "mod-seed0" / "steps.csv").write_text("step,loss\n1,abc\n", encoding="utf-8"), "step log"),
-        (lambda f: (f / "ci.json").write_text("{", encoding="utf-8"), "not a whole JSON"),
+        (lambda f: (f / "ci.json").write_text("{", encoding="utf-8"), "not a complete JSON"),
         (lambda f: (f / "ci.json").write_text('{"schema_version": 3}', encoding="utf-8"), "schema version 3"),
         (lambda f: (f / "ci.json").write_text('{"runs": 3}', encoding="utf-8"), "not a ci study"),
     ],

@@ -83,7 +83,7 @@ def test_command_pages_only_writes_the_page_from_the_record(tmp_path: Path, caps
     ).read_text(encoding="utf-8")
     (folder / FILE).write_text("{", encoding="utf-8")
     assert main(words) == 2
-    assert "not a whole JSON file" in capsys.readouterr().err
+    assert "not a complete JSON file" in capsys.readouterr().err
 
 
 def test_command_with_no_reruns_is_wrong_use(capsys):

@@ -142,7 +142,7 @@ def test_study_stopped_at_random_resumes_to_the_same_files(whole: Path, cache: P
     spent = load_study(tmp_path / "results" / "small" / "isoflop.json").training_seconds
     assert spent > 0, "a killed study has recorded the time of the runs that had ended"
     piece = finish(tmp_path, cache, "study.grid.minutes=0.0005")
-    assert piece.returncode == 130 and "To go on from there" in piece.stderr
+    assert piece.returncode == 130 and "To resume" in piece.stderr
     assert finish(tmp_path, cache).returncode == 0
     assert deterministic(tmp_path) == deterministic(whole)
     ours, theirs = files(tmp_path), files(whole)

@@ -118,7 +118,7 @@ def test_option_that_is_wrong_is_refused_in_one_line(installed, words, said):
 
 
 def test_options_of_method_without_any_are_refused():
-    with pytest.raises(UserError, match="unknown key method.options.blocks: .*left out: mod has no options"):
+    with pytest.raises(UserError, match="unknown key method.options.blocks: .*left out, because mod has no options"):
         configure(["+method=mod", "method.options.blocks=3"])
 
 

@@ -81,7 +81,7 @@ def test_runs_give_their_files_loose_or_packed(tmp_path: Path):
 def test_a_damaged_file_is_warned_of_and_the_others_load(tmp_path: Path):
     save(tmp_path, make_record("dense"))
     (save(tmp_path, make_record("mod")) / "record.json").write_text("{", encoding="utf-8")
-    with pytest.warns(UserWarning, match="not a whole JSON file"):
+    with pytest.warns(UserWarning, match="not a complete JSON file"):
         runs = bench.load(tmp_path)
     assert len(runs) == len(runs.problems) == 1
     (tmp_path / "tiny" / "dense--s0" / "steps.csv").write_text("x", encoding="utf-8")
@@ -108,7 +108,7 @@ def test_compare_trains_reuses_and_finds_packed_runs(tmp_path: Path, capsys):
     shutil.rmtree(tmp_path / "r" / "small" / runs[0].folder.name, ignore_errors=True)  # weights
     capsys.readouterr()
     again = bench.compare("mod", "mode/staged", seeds=(0, 1), **asked)
-    assert capsys.readouterr().out.count("has been run already") == 6
+    assert capsys.readouterr().out.count("is finished and is reused") == 6
     assert again.frame().equals(frame)
 
 

@@ -195,11 +195,11 @@ def test_a_damaged_pack_is_one_line_and_hides_no_other_study(study: Path, conten
     shutil.copytree(study, save_other)
     pack(study)
     (study / "records.jsonl.zst").write_bytes(content)
-    with pytest.raises(UserError, match=r"records\.jsonl\.zst is not a whole packed file") as caught:
+    with pytest.raises(UserError, match=r"records\.jsonl\.zst is not a valid packed file") as caught:
         texts_of(study / "records.jsonl.zst")
     assert "\n" not in str(caught.value)
     comparisons, problems = read_results(study.parent)
-    assert len(problems) == 1 and problems[0].startswith("tiny/records.jsonl.zst is not a whole packed file")
+    assert len(problems) == 1 and problems[0].startswith("tiny/records.jsonl.zst is not a valid packed file")
     assert len(comparisons[0].groups[0].runs) == 4
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_pack_of_steps_is_named_for_the_runs_it_is_of(study: Path, cap
     (study / "steps.jsonl.zst").write_bytes(b"damaged")
     (comparison,), problems = read_results(study.parent)
     assert problems == comparison.problems and len(comparison.groups[0].runs) == 4
-    assert len(problems) == 1 and problems[0].startswith("tiny/steps.jsonl.zst is not a whole packed file")
+    assert len(problems) == 1 and problems[0].startswith("tiny/steps.jsonl.zst is not a valid packed file")
     side = read_side(study)
     assert side.broken and "steps.jsonl.zst" in side.broken[0]
 

@@ -279,7 +279,7 @@ def test_terminal_summary_fits_80_columns_and_agrees_with_the_page(tmp_path):
     ("damage", "status", "message"),
     [
         (None, 0, ""),
-        ("broken", 1, "tiny/cut/record.json is not a whole JSON file"),
+        ("broken", 1, "tiny/cut/record.json is not a complete JSON file"),
         ("empty", 2, "there is no record.json"),
     ],
 )

@@ -67,7 +67,7 @@ def test_run_of_the_same_text_is_reused(configured, tmp_path, capsys):
     compare([configured("dense")], ["first"])
     write_text(tmp_path, "sheep")
     compare([configured("dense")], ["again"])
-    assert "has been run already" in capsys.readouterr().out
+    assert "is finished and is reused" in capsys.readouterr().out
 
 
 def test_record_without_a_fingerprint_is_used_as_it_is(configured, tmp_path):

@@ -87,7 +87,7 @@ def test_a_study_is_never_written_over(baseline: Path, cache: Path):
     before = (baseline / "ci.json").read_bytes()
     done = study(ROOT, baseline.parent, cache)
     assert done.returncode == 2
-    assert "holds a ci study already" in done.stderr
+    assert "already holds a ci study" in done.stderr
     assert (baseline / "ci.json").read_bytes() == before
 
 

@@ -26,4 +26,4 @@ def test_a_part_that_is_not_installed(monkeypatch):
 
 
 def test_rounds_that_give_no_speed_up():
-    _refused("study.rounds=7 is not allowed: a speed-up takes at least 8", "+study=decode", "study.rounds=7")
+    _refused("study.rounds=7 is not allowed: a speed-up needs at least 8", "+study=decode", "study.rounds=7")

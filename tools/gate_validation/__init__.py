@@ -1,1 +1,1 @@
-"""Validation of the regression gate: injected regressions, unchanged re-runs, and what the gate costs."""
+"""Validation of the regression gate: injected regressions, unchanged re-runs, and the cost of the gate."""

@@ -1,7 +1,7 @@
-"""`python -m tools.gate_validation`: does the gate catch injected regressions, and is it quiet on unchanged re-runs?
+"""`python -m tools.gate_validation`: does the gate catch injected regressions, and pass unchanged re-runs?
 
-Runs or continues the trials, about two hours on two cores, judges them and writes the page.
-Exit status: 0 every target met, 1 a target missed or trials missing, 2 wrong use.
+Runs or continues the trials, about two hours on two cores, evaluates them and writes the page.
+Exit status: 0 every target met, 1 a target missed or trials missing, 2 usage error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reruns", type=_count, default=100, metavar="N", help="unchanged re-runs (100)")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="folder of records")
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="folder of reports")
-    parser.add_argument("--pages-only", action="store_true", help="only write the page again, from validation.json")
+    parser.add_argument("--pages-only", action="store_true", help="only rewrite the page, from validation.json")
     return parser
 
 

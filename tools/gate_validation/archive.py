@@ -1,7 +1,7 @@
-"""The ci studies of the trials, kept so that changed rules can judge them again within a minute.
+"""The ci studies of the trials, kept so that changed rules can be evaluated on them within a minute.
 
 `studies/` holds a folder per batch, named 1, 2, ..., with a folder per trial and `baseline/` in it. A trial's folder is
-empty where its study failed. `studies.tar.xz` is the same, a hundredth of the size because re-runs share most bytes.
+empty if its study failed. `studies.tar.xz` holds the same at a hundredth of the size, because re-runs share most bytes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ _FOLDER, _ARCHIVE = "studies", "studies.tar.xz"
 
 
 def unpacked(folder: Path) -> Path:
-    """The folder of studies in `folder`, unpacked where only the archive is there.
-
-    Raises UserError where the archive cannot be read.
+    """The folder of studies in `folder`, unpacked if only the archive exists. Raises UserError if the archive cannot be
+    read.
     """
     studies, archive = folder / _FOLDER, folder / _ARCHIVE
     if not studies.exists() and archive.exists():

@@ -1,7 +1,7 @@
-"""`python -m tools.gate_validation.cost`: what the gate and its dashboard cost, on a long made-up history.
+"""`python -m tools.gate_validation.cost`: the cost of the gate and its dashboard, on a long synthetic history.
 
-Times whole commands, as CI runs them, on the ci baseline, and what a reader waits for in a real browser, Chromium.
-Exit status: 0 every target met, 1 a target missed, 2 wrong use.
+Times whole commands, as CI runs them, on the ci baseline, and the waiting time of a reader in Chromium.
+Exit status: 0 every target met, 1 a target missed, 2 usage error.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ def _measure(rounds: int) -> tuple[dict[str, int], list[Target]]:
 
 
 def _browser() -> str:
-    """The path of Chromium. Raises UserError where it or playwright is not installed."""
+    """The path of Chromium. Raises UserError if it or playwright is not installed."""
     if find_spec("playwright") is None:
         raise UserError(
             "the dashboard is timed in a browser, so it needs playwright: pip install 'isoflop-bench[test]'."
         )
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        raise UserError("the dashboard is timed in a browser, and no chromium was found; install it.")
+        raise UserError("the dashboard is timed in a browser, but no chromium was found; install it.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Regressions to inject into copies of the source: one small change each, as a slip of the hand would make it."""
+"""Regressions to inject into copies of the source: one small change each, like a real slip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def copy_source(folder: Path, source: Path = _ROOT) -> None:
 def inject(mutant: Mutant | None, folder: Path, source: Path = _ROOT) -> None:
     """Copy the source to `folder`, with `mutant` injected.
 
-    Raises ValueError where the source has changed and the mutant no longer applies.
+    Raises ValueError if the source has changed and the mutant no longer applies.
     """
     copy_source(folder, source)
     if mutant is None:

@@ -36,7 +36,7 @@ class Goal:
 
     @property
     def outcome(self) -> str:
-        """met | missed | not yet, where too few trials were run to decide."""
+        """met | missed | not yet, if too few trials were run to decide."""
         slack = self.limit if self.at_most else self.wanted - self.limit
         against = self.counted if self.at_most else len(self.trials) - self.counted
         if against > slack:
@@ -74,10 +74,10 @@ def _targets_table(validation: Validation) -> Table:
     ]  # fmt: skip
     columns = ["figure", "measured", "target", "outcome"]
     caption = (
-        "A regression is caught where the gate's exit status is 1 (regressed) or 4 (a record failed its audit). A "
-        "slower step is caught only where a figure of speed is among the findings. A false positive is an unchanged "
-        "re-run with any status but 0, or whose study failed. The speed of re-runs is judged however busy the machine "
-        "was, although the gate itself would skip it then."
+        "A regression is caught if the gate's exit status is 1 (regressed) or 4 (a record failed its audit). A "
+        "slower step is caught only if a figure of speed is among the findings. A false positive is an unchanged "
+        "re-run with any status but 0, or whose study failed. The speed of re-runs counts even if the machine was "
+        "busy, although the gate itself would then skip it."
     )
     return Table("targets", caption, columns, rows, pd.DataFrame(rows, columns=columns))
 

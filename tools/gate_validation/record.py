@@ -23,7 +23,7 @@ class Trial(StrictModel):
     batch: int = Field(description="1 for the first")
     mutant: str | None = Field(None, description="the injected regression in words; absent for an unchanged re-run")
     slows: bool = Field(False, description="the injected regression only slows training steps")
-    status: int | None = Field(None, description="the gate's exit status; absent where the study itself failed")
+    status: int | None = Field(None, description="the gate's exit status; absent if the study itself failed")
     findings: list[str] = Field(description="the worst few, in words")
     findings_total: int
     slower: bool = Field(False, description="a figure of speed is among the findings")
@@ -53,13 +53,13 @@ class Validation(StrictModel):
 
     schema_version: int = SCHEMA_VERSION
     command: str
-    side_by_side: int = Field(description="trials run at once, each a load on the other")
-    judged_by: str | None = Field(None, description="commit of the gate that judged the trials")
+    side_by_side: int = Field(description="concurrent trials, which compete for the cores")
+    judged_by: str | None = Field(None, description="commit of the gate that evaluated the trials")
     batches: list[Batch] = []
     trials: list[Trial] = []
 
     def of(self, mutated: bool, slows: bool = False) -> list[Trial]:
-        """The trials with or without an injected regression, and of the former those that slow or do not."""
+        """The trials with or without an injected regression; the former by whether it only slows."""
         return [t for t in self.trials if (t.mutant is not None) == mutated and t.slows == slows]
 
 
@@ -69,5 +69,5 @@ def save_validation(validation: Validation, folder: Path) -> None:
 
 
 def load_validation(path: Path) -> Validation:
-    """Read `validation.json`; raises UserError where it is not one."""
+    """Read `validation.json`; raises UserError if it is not one."""
     return load(path, Validation, "a validation of the gate", "Delete it and run the command again.", SCHEMA_VERSION)

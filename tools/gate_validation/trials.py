@@ -1,8 +1,8 @@
 """Runs the trials: copies of the source, with a regression injected or unchanged, each running the ci study.
 
 Two trials run at a time, so that both cores are busy. The gate compares each with a baseline of the same batch, which
-ran before them and alone. The studies are kept. An interrupted validation continues with a new batch and a baseline of
-its own, because the machine or the source may have changed; a complete one is only judged again.
+ran alone before them. The studies are kept. An interrupted validation continues with a new batch and a baseline of its
+own, because the machine or the source may have changed; a complete one is only evaluated again.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _FINDINGS = 4  # kept of each trial
 
 
 def validate(config: RunConfig, reruns: int, folder: Path, command: str) -> Validation:
-    """Run the missing trials with the settings of the ci study, judge all, and write `validation.json` in `folder`.
+    """Run the missing trials with the settings of the ci study, evaluate all, and write `validation.json` in `folder`.
 
-    Ctrl-C stops it after the trials under way; the next call continues.
+    Ctrl-C stops it after the current trials; the next call continues.
     """
     studies, trials = unpacked(folder), dict(all_trials(reruns))
     new = Validation(command=command, side_by_side=_SIDE_BY_SIDE)
@@ -66,7 +66,7 @@ def all_trials(reruns: int) -> Iterator[tuple[str, Mutant | None]]:
 
 
 def _batch(config: RunConfig) -> Batch:
-    """The commit and machine of the trials to run now. Raises UserError where the source differs from its commit."""
+    """The commit and machine of the trials to run now. Raises UserError if the source differs from its commit."""
     commit = git_commit()
     if commit is not None and commit.endswith("-dirty"):
         raise UserError("the source has uncommitted changes; commit them first, because trials name their commit.")
@@ -88,7 +88,7 @@ def _run_all(missing: Sequence[str], trials: dict[str, Mutant | None], batch: Pa
             for future in tqdm(as_completed(running), total=len(running), unit="trial"):
                 future.result()
         except KeyboardInterrupt:
-            print("\nStopping after the trials under way; the same command continues.", flush=True)
+            print("\nStopping after the current trials; the same command continues.", flush=True)
             pool.shutdown(cancel_futures=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -109,7 +109,7 @@ def _run_one(source: Path, mutant: Mutant | None, cache: Path, kept: Path) -> No
 
 
 def judge_all(trials: dict[str, Mutant | None], studies: Path) -> list[Trial]:
-    """The gate's verdict on every trial whose study is there, in the order of `trials`."""
+    """The gate's verdict on every trial whose study exists, in the order of `trials`."""
     found = {}
     for batch in batches(studies):
         baseline = read_side(batch / BASELINE)
@@ -119,9 +119,8 @@ def judge_all(trials: dict[str, Mutant | None], studies: Path) -> list[Trial]:
 
 
 def judge(name: str, batch: int, mutant: Mutant | None, baseline: Side, study: Path) -> Trial:
-    """The gate's verdict on a trial's study, an empty folder where it failed, compared with the baseline.
-
-    The speed of an unchanged re-run is judged however busy the machine was, so that no false positive goes uncounted.
+    """The gate's verdict on a trial's study, an empty folder if it failed, compared with the baseline. The speed of an
+    unchanged re-run counts even if the machine was busy, so that no false positive goes uncounted.
     """
     trial = Trial(
         name=name,

@@ -1,6 +1,6 @@
 """`python -m bench.gate.dashboard HISTORY [--reports DIR]` builds the site in DIR/dashboard.
 
-Exit status: 0 built, 2 wrong use or nothing to read, 3 a history without a row.
+Exit status: 0 built, 2 usage error or nothing to read, 3 a history without a row.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any
 
 
 def _days_before(newest: str) -> str:
-    """The time since which a run counts as recent; empty, so all are, where the newest time cannot be read."""
+    """The time since which a run counts as recent; empty, so that all do, if the newest time cannot be read."""
     try:
         return (datetime.fromisoformat(newest) - timedelta(days=_SEEN_DAYS)).isoformat()
     except (ValueError, OverflowError):
@@ -62,7 +62,7 @@ def _days_before(newest: str) -> str:
 
 
 def _finding(finding: str, row: Row, study: str, drawn: Mapping[tuple[str, str, str], Series]) -> dict[str, str | None]:
-    """A finding, `METHOD FIGURE: KIND` in the history, in words, with the address of its chart where there is one."""
+    """A finding, `METHOD FIGURE: KIND` in the history, in words, with the address of its chart if there is one."""
     name, _, kind = finding.rpartition(": ")
     method, figure = method_and_figure(name)
     if not method:

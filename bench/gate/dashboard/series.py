@@ -11,7 +11,7 @@ from bench.gate.load import title
 from bench.gate.rules import Better, rule_of, words
 from bench.stats.change_points import find_steps
 
-# Groups of figures, by the first part of their names, the most asked for first.
+# Groups of figures, by the first part of their names, the most used first.
 _GROUPS = {
     "quality": "Quality", "lm_eval": "Tasks", "speed": "Speed and decoding", "routing": "Routing",
     "flops": "FLOPs", "model": "Parameters", "training": "Training", "memory": "Memory",
@@ -51,7 +51,7 @@ class Series:
 
     @property
     def key(self) -> str:
-        """The method in addresses, after its study where there are several: studies are not comparable."""
+        """The method in addresses, after its study if there are several: studies are not comparable."""
         return f"{self.study} {self.method}".strip()
 
     @property
@@ -76,7 +76,7 @@ class Series:
         return rule.better if rule else "same"
 
     def worse(self, step: SeriesStep) -> bool | None:
-        """Whether a step made the figure worse; None where it should only stay the same."""
+        """Whether a step made the figure worse; None if it should only stay the same."""
         if self.better == "same":
             return None
         return (step.after > step.before) == (self.better == "lower")

@@ -43,7 +43,7 @@ _OURS = {
 def build(rows: Sequence[Row], folder: Path) -> Path:
     """Write the site into `folder`, replacing an earlier one; returns its overview page.
 
-    Raises UserError where it cannot be written, or `folder` holds anything else; what was there then stays.
+    Raises UserError, and changes nothing, if it cannot be written or `folder` holds anything else.
     """
     series = all_series(rows)
     place = folder.resolve()  # a link to a folder stays a link
@@ -57,7 +57,7 @@ def build(rows: Sequence[Row], folder: Path) -> Path:
 
 
 def _check_ours(folder: Path) -> None:
-    """Raises UserError where `folder` holds anything but an earlier site."""
+    """Raises UserError if `folder` holds anything but an earlier site."""
     for part, ours in _OURS.items():
         place = folder / part
         for path in place.iterdir() if place.exists() else ():
@@ -83,7 +83,7 @@ def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
 
 
 def _catalogue(series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
-    """The charts there are; `changed`: the place among recent change points."""
+    """The list of charts; `changed`: the place among recent change points."""
     places = {id(each.series): place for place, each in reversed(list(enumerate(changes)))}
     names = ("key", "title", "figure", "words")
     return [{name: getattr(each, name) for name in names} | {"changed": places.get(id(each))} for each in series]

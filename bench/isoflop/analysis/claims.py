@@ -61,7 +61,7 @@ class Claim:
 
 
 def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[IsoLoss], fits: Fits) -> list[Claim]:
-    """Every claim, with what the study says about it."""
+    """Every claim, with the study's evidence."""
     equal_flops = [c for c in compared if c.contract == "train_flops" and c.method == METHOD]
     own = [m for m in matched if m.method == METHOD]
     causal = "larger models"
@@ -106,7 +106,7 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _tested(
             "12.5 % is the best capacity of those from 12.5 to 95 %.", PAPER,
-            f"{SEEDS}; contradicted where another is better at 95 % for all together (Bonferroni)",
+            f"{SEEDS}; contradicted if another is better at 95 % for all together (Bonferroni)",
             smallest_capacity(results), "sizes and learning rates for each capacity", best_of_all,
         ),
         _tested(
@@ -123,7 +123,7 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
         ),
         _tested(
             f"Sampling steps are more than 50 % faster{decoded_model(results)}.", PAPER,
-            "decoding steps timed in turn; equal shape, not equal loss", decoding(results, METHOD, 1.5),
+            "decoding steps timed alternately; equal shape, not equal loss", decoding(results, METHOD, 1.5),
             "a GPU with fused row skipping; models of equal loss",
         ),
         _tested(
@@ -189,7 +189,7 @@ def _measured(evidence: Sequence[Evidence]) -> str:
 
 
 def _integrated(results: Results) -> str:
-    """What there is of it: without the other side of the comparison, no evidence."""
+    """Without the other side of the comparison there is no evidence."""
     losses = results.runs.loc[results.runs["method"] == "mode/integrated", "loss"]
     was = f"integrated MoDE ran as an ablation (mean loss {decimal(float(losses.mean()))}); " if len(losses) else ""
     return f"{was}no MoE with less expert capacity"

@@ -30,7 +30,7 @@ NO_DENSE = "no dense optimum inside the grid"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method's loss minus dense's under one contract; `value` is None where there is none, and `why` says why."""
+    """A method's loss minus dense's under one contract; `value` is None if there is none, and `why` says why."""
 
     method: str
     budget: float

@@ -1,6 +1,6 @@
 """Loss over size at equal training FLOPs, as curves that optima and losses can be read off.
 
-A curve is a parabola in the log of a size (total or active parameters, forward FLOPs/token), one a method and budget,
+A curve is a parabola in the log of a size (total or active parameters, forward FLOPs/token), one per method and budget,
 with bootstrap draws of its coefficients from the residuals of all of the method's budgets. Outlier runs are excluded,
 and nothing is read off outside the sizes that were run.
 """
@@ -31,7 +31,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss over the log of a size. `draws` (R, 3): coefficients; empty where nothing is left to draw from."""
+    """Loss over the log of a size. `draws` (R, 3): coefficients; empty if no residuals are left to draw from."""
 
     budget: Budget
     coefficients: np.ndarray
@@ -41,12 +41,12 @@ class Curve:
 
     @property
     def status(self) -> str:
-        """Of its optimum, empty where it has one; nothing is read off a poor fit."""
+        """Why its minimum is not an optimum; empty if it is. Nothing is read off a poor fit."""
         return self.budget.fault(self.coefficients, self.noise)
 
     @property
     def fault(self) -> str:
-        """Why its minimum is not an optimum; empty where it is."""
+        """Why its minimum is not an optimum; empty if it is one."""
         return FAULTS[self.status]
 
     @property
@@ -78,7 +78,7 @@ class Curve:
     def smallest_reaching(self, loss: np.ndarray) -> np.ndarray:
         """The smallest log size whose loss is `loss` or less (1 + R,).
 
-        Infinite where no size that was run reaches it, minus infinity where the smallest does.
+        Infinite if no size that was run reaches it, minus infinity if the smallest does.
         """
         least, most = self.budget.ends
         c0, c1, c2 = self._all.T
@@ -123,10 +123,10 @@ def curves(results: Results, size: Size) -> dict[tuple[str, float], Curve]:
 
 
 def outliers(results: Results) -> list[str]:
-    """The runs that curves over forward FLOPs, which verdicts rest on, exclude: a line each."""
+    """The runs that curves over forward FLOPs, which verdicts rest on, exclude, one line each."""
     return [
-        f"By forward FLOPs, {title(method)} at {power(budget)} FLOPs: one of {scaled(run.params)} forward FLOPs/token "
-        f"is excluded as an outlier: its loss, {decimal(run.loss)}, is {percent(run.off)} off the fit."
+        f"By forward FLOPs, {title(method)} at {power(budget)} FLOPs: a run of {scaled(run.params)} forward "
+        f"FLOPs/token is excluded as an outlier: its loss, {decimal(run.loss)}, is {percent(run.off)} off the fit."
         for (method, budget), curve in curves(results, "forward_flops").items()
         for run in curve.outliers
     ]

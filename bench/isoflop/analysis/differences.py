@@ -1,9 +1,9 @@
 """Differences between shapes that were run with several seeds, with intervals over seeds and validation documents.
 
-The best shape was chosen on seed 0, which makes its loss on that seed too low. So differences are those of the other
-seeds, the selection-free ones. The standard deviation over seeds is pooled, because three seeds of one shape say
-little about it: over the best shapes of all methods at the budget, or for an ablation over all runs of the two
-methods. Pairing by seed does not help where methods draw different numbers from it.
+The best shape was chosen on seed 0, which makes its loss on that seed too low. So differences use the other seeds,
+which are free of selection. The standard deviation over seeds is pooled, because three seeds of one shape say little
+about it: over the best shapes of all methods at the budget, or for an ablation over all runs of the two methods.
+Pairing by seed does not help where methods draw different numbers from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CELL = ["method", "capacity", "router", "causal", "n_layers", "d_model"]
 def best_difference(
     results: Results, method: str, other: str, budget: float, all_seeds: bool = False
 ) -> Interval | None:
-    """Loss of a method's best shape minus that of another's at a budget, nats/token; None where one was not run."""
+    """Loss of a method's best shape minus that of another's at a budget, nats/token; None if one was not run."""
     own, against = (results.best(name, budget) for name in (method, other))
     return difference(results, own, against, all_seeds=all_seeds)
 
@@ -42,7 +42,7 @@ def difference(
 def sum_of_gains(results: Results, mode: str, budget: float) -> Interval | None:
     """(MoDE - dense) - (MoE - dense) - (MoD - dense), of the best shapes: above 0 MoDE gains less than the sum.
 
-    Dense's runs are twice in the sum of the parts and once in MoDE's, so once remains.
+    Dense's runs occur twice in the sum of the parts and once in MoDE's difference, so once remains.
     """
     added, taken = ([results.best(name, budget) for name in names] for names in ((mode, REFERENCE), PARTS))
     return _difference(results, added, taken, CONFIDENCE)
@@ -90,7 +90,7 @@ class DocumentNoise:
 
 
 def document_noise(results: Results, method: str, other: str, budget: float) -> DocumentNoise:
-    """Of the best shapes of two methods at a budget; it stands for that of nearby minima, where no run was made."""
+    """Of the best shapes of two methods at a budget; also used for the nearby minima, where there is no run."""
     own, against = results.best(method, budget), results.best(other, budget)
     return DocumentNoise(0.0, 0) if own.empty or against.empty else _document_noise(results, [own], [against])
 
@@ -102,7 +102,7 @@ def _document_noise(results: Results, added: list[pd.DataFrame], taken: list[pd.
 
 
 def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
-    """Validation documents with the summed nats of the first run of each cell; None where one has no such file."""
+    """Validation documents with the summed nats of the first run of each cell; None if one has no such file."""
     frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
     known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
     if len(known) < len(frames):
@@ -118,9 +118,9 @@ def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFra
 def _difference(
     results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], confidence: float, all_seeds: bool = False
 ) -> Interval | None:
-    """Mean losses of the first sets of runs minus those of the others; None where one is empty.
+    """Mean losses of the first sets of runs minus those of the others; None if one is empty.
 
-    Where a shape has no other seed than the one of the choice, the value is that of all seeds, without an interval.
+    If a shape has only the seed that chose it, the value is that of all seeds, without an interval.
     """
     if any(runs.empty for runs in (*added, *taken)):
         return None

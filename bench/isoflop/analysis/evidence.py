@@ -34,19 +34,19 @@ class Evidence:
 
 
 def everywhere(evidence: Sequence[Evidence]) -> str:
-    """The verdict: supported where all support it, contradicted where more than half contradict it."""
+    """The verdict: supported if all support it, contradicted if more than half contradict it."""
     supporting, contradicting = counts(evidence)
     return _verdict(evidence, supporting == len(evidence), 2 * contradicting > len(evidence))
 
 
 def somewhere(evidence: Sequence[Evidence]) -> str:
-    """For a claim about the best case: supported where one supports it, contradicted where all contradict it."""
+    """For a claim about the best case: supported if one supports it, contradicted if all contradict it."""
     supporting, contradicting = counts(evidence)
     return _verdict(evidence, supporting > 0, contradicting == len(evidence))
 
 
 def best_of_all(evidence: Sequence[Evidence]) -> str:
-    """For one thing against every other: supported where all support it, contradicted where one contradicts it.
+    """For one against all others: supported if all support it, contradicted if one contradicts it.
 
     Contradictions must already be at a level that takes their number into account.
     """
@@ -92,9 +92,8 @@ def against_dense(results: Results, compared: Comparison, limit: float, relative
 
 
 def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
-    """FLOPs dense needs for the same loss: 1 / 0.6 times as many where 40 % are saved.
-
-    A value beyond dense's own optima is an extrapolation, and so may be an end: it is shown and does not count.
+    """FLOPs dense needs for the same loss: 1 / 0.6 times as many if 40 % are saved. Values and interval ends beyond
+    dense's own optima are extrapolations: they are shown but do not count.
     """
     if method not in results.methods:
         return []
@@ -155,7 +154,7 @@ def within(budget: float, value: Interval | None, low: float, high: float) -> Ev
 
 
 def decoding(results: Results, method: str, at_least: float) -> list[Evidence]:
-    """Every point of the decode study; supports where all of its interval is at least so many times dense's speed."""
+    """Every point of the decode study; supports if its whole interval is at least that multiple of dense's speed."""
     points = (results.decode.decode or {}).get(method, []) if results.decode else []
     found = []
     for point in sorted(points, key=lambda p: p.speedup_realised.median if p.speedup_realised else 0.0):

@@ -20,7 +20,7 @@ from bench.stats.interval import Interval
 class IsoLoss:
     """The smallest model of a method that reaches dense's optimal loss at the same training FLOPs.
 
-    Ratios over dense's optimum; None where there is none, and `why` says why where it is about that loss. The
+    Ratios over dense's optimum; None if there is none; `why` gives the reason if it concerns that loss. The
     intervals of the first two cover validation documents, because they rest on a difference of losses.
     """
 

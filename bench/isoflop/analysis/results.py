@@ -1,6 +1,7 @@
-"""An isoFLOP study as a table of runs: a row a run, with its stage, cost and validation loss.
+"""An isoFLOP study as a table of runs: a row per run, with its stage, cost and validation loss.
 
-Methods go by the string of their MethodId, `mode/staged`, in every table and lookup; `title` makes people's spelling.
+Methods go by the string of their MethodId, `mode/staged`, in every table and lookup; `title` is the spelling for
+people.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def title(method: str) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """`runs`: a row for each run that may be compared; `files`: run id -> its record and the files beside it."""
+    """`runs`: a row for each run that may be compared; `files`: run id -> its record and the files next to it."""
 
     study: Study
     runs: pd.DataFrame
     files: dict[str, RunFiles]
     problems: list[str]
-    decode: Targets | None = None  # of the decode study beside this one
+    decode: Targets | None = None  # of the decode study in the same results folder
 
     @cached_property
     def methods(self) -> list[str]:
@@ -72,12 +73,12 @@ class Results:
         return sorted(self.sized["budget"].unique())
 
     def budget_of(self, flops: float) -> float:
-        """The budget nearest to so many FLOPs, in the log."""
+        """The budget nearest to `flops`, in the log."""
         return min(self.budgets, key=lambda budget: abs(math.log(budget / flops)))
 
     @cached_property
     def passes(self) -> pd.Series | None:
-        """How many times each run read the training text; None where the study does not say how long that is."""
+        """How many times each run read the training text; None if the study does not record its length."""
         tokens = self.study.train_tokens
         return self.runs["tokens"] / tokens if tokens else None
 
@@ -87,7 +88,7 @@ class Results:
         return own[(own["method"] == method) & (own["budget"] == budget)]
 
     def best(self, method: str, budget: float) -> pd.DataFrame:
-        """The runs of the best shape: that of the least loss on seed 0, which more seeds were run of."""
+        """The runs of the best shape: the one of lowest loss on seed 0, which was run with more seeds."""
         own = self.cell(method, budget)
         first = own[own["seed"] == own["seed"].min()]
         if first.empty:
@@ -96,7 +97,7 @@ class Results:
         return own[(own["n_layers"] == shape["n_layers"]) & (own["d_model"] == shape["d_model"])].sort_values("seed")
 
     def group(self, budget: float) -> Group:
-        """The best shape of every method at a budget, as a comparison that figures of single runs can be made of."""
+        """The best shape of every method at a budget, as a comparison, for figures of single runs."""
         methods = []
         for name in self.methods:
             runs = [self.files[run] for run in self.best(name, budget)["id"]]
@@ -108,13 +109,13 @@ class Results:
 def read_study(folder: Path) -> Results:
     """Read `isoflop.json` and every record it names.
 
-    A record that is missing, broken, diverged or failed its audit is named in `problems`. Raises UserError where
-    nothing is left, or where the study has not finished.
+    A record that is missing, broken, diverged or failed its audit is named in `problems`. Raises UserError if nothing
+    is left, or if the study has not finished.
     """
     study = load_study(folder / FILE)
     if study.missing:
         raise UserError(
-            f"{folder / FILE} is of an unfinished study: {study.missing} runs are missing. To go on: {study.command}"
+            f"{folder / FILE} belongs to an unfinished study: {study.missing} runs are missing. Resume: {study.command}"
         )
     rows: list[dict[str, Any]] = []
     files, problems = {}, []

@@ -46,7 +46,7 @@ def learned_against_random(results: Results) -> list[Evidence]:
 
 
 def smallest_capacity(results: Results) -> list[Evidence]:
-    """12.5 % minus every other capacity: supports where better at 95 %, contradicts where worse at 95 % of them all."""
+    """12.5 % minus every other capacity: supports if better at 95 %, contradicts if worse at 95 % for all together."""
     where = ablated(results)
     if where is None:
         return []
@@ -106,8 +106,8 @@ def predictor_against_bce(results: Results) -> list[Evidence]:
 def difficulty(results: Results) -> list[Evidence]:
     """Rank correlations of depth used with what the dense model finds hard about predicting the next token.
 
-    Unadjusted, and at equal position, frequency and kind: hard tokens stand elsewhere and are of other kinds, so
-    either number alone may have the other's sign.
+    Unadjusted, and at equal position, frequency and kind: hard tokens differ in position and kind, so the two numbers
+    may differ in sign.
     """
     study = results.study.tokens
     use = study.depth.get(METHOD) if study else None

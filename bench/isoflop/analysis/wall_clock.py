@@ -48,7 +48,7 @@ def _seed(method: str) -> int:
 
 @dataclass(frozen=True)
 class Frontier:
-    """A method's FLOP-optimal sizes, one a budget that has an optimum inside the sizes that were run.
+    """A method's FLOP-optimal sizes, one per budget with an optimum inside the sizes that were run.
 
     log_seconds, loss: (1 + R, budgets), the fitted ones first. A draw has the size of its parabola's minimum, the step
     time of that size drawn within the noise of timing, and so its own seconds.

@@ -84,7 +84,7 @@ def causality_figure(results: Results) -> Drawing | None:
 
 @styled
 def rate_figure(results: Results) -> Drawing | None:
-    """The learning-rate sweep: loss over the multiple of the rule, a line a method and size."""
+    """The learning-rate sweep: loss over the multiple of the rule, a line per method and size."""
     colours = method_colours(results.methods)
     figure, axes = canvas(height=3.9)
     drawn = False
@@ -136,7 +136,7 @@ def _chosen(results: Results) -> str:
 
 
 def ablations_table(results: Results) -> Table:
-    """A row a method and capacity."""
+    """A row per method and capacity."""
     ablations = results.runs[results.runs["stage"] == "controls"]
     rows = []
     if not ablations.empty:
@@ -152,13 +152,13 @@ def ablations_table(results: Results) -> Table:
                     percent(float(own["processed"].mean())) if own["processed"].notna().any() else DASH,
                 ]
             )  # fmt: skip
-    caption = "Ablations at the best shape and learning rate of their method; at their own they may do better."
+    caption = "Ablations use the best shape and learning rate of their method; with their own they may do better."
     columns = ["", "shape", "seeds", f"loss, {UNIT}", "sd over seeds", "agrees with top-k", "tokens processed"]
     return Table("ablations", caption, columns, rows, ablations)
 
 
 def rates_table(results: Results) -> Table:
-    """The learning rate of each method, how it was chosen, and what each size of the sweep says alone."""
+    """The learning rate of each method, how it was chosen, and the best rate of each size of the sweep."""
     rules = results.study.learning_rates
     rows = [
         [
@@ -174,20 +174,20 @@ def rates_table(results: Results) -> Table:
     )  # fmt: skip
     caption = (
         "Learning rates, chosen at the smallest budget and scaled by sqrt(128 / width). Regret: seed 0’s loss at the "
-        "chosen rate minus its lowest tried. Another rate may move losses as much as methods differ."
+        "chosen rate minus the lowest tried. Another rate may move losses as much as methods differ."
     )
     columns = ["", "at width 128", "status", "best tried", f"regret, {UNIT}", "runs"]
     return Table("learning_rates", caption, columns, rows, data)
 
 
 def _runs(tried: list[Tried]) -> pd.DataFrame:
-    """A row a run of the sweep that finished."""
+    """A row per finished run of the sweep."""
     columns = ["n_layers", "d_model", "lr_at_128", "seed", "val_loss_nats"]
     return pd.DataFrame([each.model_dump() for each in tried], columns=columns).dropna()
 
 
 def _regret(results: Results, name: str, rule: LearningRate) -> list[str]:
-    """Of each size of the sweep that was also run at the chosen rate."""
+    """The regret of each size of the sweep that was also run at the chosen rate."""
     found = []
     cell = results.cell(results.method_of(name), min(results.budgets)).query("seed == 0")
     for (layers, width), tried in _runs(rule.steady).query("seed == 0").groupby(["n_layers", "d_model"]):
@@ -198,7 +198,7 @@ def _regret(results: Results, name: str, rule: LearningRate) -> list[str]:
 
 
 def _best_by_size(rule: LearningRate) -> list[str]:
-    """Of each size of the sweep, and whether it is the lowest or highest rate that did not diverge."""
+    """The best rate of each size of the sweep, and whether it is the lowest or highest that did not diverge."""
     found = []
     runs = _runs(rule.steady)
     for (layers, width), tried in runs.groupby(["n_layers", "d_model"]):

@@ -29,8 +29,8 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
     notes = [
         "Equal training FLOPs: each method at its own best size. Equal forward FLOPs, active or total parameters: at "
         "Dense’s best size, which favours Dense. Equal time: FLOP-optimal sizes after the training time of Dense’s "
-        f"best run, by steps timed alone{on_threads(results)}. In equal time the 95 % CI covers the noise "
-        "of timing, too. Bars without an end are open."
+        f"best run, by steps timed alone{on_threads(results)}. In equal time the 95 % CI also covers timing "
+        "noise. Bars without an end cap are open intervals."
     ]
     differences = [_difference_figure(results, compared, name, f"Loss {WORDS[name]}") for name in CONTRACTS]
     active = size_figures(results, "params_active")[-1:]
@@ -39,7 +39,7 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
 
 
 def _difference_figure(results: Results, compared: Sequence[Comparison], contract: str, heading: str) -> Drawing | None:
-    """Loss minus dense's over budgets, a line a method, with intervals."""
+    """Loss minus dense's over budgets, a line per method, with intervals."""
     colours = method_colours(results.methods)
     lines: dict[str, tuple[str, Line]] = {
         title(method): (
@@ -75,7 +75,7 @@ def wall_clock_figure(results: Results) -> Drawing | None:
 
 
 def contracts_table(results: Results, compared: Sequence[Comparison]) -> Table:
-    """A row a method and budget, a column a contract."""
+    """A row per method and budget, a column per contract."""
     cells = {(c.method, c.budget, c.contract): c for c in compared}
     rows = []
     for method in (name for name in results.methods if name != REFERENCE):
@@ -92,7 +92,7 @@ def contracts_table(results: Results, compared: Sequence[Comparison]) -> Table:
 
 
 def additivity_part(results: Results) -> Part:
-    """Empty where the study has no MoDE."""
+    """Empty if the study has no MoDE."""
     notes = [
         "Best shapes, on seeds not used for model selection. Additive gains: MoDE beats Dense by the sum of its parts."
     ]
@@ -120,7 +120,7 @@ def mode_pairs(results: Results) -> Pairs:
 
 
 def additivity_table(results: Results, pairs: Pairs) -> Table:
-    """A row a MoDE and budget; last, against the sum of the parts' gains over dense."""
+    """A row per MoDE and budget; last, against the sum of the parts' gains over dense."""
     rows, data = [], []
     for mode, budget in dict.fromkeys((mode, budget) for mode, _, budget in pairs):
         against = {name: pairs.get((mode, name, budget)) for name in (*PARTS, REFERENCE)}

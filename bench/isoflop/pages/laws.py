@@ -31,7 +31,7 @@ def study_fits(results: Results) -> Fits:
          "tokens": own["tokens"]}
     )  # fmt: skip
     fits = isoflop(frame, _BOOTSTRAPS, title=title)
-    rng = np.random.default_rng(3)  # of documents; those of curves and of fits are others
+    rng = np.random.default_rng(3)  # for documents; those of curves and of fits are others
     return replace(fits, equivalents={name: _with_documents(results, fits, name, rng) for name in fits.equivalents})
 
 
@@ -48,13 +48,13 @@ def laws_part(fits: Fits) -> Part:
     """Exponents and dense-equivalent compute."""
     notes = [
         "Approaches 2 and 3 of Hoffmann et al. 2022 (arXiv 2203.15556): power laws of the optima, and "
-        "L = E + A/N^alpha + B/D^beta with N total parameters. So narrow a range of budgets extrapolates poorly."
+        "L = E + A/N^alpha + B/D^beta with N total parameters. A range of budgets this narrow extrapolates poorly."
     ]
     return Part("laws", "Scaling laws", notes, tables=[laws_table(fits), equivalents_table(fits)])
 
 
 def laws_table(fits: Fits) -> Table:
-    """A row a method: compute-optimal exponents by both approaches."""
+    """A row per method: compute-optimal exponents by both approaches."""
     rows, data = [], []
     for method, own in fits.optima.items():
         law = fits.parametric[method]
@@ -73,7 +73,7 @@ def laws_table(fits: Fits) -> Table:
 
 
 def equivalents_table(fits: Fits) -> Table:
-    """A row a method and budget."""
+    """A row per method and budget."""
     rows, data = [], []
     for method, own in fits.equivalents.items():
         for each in own:
@@ -82,7 +82,7 @@ def equivalents_table(fits: Fits) -> Table:
             row |= dict(zip(("low_extrapolated", "high_extrapolated"), each.ends_extrapolated, strict=True))
             data.append(row | interval_columns(each.times, "times"))
     caption = (
-        "Dense-equivalent compute: Dense needs so many times the FLOPs for the method’s best loss (95 % CI). "
-        "Beyond the budgets of Dense’s optima it is an extrapolation."
+        "Dense-equivalent compute: how many times the FLOPs Dense needs for the method’s best loss (95 % CI). "
+        "Values beyond the budgets of Dense’s optima are extrapolations."
     )
     return Table("dense_equivalent", caption, [NAMED, "Dense needs", ""], rows, pd.DataFrame(data))

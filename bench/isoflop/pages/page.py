@@ -34,7 +34,7 @@ _VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTED)
 def write_isoflop(folder: Path, reports: Path) -> Path:
     """Write index.html, report.md, figures/, tables/ and fit.json of the study in `folder`; returns the page.
 
-    Raises UserError where the study cannot be read or the report cannot be written.
+    Raises UserError if the study cannot be read or the report cannot be written.
     """
     results = read_study(folder)
     compared, matched, fits = comparisons(results), iso_losses(results), study_fits(results)
@@ -66,7 +66,7 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
 
 
 def claims_table(found: Sequence[Claim]) -> Table:
-    """A row a piece of evidence, for the CSV alone."""
+    """A row per piece of evidence, for the CSV alone."""
     data = pd.DataFrame(
         [{"claim": claim.text, "verdict": claim.verdict, "evidence": each.text, "supports": each.supports}
          for claim in found for each in claim.evidence], columns=["claim", "verdict", "evidence", "supports"],

@@ -18,7 +18,7 @@ TERMS = [
     ("MoD", "mixture of depths; a router picks the tokens that a block processes, its capacity"),
     ("MoDE", "both: staged (depth router, then experts) or integrated (null experts among the experts)"),
     ("isoFLOP", "runs of different sizes at equal training FLOPs; larger models see fewer tokens"),
-    ("optimum", "the size of least loss at a budget, by a parabola in the log of the size"),
+    ("optimum", "the size of lowest loss at a budget, by a parabola in the log of the size"),
     ("causal router", "replaces top-k at inference and in every loss here; it sees no later token"),
     ("iso-loss", "Dense’s best loss, reached with the fewest forward FLOPs at equal training FLOPs"),
     ("dense-equivalent compute", "how many times the training FLOPs Dense needs for a method’s best loss"),
@@ -85,7 +85,7 @@ def _conditional(config: dict[str, Any]) -> str:
 
 
 def repeats(results: Results) -> str:
-    """Where methods' best shapes read the training text more than once, and how often each; or empty."""
+    """The budgets at which best shapes read the training text more than once, and how often each; or empty."""
     if results.passes is None:
         return ""
     found = []
@@ -99,30 +99,30 @@ def repeats(results: Results) -> str:
         return ""
     return (
         f"Passes of the best shapes over the training text: {'; '.join(found)}. Repeated text may teach less than new "
-        "text (little less up to four passes: Muennighoff et al. 2023, arXiv 2305.16264)."
+        "text (hardly less up to four passes: Muennighoff et al. 2023, arXiv 2305.16264)."
     )
 
 
 def packings(study: Study) -> str:
-    """The measured speeds of runs at once, the chosen number first."""
+    """The measured speeds of concurrent runs, the chosen number first."""
     each = [
         f"{packing.workers} with {packing.threads} thread{'s' * (packing.threads != 1)} each "
         f"{decimal(packing.flops_per_second / 1e9, 0)} GFLOP/s"
         for packing in study.packings
     ]
-    return f"Runs at once, the chosen number first: {', '.join(each)}" if each else ""
+    return f"Concurrent runs, the chosen number first: {', '.join(each)}" if each else ""
 
 
 def rerun(study: Study) -> str:
-    """How to train the study from scratch where its records exist."""
+    """How to train the study from scratch if its records exist."""
     took = f", in about {duration(study.study_seconds)} on such a machine" if study.study_seconds else ""
     return (
-        "With these records in results the command only rewrites the report; results_dir=out added to it trains from "
+        "With these records in results, the command only rewrites the report. Add results_dir=out to train from "
         f"scratch{took}"
     )
 
 
 def runs_table(results: Results) -> Table:
-    """Every run, for the CSV alone: with everything known of it."""
+    """Every run, for the CSV alone, with everything known about it."""
     ordered = results.runs.sort_values(["stage", "budget", "method", "forward_flops", "seed"]).drop_duplicates("id")
     return Table("runs", "every run: stage, budget, shape, tokens, learning rate, losses, record", [], [], ordered)

@@ -45,7 +45,7 @@ def sizes_part(results: Results, fits: Fits) -> Part:
 
 @styled
 def size_figures(results: Results, size: Size) -> list[Drawing]:
-    """Loss against a size, a figure a budget: runs, parabolas and optima."""
+    """Loss against a size, a figure per budget: runs, parabolas and optima."""
     colours = method_colours(results.methods)
     fitted = curves(results, size)
     found = []
@@ -118,7 +118,7 @@ def normalised_figure(results: Results) -> Drawing | None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     axes.set_xlabel("forward FLOPs/token, over those of Dense’s optimum")
-    axes.set_ylim(top=min(axes.get_ylim()[1], _MOST_SHOWN))  # a few far too large runs would flatten the rest
+    axes.set_ylim(top=min(axes.get_ylim()[1], _MOST_SHOWN))  # a few runs that are far too large would flatten the rest
     axes.set_ylabel("loss over Dense’s best")
     axes.legend(ncols=2)
     return finish(
@@ -130,7 +130,7 @@ def normalised_figure(results: Results) -> Drawing | None:
 
 
 def optima_table(results: Results, fits: Fits) -> Table:
-    """A row a method and budget; intervals are open where they go beyond the grid."""
+    """A row per method and budget; intervals that go beyond the grid are open."""
     rows, data = [], []
     for method, own in fits.optima.items():
         for optimum in own.optima:

@@ -22,7 +22,7 @@ from bench.report.tables import Table
 def speed_part(results: Results, matched: list[IsoLoss]) -> Part:
     """Iso-loss models, learning curves and step times."""
     curves = [*_curves(results, results.group(results.budgets[-1])), *iso_loss_curves(results)]
-    seconds = "Seconds are steps times the step of that shape timed alone, not those of runs side by side. "
+    seconds = "Seconds are the number of steps times the step time of that shape, timed alone. "
     notes = [f"{seconds}{CURVES_NOTE}"] if curves else []
     drawings = there(speed_figure(results), *curves)
     tables = [iso_loss_table(matched), timings_table(results)]
@@ -99,7 +99,7 @@ def _timed_alone(results: Results, method: str, run: RunFiles) -> RunFiles | Non
 
 
 def iso_loss_curves(results: Results) -> list[Drawing]:
-    """Learning curves of dense's best shape and of each method's cheapest that is as good, at the largest budget."""
+    """Learning curves of dense's best shape and of each method's cheapest shape as good, at the largest budget."""
     budget = results.budgets[-1]
     best = results.best(REFERENCE, budget)
     if best.empty:
@@ -118,8 +118,8 @@ def iso_loss_curves(results: Results) -> list[Drawing]:
     if len(methods) == 1:
         return []
     caption = (
-        f"At {power(budget)} FLOPs, each method’s shape of fewest forward FLOPs with Dense’s best loss: "
-        f"{'; '.join(shapes)} Dense’s. Most shapes have one seed, and the lucky ones are among them."
+        f"At {power(budget)} FLOPs, each method’s cheapest shape that reaches Dense’s best loss, by forward FLOPs: "
+        f"{'; '.join(shapes)} Dense’s. Most shapes have one seed, so some of them are lucky."
     )
     drawings = _curves(results, Group(results.study.name, methods))
     return [
@@ -132,7 +132,7 @@ def iso_loss_curves(results: Results) -> list[Drawing]:
 
 
 def iso_loss_table(matched: list[IsoLoss]) -> Table:
-    """A row a method and budget, over dense's best."""
+    """A row per method and budget, over dense's best."""
     rows = [
         [
             named(p.method, p.budget),

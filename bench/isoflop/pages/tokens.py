@@ -19,7 +19,7 @@ from bench.stats.interval import Interval
 
 
 def tokens_part(results: Results) -> Part:
-    """Depth and experts by token; empty where no router was studied."""
+    """Depth and experts by token; empty if no router was studied."""
     study, heading = results.study.tokens, "Which tokens get depth"
     if study is None:
         return Part("tokens", heading)
@@ -33,7 +33,7 @@ def tokens_part(results: Results) -> Part:
 
 
 def rank_table(study: TokenStudy, names: dict[str, str]) -> Table:
-    """A row a property: rank correlations with the depth used over all routed layers, method by method."""
+    """A row per property: rank correlations with the depth used over all routed layers, method by method."""
     cells: dict[str, dict[tuple[str, bool], str]] = {}
     for method, use in study.depth.items():
         for each in (each for each in use.correlations if each.layer == "all"):

@@ -17,9 +17,9 @@ from bench.stats.interval import CONFIDENCE
 
 
 def winners(results: Results) -> list[str]:
-    """A sentence a budget: the best shape of least loss on fresh seeds, and the others' losses minus it.
+    """A sentence per budget: the best shape of lowest loss on fresh seeds, and the others' losses minus it.
 
-    The same seeds show which loss is least, so intervals are 95 % for all pairs of methods together (Bonferroni).
+    The same seeds show which loss is lowest, so intervals are 95 % for all pairs of methods together (Bonferroni).
     """
     found = []
     for budget in results.budgets:
@@ -35,7 +35,7 @@ def winners(results: Results) -> list[str]:
         surely = [title(o) for o in others if below(results, budget, [o], [first], above[o]) is False]
         where = edge(results, first, budget)
         found.append(
-            f"At {power(budget)} FLOPs {title(first)} has the least loss: {decimal(losses[first])} {UNIT} "
+            f"At {power(budget)} FLOPs {title(first)} has the lowest loss: {decimal(losses[first])} {UNIT} "
             f"({size['n_layers']}×{size['d_model']}{f', {where}' if where else ''}; {scaled(size['params_total'])} "
             f"parameters, {scaled(size['tokens'])} tokens). Others minus it: "
             f"{', '.join(f'{title(other)} {difference_cell(value)}' for other, value in above.items())}. "
@@ -68,7 +68,7 @@ def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str
 
 
 def verdict_table(results: Results, compared: Sequence[Comparison]) -> Table:
-    """The differences behind the verdicts; unrounded they are in the CSV files of seeds and contracts."""
+    """The differences behind the verdicts; the CSV files of seeds and contracts have them unrounded."""
     rows = []
     own = [c for c in compared if c.contract == "train_flops"]
     for each in sorted(own, key=lambda c: results.methods.index(c.method)):
@@ -81,7 +81,7 @@ def verdict_table(results: Results, compared: Sequence[Comparison]) -> Table:
 
 
 def chance(results: Results, compared: Sequence[Comparison]) -> str:
-    """How many intervals there are, since some of many exclude 0 by chance."""
+    """The number of intervals, because some of many exclude 0 by chance."""
     own = [c for c in compared if c.contract == "train_flops"]
     intervals = sum(c.value is not None and c.value.low is not None for c in own)
     for c in own:
@@ -96,7 +96,7 @@ def chance(results: Results, compared: Sequence[Comparison]) -> str:
 
 
 def _rate_at_edge(results: Results, method: str) -> str:
-    """Whose learning rate is at the edge of the rates that trained well; or empty."""
+    """The methods whose learning rate is at the edge of those that trained well; or empty."""
     rules = results.study.learning_rates
     ends = {results.method_of(name) for name, rule in rules.items() if rule.status == "edge"}
     names = [title(name) for name in (method, REFERENCE) if name in ends]
@@ -104,6 +104,6 @@ def _rate_at_edge(results: Results, method: str) -> str:
 
 
 def _bound(results: Results, method: str, budget: float) -> str:
-    """Whose best shape is at the grid edge, so that a better one may lie beyond; or empty."""
+    """The methods whose best shape is at the grid edge, so that a better one may lie beyond; or empty."""
     names = [title(name) for name in (method, REFERENCE) if edge(results, name, budget) == AT_EDGE]
     return f" (best shape of {' and '.join(names)} {AT_EDGE}: a bound)" if names else ""

@@ -1,1 +1,1 @@
-"""Runs an isoFLOP study: the grid of runs, their scheduler, and the measurements besides training."""
+"""Runs an isoFLOP study: the grid of runs, their scheduler, and the measurements other than training."""

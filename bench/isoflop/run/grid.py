@@ -114,7 +114,7 @@ class Grid:
         }  # fmt: skip
 
     def extended(self, jobs: list[Job], loss: Loss) -> list[Job]:
-        """The sizes of a method and budget, with one more where the best run is at the grid edge."""
+        """The sizes of a method and budget, with one more if the best run is at the grid edge."""
         best = best_of(jobs, loss)
         rungs = [self.rung(job) for job in jobs]
         if best is jobs[0] and rungs[0] > 0:
@@ -176,7 +176,7 @@ class Grid:
 
 
 def best_of(jobs: Iterable[Job], loss: Loss) -> Job:
-    """The run of the lowest loss. Raises UserError where all of them diverged."""
+    """The run of the lowest loss. Raises UserError if all of them diverged."""
     jobs = list(jobs)
     losses = [(value, number) for number, job in enumerate(jobs) if (value := loss(job.config)) is not None]
     if not losses:

@@ -21,7 +21,7 @@ _FAR = 100.0  # of a log rate: beyond any rate in use
 
 
 def choose_learning_rate(jobs: Sequence[Job], loss: Loss, given: float) -> LearningRate:
-    """The rule of one method from its finished `jobs`; `given` where there was no sweep."""
+    """The rule of one method from its finished `jobs`; `given` if there was no sweep."""
     tried = [
         Tried(
             n_layers=job.config.model.n_layers,
@@ -40,7 +40,7 @@ def choose_learning_rate(jobs: Sequence[Job], loss: Loss, given: float) -> Learn
 
 
 def _best(tried: Sequence[Tried]) -> tuple[float, str]:
-    """The parabola's minimum, or the grid edge towards it; where the fit is rejected, the best rate tried."""
+    """The parabola's minimum, or the grid edge towards it; if the fit is rejected, the best rate tried."""
     size = np.array([f"{each.n_layers} x {each.d_model}" for each in tried])
     rate, loss = (np.array([getattr(each, name) for each in tried]) for name in ("lr_at_128", "val_loss_nats"))
     level = {name: np.median(loss[size == name]) for name in np.unique(size)}
@@ -56,7 +56,7 @@ def _best(tried: Sequence[Tried]) -> tuple[float, str]:
 
 
 def _minimum(size: np.ndarray, rate: np.ndarray, loss: np.ndarray) -> float | None:
-    """The rate at the parabola's minimum; None where it opens downwards."""
+    """The rate at the parabola's minimum; None if it opens downwards."""
     from scipy.optimize import least_squares
 
     z = np.log(rate)

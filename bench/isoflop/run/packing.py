@@ -33,9 +33,9 @@ def measure_packing(
 ) -> None:
     """Put into the study's packings the throughput on `jobs` with one worker and more, best first.
 
-    largest: bytes of memory of the study's largest run. workers: as many as are asked for; they are measured if they
-    have not been, and go first. None: the best, which stays once runs have been trained. Saves after each measurement.
-    Raises Interrupted past the deadline.
+    largest: bytes of memory of the study's largest run. workers: the requested number, which goes first and is measured
+    if it has not been. None: the best, which is kept once runs have been trained. Saves after each measurement. Raises
+    Interrupted past the deadline.
     """
     study = session.study
     if workers is None and study.packings and study.training_seconds:

@@ -54,7 +54,7 @@ def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
     return "\n".join(
         [
             f"{grid.config.study.name if grid.config.study else 'study'}: training on {grid.config.data.name}, "
-            f"context {grid.config.model.context}, {grid.config.train.batch_size} sequences a step",
+            f"context {grid.config.model.context}, {grid.config.train.batch_size} sequences per step",
             "",
             *aligned(stages),
             "",
@@ -70,7 +70,7 @@ def describe(grid: Grid, machine: Machine, packing: Packing | None) -> str:
 
 @dataclass(frozen=True)
 class _Device:
-    """The device that a plan is made for. rate: where the FLOP/s of all concurrent runs together come from."""
+    """The device that a plan is made for. rate: the source of the total FLOP/s of concurrent runs, in words."""
 
     name: str
     flops_per_second: float
@@ -98,7 +98,7 @@ def _share(utilisation: float, matmul_flops: float) -> str:
 
 
 def _too_large(memory: Sequence[tuple[float, Job]], device: _Device) -> list[str]:
-    """A warning where runs need more memory than the device has."""
+    """A warning if runs need more memory than the device has."""
     over = [(size, job) for size, job in memory if size > device.memory_bytes]
     if not over:
         return []
@@ -106,6 +106,6 @@ def _too_large(memory: Sequence[tuple[float, Job]], device: _Device) -> list[str
     shape = f"{largest.config.model.n_layers}x{largest.config.model.d_model}"
     return [
         f"warning: {len(over)} of {len(memory)} runs need more than the {device.memory_bytes / 2**30:.0f} GiB of "
-        f"{device.name}, {largest.config.method.name} {shape} {most / 2**30:.0f} GiB: "
-        "a smaller train.micro_batch_size, fewer shapes, or several devices, which bench does not train on.",
+        f"{device.name}, {largest.config.method.name} {shape} {most / 2**30:.0f} GiB. "
+        "Use a smaller train.micro_batch_size or fewer shapes; bench does not train on several devices.",
     ]

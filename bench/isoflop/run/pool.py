@@ -125,7 +125,7 @@ class Pool:
                 self._stop()
 
     def _on_signal(self, *_: object) -> None:
-        """Not by an exception, which would be lost if it were raised in a callback."""
+        """Sets a flag: an exception would be lost if it were raised in a callback."""
         self.stopping = True
 
     def _waiting(self, missing: Callable[[], Sequence[Job]]) -> deque[Job]:
@@ -203,7 +203,7 @@ def _name(config: RunConfig) -> str:
 
 
 def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, packing: Packing) -> None:
-    """A worker: trains the jobs it is given until it is given None, or its parent is gone."""
+    """A worker: trains jobs until it receives None, or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and decides
     keep_freed_memory()
     torch.set_num_threads(packing.threads)

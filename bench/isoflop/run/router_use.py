@@ -56,7 +56,7 @@ def depth_use(processed: dict[int, np.ndarray], held_out: HeldOut) -> DepthUse:
 def _correlation(
     layer: str, name: str, given: str, used: np.ndarray, values: np.ndarray, held_out: HeldOut
 ) -> Covariate | None:
-    """Spearman's rho of `used` and `values`; ranks are those of all tokens. None where one side is constant.
+    """Spearman's rho of `used` and `values`; ranks are those of all tokens. None if one side is constant.
 
     Given others, it is a partial correlation: of the residuals of both ranks after a least-squares fit to the ranks of
     position and frequency and to the kinds of token.

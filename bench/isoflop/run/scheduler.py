@@ -1,4 +1,4 @@
-"""The runs of a study given what has ended so far, and which of them are missing.
+"""The runs of a study, given those that have ended, and which of them are missing.
 
 Runs are scheduled method by method and budget by budget, as soon as the runs they depend on have ended. Sizes depend on
 the method's learning-rate sweep; a further size, seeds and ablations depend on the sizes of a budget. No stage waits
@@ -33,7 +33,7 @@ class Ended:
         return folder in self._losses
 
     def loss(self, config: RunConfig) -> float | None:
-        """Validation loss of a run for which `has` was true; None where it diverged or failed its audit."""
+        """Validation loss of a run for which `has` was true; None if it diverged or failed its audit."""
         return self._losses[run_folder(config)]
 
 
@@ -57,7 +57,7 @@ class Schedule:
 
 
 def schedule(grid: Grid, ended: Ended) -> Schedule:
-    """The runs of `grid`, ended and missing. Raises UserError where every size of a method and budget diverged."""
+    """The runs of `grid`, ended and missing. Raises UserError if every size of a method and budget diverged."""
     sweeps, given = grid.learning_rates(), grid.config.train.lr_at_128
     swept = {name: jobs for name, jobs in sweeps.items() if all(map(ended.has, jobs))}
     rules = {name: choose_learning_rate(jobs, ended.loss, given) for name, jobs in swept.items()}

@@ -28,7 +28,7 @@ class Session:
         self._started = time.monotonic() if started is None else started
         self.deadline = None if minutes is None else self._started + 60 * minutes
         self._earlier_seconds: float | None = 0.0
-        if earlier is not None:  # unknown where a session trained and did not record its time
+        if earlier is not None:  # unknown if a session trained and did not record its time
             self._earlier_seconds = earlier.study_seconds if earlier.worker_seconds else earlier.study_seconds or 0.0
 
     def check(self) -> None:
@@ -37,7 +37,7 @@ class Session:
             raise Interrupted
 
     def save(self) -> None:
-        """Write the study, with the time of all sessions; that is absent where the time of one is unknown."""
+        """Write the study, with the time of all sessions; absent if the time of one is unknown."""
         known = self._earlier_seconds
         self.study.study_seconds = None if known is None else known + time.monotonic() - self._started
         self.study.save(self.folder / FILE)

@@ -1,8 +1,8 @@
 """What the routers of trained models do with each token of the validation text.
 
-Depth: is a token processed because the dense baseline finds it hard, or by its position, frequency and kind? Experts:
-which kinds of token does each process, and which are chosen together? Both: when in training do the decisions settle?
-Everything is measured with the causal router.
+Depth: is a token processed because the dense baseline finds it hard, or because of its position, frequency and kind?
+Experts: which kinds of token does each process, and which are chosen together? Both: when in training do the decisions
+settle? Everything is measured with the causal router.
 """
 
 from __future__ import annotations

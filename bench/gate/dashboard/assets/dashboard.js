@@ -60,7 +60,7 @@ async function drawNow(chart) {
   try {
     series = await load(chart.number);
   } catch {
-    chart.readout.textContent = "Its data could not be read.";
+    chart.readout.textContent = "The data of this chart could not be read.";
     return;
   }
   const wanted = `${shown.machine} ${shown.last} ${chart.figure.clientWidth} ${css("--ink")}`;
