@@ -85,7 +85,7 @@ MISTAKES = {
     "swept study": (["-m", "+study=isoflop", "seed=0,1", "dry_run=true"], "a study cannot be swept"),
     "task": (["+method=mod", "evaluate.tasks=[nope]"], "evaluate.tasks: nope is unknown"),
     "reports": (["+method=mod", "reports_dir=/proc/none", *TINY], "Set reports_dir to another folder"),
-    "study plan": (["+study=step_time", "dry_run=true"], "it only measures"),
+    "study plan": (["+study=step_time", "dry_run=true"], "plans training runs, and this study has none"),
     "rounds": (["+study=step_time", "study.rounds=0"], "study.rounds=0"),
     "tokenizer": (
         ["+method=mod", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=10", "dry_run=true"],

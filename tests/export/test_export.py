@@ -122,7 +122,7 @@ def test_moe_balanced_by_a_bias_is_refused_once_the_bias_moved(tmp_path):
     run = _run(experts=ExpertsConfig(balance="bias"))
     export_hf(run, tmp_path / "before")
     run.model.layers[0].branch.feed_forward.adjust_bias(torch.arange(8))
-    with pytest.raises(UserError, match="balanced by a bias"):
+    with pytest.raises(UserError, match="its router has a balancing bias"):
         export_hf(run, tmp_path / "after")
 
 

@@ -97,7 +97,7 @@ def test_outlier_run_is_named(tmp_path: Path):
 
     change_records(folder, "mod-1e12-4-0", to)
     (line,) = outliers(read_study(folder))
-    assert "MoD at 1e12 FLOPs: one of" in line and "30.0" in line
+    assert "MoD at 1e12 FLOPs: a run of" in line and "30.0" in line
 
 
 def test_equal_settings_come_from_the_records(tmp_path: Path):

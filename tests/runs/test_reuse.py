@@ -143,7 +143,7 @@ def test_failure_of_a_run_is_reported_whenever_it_is_used(configured, capsys):
         assert f"{baseline.name}: the loss became NaN at step" in capsys.readouterr().out
     compare([configured("mod", *words)], ["its method"])
     printed = capsys.readouterr().out
-    assert f"{baseline} diverged, so MoD (seed 0) has no baseline to be compared with" in printed
+    assert f"{baseline} diverged, so MoD (seed 0) has no baseline to compare with" in printed
     assert "To measure one, stop here" not in printed
 
 
