@@ -15,13 +15,15 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+_SHOWN = ("index.html", "figures/*.svg", "tables/*.csv")
 ROOT = Path(__file__).resolve().parents[1]
 _LINK = re.compile(r"(\]\(|src=\")((?:\.\./)+)(?=reports/)")
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
-    """Add each report's page and figures."""
-    for path in sorted((ROOT / "reports").glob("*/index.html")) + sorted((ROOT / "reports").glob("*/figures/*.svg")):
+    """Add each report's page, figures and tables."""
+    reports = ROOT / "reports"
+    for path in [path for kind in _SHOWN for path in sorted(reports.glob(f"*/{kind}"))]:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files
 
