@@ -255,7 +255,7 @@ def test_run_records_every_promised_figure(finished):
     }
     assert mod.lm_eval["bench_heldout"]["bits_per_byte"] == pytest.approx(mod.quality.val_bpb, rel=0.05)
     assert mod.run.comparison_hash == dense.run.comparison_hash
-    assert "report: " in done.stdout and "one seed" in done.stdout
+    assert "report: " in done.stdout and "One seed" in done.stdout
     assert (folder / "reports" / "tiny" / "index.html").exists()
 
 
@@ -308,7 +308,7 @@ def test_failed_write_keeps_the_old_file(before, text, message, tmp_path):
     script = f"""
 import resource, signal
 from pathlib import Path
-from bench.records.record import write_atomically
+from bench.records.files import write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 {before}
 write_atomically(Path({str(path)!r}), {text})

@@ -335,6 +335,7 @@ def test_energy_is_recorded_only_of_a_run_alone_on_its_device(tmp_path, monkeypa
     from bench.config.compose import configure
     from bench.data import prepare
     from bench.runs import run as module
+    from bench.runs.prepared import prepare_run
 
     counter = iter(range(0, 10_000, 100))
     monkeypatch.setattr(module, "joules", lambda device: float(next(counter)))
@@ -345,12 +346,12 @@ def test_energy_is_recorded_only_of_a_run_alone_on_its_device(tmp_path, monkeypa
 
     def made(seed: int, **values):
         config = configure([*words, f"seed={seed}"])
-        return module.run(config, prepare(config.data), CPU, "x", show=lambda progress: None, **values)
+        return module.run(prepare_run(config), prepare(config.data), CPU, "x", show=lambda progress: None, **values)
 
     own = made(0)
     assert own.energy is not None and own.energy.joules_per_token == pytest.approx(100 / own.training.tokens)
     assert made(1, alone=False).energy is None
-    folder = module.run_folder(configure([*words, "seed=2"]))
+    folder = prepare_run(configure([*words, "seed=2"])).folder
     monkeypatch.setattr(module, "train", lambda *given: (_ for _ in ()).throw(Interrupted()))
     with pytest.raises(Interrupted):
         made(2)

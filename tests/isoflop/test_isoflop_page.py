@@ -379,7 +379,7 @@ def test_unfinished_study_is_refused_with_the_command(tmp_path: Path):
     study = load_study(folder / FILE)
     study.missing = 7
     study.save(folder / FILE)
-    with pytest.raises(UserError, match="7 runs are missing, .* Resume: python -m bench \\+study=made"):
+    with pytest.raises(UserError, match="unfinished study: 7 runs are missing. Resume: python -m bench \\+study=made"):
         read_study(folder)
 
 

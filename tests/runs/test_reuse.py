@@ -55,7 +55,9 @@ def test_runs_of_other_text_are_neither_reused_nor_compared(configured, tmp_path
     before = (dense / "record.json").read_bytes()
     write_text(tmp_path, "goats")
     for method in ("dense", "mod"):
-        with pytest.raises(UserError, match="other text.*has changed since. Set name= .*or delete") as caught:
+        with pytest.raises(
+            UserError, match="other text.*has changed since. To train it again, set name= .*or delete"
+        ) as caught:
             compare([configured(method)], ["again"])
         assert str(dense) in str(caught.value) and "\n" not in str(caught.value)
     assert (dense / "record.json").read_bytes() == before
@@ -121,7 +123,7 @@ def test_counts_that_disagree_stop_the_run_before_training(configured, monkeypat
     monkeypatch.setattr("bench.flops.trace.trace", lambda *_: Traced(analytic=1.0e9, fvcore=1.0e9, torch=1.002e9))
     config = configured("dense")
     with pytest.raises(UserError, match=r"disagree by 0.20%.*it was not trained") as caught:
-        run(config, prepare(config.data), MACHINE, "command")
+        run(prepare_run(config), prepare(config.data), MACHINE, "command")
     assert "\n" not in str(caught.value)
     assert not run_folder(config).exists()
 
