@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench.config.options import installed_methods
+from bench.config.options import options as names
 from bench.config.schema import MethodConfig
 from bench.errors import UserError
 
@@ -49,6 +50,8 @@ def typed_options(method: MethodConfig) -> Any:
     Raises UserError that names the key, the value and what is allowed.
     """
     module = module_of(method.name)
+    if module is None and method.options and method.name not in names("method"):
+        raise UserError(f"method {method.name} is not installed: install the package that brings it.")
     declared = getattr(module, "Options", None)
     known = [field.name for field in dataclasses.fields(declared)] if declared else []
     for key in method.options:

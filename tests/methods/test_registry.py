@@ -152,3 +152,8 @@ def test_module_that_raises_on_import_is_one_line(installed):
     (installed / "only.py").write_text("raise RuntimeError('no licence\\nfound')")
     with pytest.raises(UserError, match="attention_only is in their_methods.only.*RuntimeError: no licence.$"):
         configure(["+method=attention_only"])
+
+
+def test_method_without_its_package_is_said_to_be_missing():
+    with pytest.raises(UserError, match="method theirs is not installed: install the package that brings it"):
+        plugins.typed_options(MethodConfig(name="theirs", options={"share": 0.5}))
