@@ -174,9 +174,9 @@ def _execute(command: _Command, arguments: list[str]) -> int:
     if not configs[0].dry_run:
         from bench.records.files import check_writable
 
-        for config in configs:
-            check_writable(Path(config.results_dir), "results_dir")
-            check_writable(Path(config.reports_dir), "reports_dir")
+        for key in ("results_dir", "reports_dir"):
+            for folder in dict.fromkeys(getattr(config, key) for config in configs):
+                check_writable(Path(folder), key)
     if configs[0].study is not None:
         from bench.studies import run_study
 

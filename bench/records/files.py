@@ -52,12 +52,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink()
 
 
-def make_folder(folder: Path, key: str = "results_dir") -> Path:
-    """Create `folder` and return it. Raises UserError, naming the `key` that chose it, if that fails."""
+def make_folder(folder: Path) -> Path:
+    """Create `folder`, below results_dir, and return it. Raises UserError, naming that key, if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(folder, error, key) from error
+        raise _cannot_write(folder, error, "results_dir") from error
     return folder
 
 
