@@ -11,14 +11,14 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import Interrupted, UserError
 
 _USAGE = """\
 usage: python -m bench +method=NAME [KEY=VALUE ...]        compare a method with its dense baseline
-       python -m bench -m +method=NAME,NAME seed=0,1,2     a sweep
+       python -m bench -m +method=NAME,NAME seeds=5        a sweep
        python -m bench +study=NAME                         a study: {studies}
 
 methods:
@@ -169,6 +169,8 @@ def _execute(command: _Command, arguments: list[str]) -> int:
         return _describe(runs, command)
     configs = [configure(overrides, command.config_name) for overrides in runs]
     commands = [shlex.join(["python", "-m", "bench", *command.config_options, *overrides]) for overrides in runs]
+    if not any(word.startswith("seeds=") for word in command.words) and len({each.seed for each in configs}) > 1:
+        configs = [replace(config, seeds=1) for config in configs]  # a sweep over seed lists them
     if configs[0].study is not None and len(configs) > 1:
         raise UserError("a study cannot be swept, because it defines its own runs: give one +study, one value per key.")
     if not configs[0].dry_run:

@@ -157,7 +157,7 @@ def compare(
         )
     places = [f"{key}={_quoted(value)}" for key, value in (("results_dir", results), ("reports_dir", reports))]
     words = [
-        expand([*method.words, f"seed={seed}", *overrides, *places], multirun=False)[0]
+        expand([*method.words, f"seed={seed}", "seeds=1", *overrides, *places], multirun=False)[0]
         for method in map(MethodId.parse, methods)
         for seed in seeds
     ]

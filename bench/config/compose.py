@@ -31,7 +31,8 @@ from bench.config.explain import explain, suggest
 from bench.config.identity import MethodId
 from bench.config.options import CONF, check_unique, groups, options, search_dirs
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, RunConfig
-from bench.config.validate import check_threads, validated
+from bench.config.tuned import apply_tuned
+from bench.config.validate import check, check_threads, validated
 from bench.errors import UserError
 
 _MOST_RUNS = 10_000  # of a sweep
@@ -134,6 +135,8 @@ def configure(overrides: Sequence[str], config_name: str = "config") -> RunConfi
     check_threads(config)
     check_unique(config.method.name)
     config.method.options = plugins.resolved_options(config.method)
+    config = apply_tuned(config, overrides)
+    check(config)
     return config
 
 
@@ -323,7 +326,9 @@ def _hydra_type(hint: Any) -> Any:
     if origin is UnionType or type(None) in arguments:
         (given,) = (each for each in arguments if each is not type(None))
         return Optional[_hydra_type(given)]  # noqa: UP045
-    return list[_hydra_type(arguments[0])] if origin is list else hint  # type: ignore[misc]
+    if origin in (list, dict):
+        return origin[tuple(_hydra_type(each) for each in arguments)]
+    return hint
 
 
 def _default(entry: Field, hint: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,14 @@ class MethodId:
 
 
 # Where a run is written, and what requested it, does not change its result.
-_NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study"}
+_NOT_HASHED = {"name", "results_dir", "reports_dir", "dry_run", "study", "seeds", "tuned", "baseline"}
 
 
 def shared_settings(config: RunConfig) -> dict[str, Any]:
-    """What a method and its baseline share: the whole config except method and seed."""
+    """What a method and its baseline share: the baseline's whole config except method and seed."""
     settings = asdict(config)
+    if config.baseline is not None:
+        settings |= asdict(config.baseline)
     for key in _NOT_HASHED | {"method", "seed"}:
         settings.pop(key)
     for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is logged
@@ -82,7 +84,10 @@ def comparison_hash(config: RunConfig) -> str:
 
 def config_hash(config: RunConfig) -> str:
     """Equal for two runs that would do the same work."""
-    return digest({"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed})
+    identity = {"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed}
+    if config.baseline is not None:
+        identity["tuned"] = shared_settings(replace(config, baseline=None))
+    return digest(identity)
 
 
 def run_folder(config: RunConfig) -> Path:

@@ -46,7 +46,7 @@ class DepthConfig:
     router: Literal["learned", "gaussian"] = "learned"  # gaussian: the paper's random router
     scope: Literal["block", "attention", "feed_forward"] = "block"  # what the router wraps
     causal: Literal["predictor", "bce", "threshold", "expert_threshold"] = "predictor"  # see bench/methods/routers.py
-    predictor_hidden: AtLeastOne = 64  # width of the predictor's one hidden layer
+    predictor_hidden: AtLeastOne | None = None  # width of the predictor's one hidden layer; None: half of d_model
     causal_loss: NotNegative = 0.01  # weight of the BCE on the router's logits; the predictor's is always 1
 
 
@@ -184,6 +184,20 @@ class GridConfig:
 
 
 @dataclass
+class TuningConfig:
+    """A search over three ladders at one budget, with equal effort for every method (bench/studies/tuning.py)."""
+
+    shapes: Annotated[list[list[int]], Field(min_length=3)] = field(default_factory=list)  # as in a grid
+    batch_sizes: Annotated[list[Rows], Field(min_length=3)] = field(default_factory=list)
+    rates: Annotated[list[Positive], Field(min_length=3)] = field(default_factory=list)  # values of train.lr_at_128
+    start: list[Count] = field(default_factory=list)  # places on the three ladders, counted from 0
+    candidates: AtLeastOne = 3  # settings that more seeds choose among
+    selection_seeds: AtLeastOne = 3
+    fresh_seeds: Annotated[int, Field(ge=2)] = 8  # that measure what was chosen
+    workers: AtLeastOne | None = None  # runs trained at once; None: one a thread
+
+
+@dataclass
 class StudyConfig:
     """A fixed set of measurements with a report page of its own."""
 
@@ -193,6 +207,26 @@ class StudyConfig:
     methods: list[str] = field(default_factory=list)  # decode, ci: NAME or NAME/VARIANT
     points: list[list[int]] = field(default_factory=list)  # decode: [rows decoded together, context]
     grid: GridConfig | None = None  # an isoFLOP study
+    tuning: TuningConfig | None = None
+
+
+@dataclass
+class TunedConfig:
+    """What `+study=tuning` found best for a method at a scale's budget; dense's are the scale's own values."""
+
+    n_layers: Annotated[int, Field(ge=1, le=10_000)] = MISSING
+    d_model: Annotated[int, Field(ge=1, le=1 << 20)] = MISSING
+    n_heads: AtLeastOne = MISSING
+    batch_size: Rows = MISSING
+    lr_at_128: Positive = MISSING
+
+
+@dataclass
+class BaselineConfig:
+    """Settings of the dense baseline, where the method is tuned apart from it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 @dataclass
@@ -208,6 +242,9 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    seeds: Annotated[int, Field(ge=1, le=1_000)] = 1  # a comparison trains seed, seed + 1, ...
+    tuned: dict[str, TunedConfig] = field(default_factory=dict)  # of a scale: NAME or NAME/VARIANT -> its own best
+    baseline: BaselineConfig | None = None  # None: the dense baseline has this run's own model and train values
     name: str | None = None  # the comparison's folder; None: from scale, data, contract and settings
     scale: str = "custom"
     study: StudyConfig | None = None

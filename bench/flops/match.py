@@ -86,8 +86,9 @@ class Plan:
 
 
 def dense_baseline(config: RunConfig) -> RunConfig:
-    """The same run with the dense method."""
-    return replace(config, method=MethodConfig(name="dense"))
+    """The same run with the dense method, and with the baseline's own settings where it is tuned apart."""
+    dense = replace(config, method=MethodConfig(name="dense"), baseline=None)
+    return replace(dense, model=config.baseline.model, train=config.baseline.train) if config.baseline else dense
 
 
 def plan(config: RunConfig, vocab_size: int) -> Plan:

@@ -194,7 +194,7 @@ def causal_routers(config: DepthConfig, d_model: int) -> dict[str, CausalRouter]
         "expert_threshold": ExpertThreshold(),
     }
     if config.causal == "predictor":
-        routers["predictor"] = Predictor(d_model, config.predictor_hidden)
+        routers["predictor"] = Predictor(d_model, config.predictor_hidden or max(8, d_model // 2))
     if config.causal == "bce":
         routers["bce"] = OwnScore()
     return routers

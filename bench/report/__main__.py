@@ -17,6 +17,7 @@ from bench.errors import UserError, reports_errors
 from bench.records.convert import pack, unpack
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.targets import FILE as TARGETS
+from bench.records.tuning import FILE as TUNING
 from bench.report.comparison import write_report
 from bench.report.load import read_results, runs_of_comparisons
 
@@ -24,6 +25,7 @@ from bench.report.load import read_results, runs_of_comparisons
 _PAGES = {
     TARGETS: "bench.report.targets:write_study",
     ISOFLOP: "bench.isoflop.pages:write_page",
+    TUNING: "bench.report.tuning:write_study",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.config.identity import comparison_name
@@ -16,11 +17,18 @@ from bench.runs.run import count_flops, run
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
-    """Run every configuration and, before it, its dense baseline; write the reports; print tables and verdicts.
+    """Run every configuration and, before it, its dense baseline, with each of its seeds; write the reports; print
+    tables and verdicts.
 
     Finished runs are reused. Returns whether every run finished. Raises UserError for a mistake in any of them before
     anything is trained.
     """
+    each_seed = [
+        (replace(config, seed=config.seed + number, seeds=1), command)
+        for config, command in zip(configs, commands, strict=True)
+        for number in range(config.seeds)
+    ]
+    configs, commands = zip(*each_seed, strict=True)
     prepared = [prepare_run(config) for config in configs]
     wanted = [(each.baseline, each) if each.baseline else (each,) for each in prepared]
     records: dict[Path, Record | None] = {}

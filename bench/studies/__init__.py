@@ -12,6 +12,7 @@ _STUDIES = {
     "ci": "bench.studies.ci:run",
     "decode": "bench.studies.decode:run",
     "step_time": "bench.studies.step_time:run",
+    "tuning": "bench.studies.tuning:run",
 }
 _ISOFLOP = "bench.isoflop.study:run"
 

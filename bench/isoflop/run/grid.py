@@ -53,13 +53,7 @@ class Grid:
         self._plans: dict[str, Plan] = {}
 
     def job(self, method: MethodConfig, rung: int, budget: float, seed: int, lr_at_128: float, snapshots=0) -> Job:
-        """The run of a method on a rung of the ladder, under the study's name.
-
-        A predictor is half as wide as the model, as at the default shape; a fixed width would burden small sizes.
-        """
-        if method.depth is not None:
-            hidden = max(8, self.ladder[rung].d_model // 2)
-            method = replace(method, depth=replace(method.depth, predictor_hidden=hidden))
+        """The run of a method on a rung of the ladder, under the study's name."""
         assert self.config.study is not None
         train = replace(self.config.train, budget_flops=budget, lr_at_128=lr_at_128, snapshots=snapshots)
         evaluate = replace(self.config.evaluate, tasks=[], timing_steps=0, decode_batch_sizes=[])
