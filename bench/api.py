@@ -47,7 +47,7 @@ class Run:
 
     @property
     def documents(self) -> pd.DataFrame | None:
-        """A row per validation document: document, tokens, bytes, nats (its sum), nats_noncausal."""
+        """A row per validation document: document, cluster, tokens, bytes, nats (its sum), nats_noncausal."""
         return self._files.documents
 
     @property

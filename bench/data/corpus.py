@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from unicodedata import normalize
 
@@ -19,6 +20,7 @@ from bench.data.tokenizer import SubwordTokenizer, Tokenizer, load_tokenizer, ma
 from bench.errors import UserError
 
 _FORMAT = 1  # raise it when an equal configuration yields other tokens than before
+_LAYOUT = 2  # raise it when the cached files change but the tokens do not
 _BATCH_CHARACTERS = 4_000_000  # texts tokenised together
 
 
@@ -29,6 +31,7 @@ class Document:
     text: str
     tokens: np.ndarray  # (n,), without the end-of-text token
     n_bytes: int  # of its UTF-8
+    cluster: str | None = None  # the book or speech that it is a part of; None: it stands alone
 
 
 @dataclass
@@ -55,7 +58,7 @@ def prepare(config: DataConfig) -> Corpus:
     """
     source = open_source(config)
     fingerprint = _fingerprint(config, source)
-    folder = Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}"
+    folder = Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}-v{_LAYOUT}"
     built = cached_folder(folder, lambda temporary: _build(config, source.split(), temporary))
     corpus = _load(config, folder, fingerprint)
     if built:
@@ -85,8 +88,8 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
     _write_tokens(folder / "validation.bin", split.validation, tokenizer)
     train_tokens = _write_tokens(folder / "train.bin", split.train(), tokenizer)
     with open(folder / "validation.jsonl", "w", encoding="utf-8") as file:
-        for text in split.validation:
-            file.write(json.dumps({"text": text}) + "\n")
+        for text, cluster in zip(split.validation, split.clusters or repeat(None), strict=False):
+            file.write(json.dumps({"text": text, "cluster": cluster}) + "\n")
     for side, is_empty in (("train", train_tokens == 0), ("validation", not split.validation)):
         if is_empty:
             raise UserError(
@@ -148,9 +151,9 @@ def _load(config: DataConfig, folder: Path, fingerprint: str) -> Corpus:
     joined = np.fromfile(folder / "validation.bin", tokenizer.dtype)
     ends = np.flatnonzero(joined == tokenizer.eot)
     with open(folder / "validation.jsonl", encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
+        rows = [json.loads(line) for line in file]
     validation = [
-        Document(text, tokens[:-1], len(text.encode()))
-        for text, tokens in zip(texts, np.split(joined, ends[:-1] + 1), strict=True)
+        Document(row["text"], tokens[:-1], len(row["text"].encode()), row["cluster"])
+        for row, tokens in zip(rows, np.split(joined, ends[:-1] + 1), strict=True)
     ]
     return Corpus(config.name, tokenizer, train, validation, fingerprint)

@@ -15,7 +15,8 @@ _ONE_IN = 20  # documents is for validation
 @dataclass(frozen=True)
 class Split:
     train: Reader
-    validation: list[str]
+    validation: list[str]  # in the order of their hashes, so that any prefix is a sample
+    clusters: list[str] | None = None  # the book or speech that each validation document is of; None: it stands alone
 
 
 def document_hash(text: str) -> bytes:
@@ -25,7 +26,7 @@ def document_hash(text: str) -> bytes:
 
 def split_by_source(train: Reader, validation: Reader) -> Split:
     """A split that the source defines, without the training documents that are also in validation."""
-    documents = list(validation())
+    documents = sorted(validation(), key=document_hash)
     return Split(_without(train, documents), documents)
 
 
@@ -59,10 +60,15 @@ def _without(read: Reader, texts: list[str]) -> Reader:
 
 
 def _cut(text: str) -> int:
-    """Where the last twentieth begins: at most another twentieth earlier, after a paragraph, line or word."""
+    """Where the last twentieth begins, or up to another twentieth earlier."""
     latest = len(text) - len(text) // _ONE_IN
+    return place_to_cut(text, latest - len(text) // _ONE_IN, latest)
+
+
+def place_to_cut(text: str, earliest: int, latest: int) -> int:
+    """The end of the last paragraph, line or word that ends between the two places; `latest` if there is none."""
     for mark in ("\n\n", "\n", " "):
-        at = text.rfind(mark, latest - len(text) // _ONE_IN, latest)
+        at = text.rfind(mark, earliest, latest)
         if at > 0:
             return at + len(mark)
     return latest

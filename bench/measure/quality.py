@@ -26,6 +26,7 @@ class DocumentLoss:
 
     tokens: int
     n_bytes: int
+    cluster: str | None = None  # as in `Document`
     nats: float = 0.0
     nats_noncausal: float | None = None
 
@@ -40,7 +41,10 @@ class Window:
 
 
 def choose(documents: Sequence[Document], tokens: int) -> list[Document]:
-    """The first whole documents with at least `tokens` tokens in total, or all of them."""
+    """The first whole documents with at least `tokens` tokens in total, or all of them.
+
+    A corpus has its validation documents in the order of their hashes, so this sample depends on nothing else.
+    """
     chosen, held = [], 0
     for document in documents:
         if held >= tokens:
@@ -75,7 +79,9 @@ def document_losses(
     """Losses of `documents`; `noncausal`: with training's routing too. `observer` watches both passes."""
     model.eval()
     device = model.embedding.weight.device
-    losses = [DocumentLoss(len(d.tokens), d.n_bytes, nats_noncausal=0.0 if noncausal else None) for d in documents]
+    losses = [
+        DocumentLoss(len(d.tokens), d.n_bytes, d.cluster, nats_noncausal=0.0 if noncausal else None) for d in documents
+    ]
     ordered = sorted(windows(documents, model.context, eot), key=lambda w: -len(w.inputs))
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
@@ -132,12 +138,12 @@ def summarise(losses: Sequence[DocumentLoss]) -> Quality:
 
 
 def documents_csv(losses: Sequence[DocumentLoss]) -> str:
-    """The text of `documents.csv`."""
+    """The text of `documents.csv`. The cluster of a document that stands alone is its number."""
     out = io.StringIO()
     both = losses[0].nats_noncausal is not None
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["document", "tokens", "bytes", "nats"] + ["nats_noncausal"] * both)
+    writer.writerow(["document", "cluster", "tokens", "bytes", "nats"] + ["nats_noncausal"] * both)
     for number, loss in enumerate(losses):
-        row = [number, loss.tokens, loss.n_bytes, f"{loss.nats:.4f}"]
+        row = [number, number if loss.cluster is None else loss.cluster, loss.tokens, loss.n_bytes, f"{loss.nats:.4f}"]
         writer.writerow(row + ([f"{loss.nats_noncausal:.4f}"] if both else []))
     return out.getvalue()

@@ -6,7 +6,7 @@ cross-entropies (nats/token). A multiply-add is 2 FLOPs. The same folder holds:
 | file | holds |
 | --- | --- |
 | `steps.csv` | a row per `train.log_every` steps: step, tokens, train_flops, seconds, loss, lr, grad_norm, ... |
-| `documents.csv` | a row per validation document: document, tokens, bytes, nats, nats_noncausal (if measured) |
+| `documents.csv` | a row per validation document: document, cluster, tokens, bytes, nats, nats_noncausal |
 | `routing.json` | `RoutingDetail`: heat map passage, router weights, expert load; routed methods only |
 """
 

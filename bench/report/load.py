@@ -27,6 +27,7 @@ log = logging.getLogger("bench.report")
 
 STEP_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss"]
 DOCUMENT_COLUMNS = ["document", "tokens", "nats"]
+_NAMES = ["document", "cluster"]  # columns of text
 CONTRACTS = {
     "train_flops": "at equal training FLOPs",
     "forward_flops": "at equal FLOPs per forward pass",
@@ -231,11 +232,11 @@ def _labels(by_settings: dict[tuple[str, str, str], list[RunFiles]]) -> dict[tup
 
 
 def _csv(content: bytes, columns: list[str]) -> pd.DataFrame:
-    frame = pd.read_csv(BytesIO(content), dtype={"document": str})
+    frame = pd.read_csv(BytesIO(content), dtype=dict.fromkeys(_NAMES, str))
     missing = [column for column in columns if column not in frame]
     if missing:
         raise ValueError(f"it has no column {', '.join(missing)}")
-    for column in frame.columns.difference(["document"]):
+    for column in frame.columns.difference(_NAMES):
         if not pd.api.types.is_numeric_dtype(frame[column]):
             raise ValueError(f"column {column} is not all numbers")
     if "document" in columns and (frame[columns].isna().any(axis=None) or frame["document"].duplicated().any()):

@@ -57,7 +57,10 @@ REFUSED = {
     ),
     "a study and a method": (["+study=ci"], "give .study=NAME or .method=NAME, not both"),
     "a missing reference": (["model.d_ff=${nope}"], "Interpolation key 'nope' not found"),
-    "another source": (["data.source=foo"], "data.source=foo is not allowed: it must be one of kjv, text, hub"),
+    "another source": (
+        ["data.source=foo"],
+        "data.source=foo is not allowed: it must be one of kjv, sotu, kjv_sotu, text, hub",
+    ),
     "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),
     "a folder in a scale": (["data.name='a\\b'"], "data.name=.* must be a plain folder name"),
 }

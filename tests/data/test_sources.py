@@ -1,4 +1,4 @@
-from bench.data.sources import VALIDATION_BOOKS, king_james
+from bench.data.embedded import VALIDATION_BOOKS, king_james
 
 
 def windows(text, width=50):

@@ -4,6 +4,7 @@ import random
 import pytest
 
 from bench.errors import UserError
+from bench.measure.quality import choose
 
 
 def write_lines(path, texts):
@@ -44,10 +45,20 @@ def test_copies_of_a_document_stay_on_one_side(tmp_path, prepared):
 def test_training_documents_in_the_validation_set_are_excluded(tmp_path, prepared):
     train, validation = write_lines(tmp_path / "a.jsonl", TEXTS), write_lines(tmp_path / "b.jsonl", TEXTS[:50])
     corpus = prepared(train, validation=[str(validation)])
-    assert [document.text for document in corpus.validation] == TEXTS[:50]
+    assert sorted(document.text for document in corpus.validation) == sorted(TEXTS[:50])
     assert documents(corpus) == TEXTS[50:]
     with pytest.raises(UserError, match="no text is left for train"):
         prepared(validation, validation=[str(train)])
+
+
+def test_order_of_validation_files_changes_nothing(tmp_path, prepared):
+    train = write_lines(tmp_path / "a.jsonl", TEXTS[:100])
+    files = [str(write_lines(tmp_path / f"{n}.jsonl", TEXTS[100 * n : 100 * n + 50])) for n in (1, 2, 3)]
+    one, other = prepared(train, validation=files), prepared(train, validation=files[::-1])
+    order = [document.text for document in one.validation]
+    assert order == [document.text for document in other.validation]
+    sample = choose(one.validation, 600)
+    assert len(sample) < 30 and {TEXTS.index(document.text) // 100 for document in sample} == {1, 2, 3}
 
 
 def test_max_documents_limits_training_documents(tmp_path, prepared):

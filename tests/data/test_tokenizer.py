@@ -3,7 +3,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from bench.config.schema import TokenizerConfig
-from bench.data.sources import king_james
+from bench.data.embedded import king_james
 from bench.data.tokenizer import ByteTokenizer, load_tokenizer, make_tokenizer
 from bench.errors import UserError
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.config.schema import DataConfig, EvaluateConfig
 from bench.data import prepare
-from bench.data.sources import VALIDATION_BOOKS, king_james
+from bench.data.embedded import VALIDATION_BOOKS, king_james
 from bench.evaluate import offline_documents
 from bench.evaluate.probes import PROBES, Texts, agreement, copy, last_word, spelling
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig, TokenizerConfig
-from bench.data.sources import king_james
+from bench.data.embedded import king_james
 from bench.data.tokenizer import ByteTokenizer, make_tokenizer
 from bench.errors import UserError
 from bench.export import export_hf, main

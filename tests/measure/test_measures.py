@@ -1,6 +1,7 @@
 """What is measured: against direct computation, and where a measure must fail."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelC
 from bench.data import Document
 from bench.flops.match import Plan
 from bench.measure.audit import audit
-from bench.measure.quality import choose, document_losses, summarise, windows
+from bench.measure.quality import choose, document_losses, documents_csv, summarise, windows
 from bench.measure.resources import peak_bytes
 from bench.measure.routing import RoutingObserver, observe_passage
 from bench.measure.speed import fixed_batch, interleave, ratios
@@ -69,6 +70,18 @@ def test_document_losses_equal_window_by_window_losses(method):
                     logits, _ = model(piece[None, :-1], causal=causal)
                 total += torch.nn.functional.cross_entropy(logits[0], piece[1:], reduction="sum").item()
             assert measured == pytest.approx(total, rel=1e-5)
+
+
+def test_documents_csv_names_the_cluster_of_each_document():
+    one, two, alone = _documents(4, 5, 6)
+    documents = [replace(one, cluster="Ruth"), replace(two, cluster="Ruth"), alone]
+    header, *rows = documents_csv(document_losses(_model("dense"), documents, 63, 3, noncausal=False)).splitlines()
+    assert header == "document,cluster,tokens,bytes,nats"
+    assert [row.split(",")[:4] for row in rows] == [
+        ["0", "Ruth", "4", "8"],
+        ["1", "Ruth", "5", "10"],
+        ["2", "2", "6", "12"],
+    ]
 
 
 def test_windows_predict_every_token_once():

@@ -17,7 +17,7 @@ from bench.records.record import Causality, CausalRouterStatistics, RoutingStati
 from bench.report import build, summary_table, verdicts
 from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
-from bench.report.load import read_results
+from bench.report.load import read_files, read_results
 from bench.report.routing import accuracy_figure, heat_maps, weight_figures
 
 
@@ -306,3 +306,13 @@ def test_import_of_the_report_loads_neither_torch_nor_the_model():
         [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_documents_are_read_with_and_without_clusters(tmp_path):
+    folder = save(tmp_path, make_record(), nats=[1.0, 2.0, 3.0, 4.0, 5.0])
+    before, problems = read_files(make_record(), folder)
+    assert not problems and "cluster" not in before.documents
+    before.documents.assign(cluster=["Ruth", "Ruth", "1801-Jefferson-1", "3", "4"]).to_csv(folder / "documents.csv")
+    after, problems = read_files(make_record(), folder)
+    assert not problems
+    assert list(after.documents["cluster"]) == ["Ruth", "Ruth", "1801-Jefferson-1", "3", "4"]
