@@ -19,6 +19,7 @@ from bench.methods.routers import (
     Threshold,
     causal_routers,
     default_causal_router,
+    lowest_chosen,
 )
 from bench.model.block import Branch
 from bench.model.context import Routing, TokenContext
@@ -103,7 +104,13 @@ class DepthRouted(RoutedLayer):
             running = cast(ExpertThreshold, self.causal_routers["expert_threshold"])
             scores = scores.detach()
             routing.metrics["expert_threshold_accuracy"] = ((scores > running.value) == selected).float().mean()
-            running.follow(scores.masked_fill(~selected, torch.inf).amin(dim=1))
+            routing.lowest = lowest_chosen(scores, selected)
+
+    def after_step(self, routings: list[Routing]) -> None:
+        """The running threshold follows all rows of the step."""
+        lowest = [r.lowest for r in routings if r.selected is not None and r.lowest is not None]
+        if lowest:  # experts inside report under the same number, but select no tokens
+            cast(ExpertThreshold, self.causal_routers["expert_threshold"]).follow(torch.cat(lowest))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.config.schema import ExpertsConfig, ModelConfig
 from bench.methods.permute import combine, dispatch
-from bench.methods.routers import update_mean
+from bench.methods.routers import follow_rows, lowest_chosen, router_product
 from bench.model.block import Branch, FeedForward, StepCost, Visit, feed_forward_width
 from bench.model.context import Routing, TokenContext
 from bench.model.kernels import RMSNorm, swiglu
@@ -71,8 +71,8 @@ class Experts(Branch):
         self.shared = FeedForward(model, hidden * config.n_shared) if config.n_shared else None
 
     def router_logits(self, normed: Tensor) -> Tensor:
-        """(N, D) -> (N, E + null experts), in float32."""
-        return self.router(normed).float()
+        """(B, T, D) -> (B, T, E + null experts), in float32."""
+        return router_product(normed, self.router.weight)
 
     @property
     def visits_per_token(self) -> float:
@@ -120,6 +120,9 @@ class TokenChoice(Experts):
 
     Gates are the softmax over experts, renormalised over the chosen if there are several
     (Mixtral, arXiv 2401.04088). A token that picks a null expert skips that much of the layer.
+
+    Losses are means over rows, and so the same for any micro-batches. The balance loss is Switch Transformer's (arXiv
+    2101.03961, eq. 4) of each row by itself, as in DeepSeek-V3 (arXiv 2412.19437, eq. 17 to 20): 1 when balanced.
     """
 
     bias: Tensor
@@ -134,39 +137,38 @@ class TokenChoice(Experts):
     def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         """x (B, T, D) -> what the experts add to it (B, T, D)."""
         normed = self.norm(x)
-        flat = normed.reshape(-1, x.shape[-1])
-        logits = self.router_logits(flat)
+        logits = self.router_logits(normed)
         probabilities = logits.softmax(dim=-1)
         choice = (probabilities.detach() + self.bias).topk(self.config.top_k, dim=-1).indices
-        gates = probabilities.gather(1, choice)
+        gates = probabilities.gather(-1, choice)
         if self.config.top_k > 1:
             gates = gates / gates.sum(dim=-1, keepdim=True)
         if context.valid is not None:  # padding visits no expert: numbered past the last one
-            choice = choice.masked_fill(~context.valid.reshape(-1, 1), self.n_choices)
-        counts = torch.bincount(choice.flatten(), minlength=self.n_choices + 1)[: self.n_choices]
-        added = self._run(flat, choice, gates, counts[: self.config.n_experts], context).view_as(x)
+            choice = choice.masked_fill(~context.valid.unsqueeze(-1), self.n_choices)
+        counts = _counts(choice, self.n_choices)
+        added = self._run(normed, choice, gates, counts.sum(dim=0)[: self.config.n_experts], context)
         if context.arrivals is None:  # decoding keeps no reports
             routing = self._report(logits, probabilities, counts, context)
-            routing.experts = choice.view(*x.shape[:2], -1)
+            routing.experts = choice
             context.routings.append(routing)
         return added if self.shared is None else added + self.shared(x, context)
 
-    def _run(self, flat: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, context: TokenContext) -> Tensor:
+    def _run(self, normed: Tensor, choice: Tensor, gates: Tensor, counts: Tensor, context: TokenContext) -> Tensor:
         order = choice.flatten().argsort(stable=True)
         if self.config.n_noop or context.valid is not None:
             visited = int(counts.sum())
             if visited == 0:
-                return torch.zeros_like(flat)
+                return torch.zeros_like(normed)
         else:
             visited = order.numel()
-        rows = dispatch(flat, order, visited, self.config.top_k)
+        rows = dispatch(normed.flatten(0, 1), order, visited, self.config.top_k)
         out = self.experts(rows, counts.cumsum(0).to(torch.int32))
-        return combine(out, order, gates)
+        return combine(out, order, gates.flatten(0, 1)).view_as(normed)
 
     def _report(self, logits: Tensor, probabilities: Tensor, counts: Tensor, context: TokenContext) -> Routing:
-        load = counts.float()
+        routing = Routing(self.layer, expert_counts=counts.sum(dim=0))
+        load = routing.expert_counts.float()
         total = load.sum().clamp(min=1)
-        routing = Routing(self.layer, expert_counts=counts)
         real = load[: self.config.n_experts]
         routing.metrics["expert_load_cv"] = real.std(correction=0) / real.mean().clamp(min=1e-9)
         if self.config.n_noop:
@@ -175,11 +177,11 @@ class TokenChoice(Experts):
             routing.metrics["noop_fraction"] = 1.0 - real.sum() / total
             routing.executed_flops = (executed - planned) * self.experts.flops_per_row
         if logits.requires_grad:
-            mean_probability = _mean_rows(probabilities, context.valid)
-            balance = self.n_choices * (load / total * mean_probability).sum()
-            z = _mean_rows(logits.logsumexp(dim=-1, keepdim=True) ** 2, context.valid).sum()
+            share = counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
+            balance = self.n_choices * (share * _mean_tokens(probabilities, context.valid)).sum(dim=-1).mean()
+            z = _mean_tokens(logits.logsumexp(dim=-1, keepdim=True) ** 2, context.valid).mean()
             routing.metrics["balance_loss"], routing.metrics["z_loss"] = balance.detach(), z.detach()
-            if self.config.balance == "loss":  # Switch Transformer, arXiv 2101.03961, eq. 4; 1 when balanced
+            if self.config.balance == "loss":
                 routing.losses["balance"] = self.config.balance_loss * balance
             routing.losses["z"] = self.config.z_loss * z  # ST-MoE, arXiv 2202.08906, eq. 5
         return routing
@@ -187,7 +189,7 @@ class TokenChoice(Experts):
     def after_step(self, routings: list[Routing]) -> None:
         """Loss-free balancing moves its biases once per step, by the load of the whole step."""
         if self.config.balance == "bias":
-            counts = [routing.expert_counts for routing in routings if routing.expert_counts is not None]
+            counts = [r.expert_counts for r in routings if r.expert_counts is not None]
             self.adjust_bias(torch.stack(counts).sum(dim=0))
 
     @torch.no_grad()
@@ -201,7 +203,7 @@ class ExpertChoice(Experts):
 
     Picking among a row's tokens looks at the future, so only training does it. In causal evaluation a token visits
     each expert whose threshold its probability exceeds: a running mean of the lowest probability that the expert
-    picked (expert-threshold routing, arXiv 2603.11535).
+    picked (expert-threshold routing, arXiv 2603.11535). It moves once per step, by all rows of the step.
     """
 
     looks_ahead = True
@@ -222,18 +224,22 @@ class ExpertChoice(Experts):
 
     def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         """x (B, T, D) -> what the experts add to it (B, T, D)."""
-        flat = self.norm(x).reshape(-1, x.shape[-1])
-        probabilities = self.router_logits(flat).softmax(dim=-1)
-        chosen = self._choose(probabilities.detach().view(*x.shape[:2], -1), context)
+        normed = self.norm(x)
+        flat = normed.flatten(0, 1)
+        probabilities = self.router_logits(normed).softmax(dim=-1)
+        chosen = self._choose(probabilities.detach(), context)
         expert, token = chosen.flatten(0, 1).t().nonzero(as_tuple=True)
         counts = chosen.sum(dim=(0, 1))
         if context.arrivals is None:
-            context.routings.append(self._report(counts, x.shape, context))
+            routing = self._report(counts, x.shape, context)
+            if self.training and not context.causal:
+                routing.lowest = lowest_chosen(probabilities.detach(), chosen)
+            context.routings.append(routing)
         if token.numel() == 0:
             added = torch.zeros_like(x)
         else:
             out = self.experts(flat.index_select(0, token), counts.cumsum(0).to(torch.int32))
-            gates = probabilities[token, expert].unsqueeze(-1).to(out.dtype)
+            gates = probabilities.flatten(0, 1)[token, expert].unsqueeze(-1).to(out.dtype)
             added = torch.zeros_like(flat).index_add(0, token, (out * gates).to(flat.dtype)).view_as(x)
         return added if self.shared is None else added + self.shared(x, context)
 
@@ -244,10 +250,8 @@ class ExpertChoice(Experts):
             return chosen if context.valid is None else chosen & context.valid.unsqueeze(-1)
         if context.valid is not None:
             return self._choose_real(probabilities, context.valid)
-        picked = probabilities.topk(self.quota(probabilities.shape[1]), dim=1)
-        if self.training:
-            update_mean(self.threshold, self.updates, picked.values.amin(dim=1).mean(dim=0))
-        return torch.zeros_like(probabilities).scatter_(1, picked.indices, 1.0) > 0
+        picked = probabilities.topk(self.quota(probabilities.shape[1]), dim=1).indices
+        return torch.zeros_like(probabilities).scatter_(1, picked, 1.0) > 0
 
     def _choose_real(self, probabilities: Tensor, valid: Tensor) -> Tensor:
         """Each row's quota follows its real tokens (B, T), and padding uses none of it."""
@@ -265,13 +269,27 @@ class ExpertChoice(Experts):
             routing.executed_flops = (counts.sum().double() - planned) * self.experts.flops_per_row
         return routing
 
+    def after_step(self, routings: list[Routing]) -> None:
+        """The thresholds follow all rows of the step."""
+        lowest = [r.lowest for r in routings if r.expert_counts is not None and r.lowest is not None]
+        follow_rows(self.threshold, self.updates, torch.cat(lowest))
 
-def _mean_rows(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean of (N, C) over the real tokens -> (C,)."""
+
+def _counts(choice: Tensor, n: int) -> Tensor:
+    """How often each row chose each of n: choice (B, T, k), n where it has none -> (B, n) int64.
+
+    Unlike bincount's, the shape does not depend on data, so an expert layer compiles to one graph.
+    """
+    choice = choice.flatten(1)
+    return choice.new_zeros(len(choice), n + 1).scatter_add_(1, choice, torch.ones_like(choice))[:, :n]
+
+
+def _mean_tokens(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean of (B, T, C) over each row's real tokens -> (B, C)."""
     if valid is None:
-        return values.mean(dim=0)
-    mask = valid.reshape(-1, 1).to(values.dtype)
-    return (values * mask).sum(dim=0) / mask.sum().clamp(min=1)
+        return values.mean(dim=1)
+    mask = valid.unsqueeze(-1)
+    return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 EXPERTS = {"token_choice": TokenChoice, "expert_choice": ExpertChoice}

@@ -27,6 +27,39 @@ from bench.config.schema import DepthConfig
 from bench.model.kernels import inverse_rms
 
 
+class _Float32Product(torch.autograd.Function):
+    """x (N, D) and weight (C, D), both 16-bit, on CUDA -> (N, C) in float32; torch has no gradient of this product."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.mm(x, weight.t(), out_dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, weight = ctx.saved_tensors
+        grad = grad.to(x.dtype)
+        return grad @ weight, grad.t() @ x
+
+
+def router_product(x: Tensor, weight: Tensor) -> Tensor:
+    """Scores of every router, in training, evaluation and decoding: x (..., D), weight (C, D) -> (..., C) in float32.
+
+    Under autocast the inputs are rounded to its dtype, as for any product, but the product is accumulated and returned
+    in float32. Rounded to bfloat16, scores tie, and 2 % of tokens would get other experts (64 experts,
+    top 8).
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    if dtype not in (torch.bfloat16, torch.float16):
+        return F.linear(x, weight)
+    with torch.autocast(device, enabled=False):
+        x, weight = x.to(dtype), weight.to(dtype)
+        if x.is_cuda:
+            return _Float32Product.apply(x.flatten(0, -2), weight).view(*x.shape[:-1], len(weight))
+        return F.linear(x.float(), weight.float())
+
+
 class LearnedRouter(nn.Module):
     """r = w . x for each token (arXiv 2404.02258, section 3.3): it ranks tokens, and it gates the branch."""
 
@@ -40,7 +73,7 @@ class LearnedRouter(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """x (B, S, D), the chosen tokens -> r (B, S) in float32."""
-        return self.score(x).squeeze(-1).float()
+        return router_product(x, self.score.weight).squeeze(-1)
 
     def flops(self, tokens: float, chosen: float) -> float:
         """Every token is ranked, and the chosen ones are gated again: cheaper than a gather's gradient over all."""
@@ -136,7 +169,10 @@ class Threshold(CausalRouter):
 
 
 class ExpertThreshold(CausalRouter):
-    """Scores above a running mean of the lowest that top-k took in training (arXiv 2603.11535)."""
+    """Scores above a running mean of the lowest that top-k took in training (arXiv 2603.11535).
+
+    It moves once per step, by all rows of the step, so micro-batches do not change it.
+    """
 
     value: Tensor
     updates: Tensor
@@ -150,15 +186,23 @@ class ExpertThreshold(CausalRouter):
         return scores - self.value
 
     def follow(self, lowest: Tensor) -> None:
-        """lowest (B,): the k-th score of each row of a training batch."""
-        update_mean(self.value, self.updates, lowest.mean())
+        """lowest (B,): the k-th score of each row of a training step."""
+        follow_rows(self.value, self.updates, lowest)
+
+
+def lowest_chosen(scores: Tensor, chosen: Tensor) -> Tensor:
+    """The lowest of the `chosen` scores of each row; both (B, T, ...) -> (B, ...)."""
+    return scores.masked_fill(~chosen, torch.inf).amin(dim=1)
 
 
 @torch.no_grad()
-def update_mean(mean: Tensor, updates: Tensor, new: Tensor) -> None:
-    """Move an exponential running `mean` (decay 0.98) towards `new`, in place; early on it is the plain mean."""
+def follow_rows(mean: Tensor, updates: Tensor, rows: Tensor) -> None:
+    """Move a running `mean` (decay 0.98) towards the mean of `rows` (B, ...), in place; early on it is the plain mean.
+
+    To be called once per training step: `updates` counts steps.
+    """
     decay = torch.clamp(updates / (updates + 1), max=0.98)
-    mean.lerp_(new, 1 - decay)
+    mean.lerp_(rows.mean(dim=0), 1 - decay)
     updates += 1
 
 

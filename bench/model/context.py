@@ -20,7 +20,8 @@ from bench.model.prefix_tree import Branching
 class Routing:
     """What one router decided in one forward pass, whole rows without a cache.
 
-    `losses` are added to the language-modelling loss; everything else is detached. Every field but `layer` is
+    `losses` are added to the language-modelling loss; everything else is detached. A loss is a mean over rows of what
+    each row gives by itself, so splitting a batch into micro-batches changes no gradient. Every field but `layer` is
     optional; docs/add_a_method.md says which figure needs which. `metrics` are columns of steps.csv, averaged over
     layers and micro-batches.
     """
@@ -33,6 +34,7 @@ class Routing:
     causal_choice: Tensor | None = None  # (B, T) bool: what the causal router would process
     expert_counts: Tensor | None = None  # (E + null experts,) choices of each expert
     experts: Tensor | None = None  # (B, T, k) int64: each token's choices, null experts numbered after the others
+    lowest: Tensor | None = None  # (B, ...): in training, the lowest score that top-k took in each row
     executed_flops: Tensor | None = None  # forward FLOPs beyond the planned count (negative: fewer); None: as planned
 
 

@@ -87,23 +87,27 @@ class Trainee:
         grad_norm = self.update()
         self._after_step(passes)
         return StepReport(
-            loss=torch.stack(losses).mean().item(),
+            loss=torch.stack(losses).sum().item(),
             grad_norm=grad_norm,
             extra_flops=_extra_flops(passes),
             metrics=_mean_metrics(passes),
         )
 
     def accumulate(self, inputs: Tensor, targets: Tensor) -> tuple[list[Tensor], list[list[Routing]]]:
-        """Forward and backward, one micro-batch after another; losses and routings of each."""
-        parts = max(1, inputs.shape[0] // (self.config.micro_batch_size or inputs.shape[0]))
+        """Forward and backward, one micro-batch after another: each one's share of the mean loss, and its routings.
+
+        All rows weigh the same, in micro-batches of any size.
+        """
+        size = self.config.micro_batch_size or len(inputs)
         losses, passes = [], []
-        for tokens, wanted in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
+        for tokens, wanted in zip(inputs.split(size), targets.split(size), strict=True):
+            share = len(tokens) / len(inputs)
             with autocast(self.device, self.dtype):
                 logits, routings = self.forward(tokens.to(self.device, non_blocking=True))
                 loss = next_token_loss(logits, wanted.to(self.device, non_blocking=True))
             auxiliary = sum(value for routing in routings for value in routing.losses.values())
-            ((loss + auxiliary) / parts).backward()
-            losses.append(loss.detach())
+            ((loss + auxiliary) * share).backward()
+            losses.append(loss.detach() * share)
             passes.append(routings)
         return losses, passes
 

@@ -175,7 +175,9 @@ def test_expert_choice_equals_loop_over_rows_and_experts():
 def test_expert_choice_looks_ahead_only_in_training():
     layer, x = _layer(ExpertChoice), _rows(1)
     layer.train()
-    layer(x, _context())  # sets the thresholds
+    context = _context()
+    layer(x, context)
+    layer.after_step(context.routings)  # sets the thresholds
     layer.eval()
     changed = x.clone()
     changed[:, 5:] = 10 * _rows(1, seed=7)[:, 5:]

@@ -267,19 +267,6 @@ def test_clip_with_large_predictor_gradient_keeps_the_model_step():
     assert torch.cat([g.flatten() for g in predictors]).norm() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_micro_batch_gradients_add_up_to_the_batch():
-    config = _config("dense")
-    inputs, targets = Batches(prepare(config.data).train, 32, 4, 0).at(0)
-    gradients = []
-    for size in (None, 2):
-        config.train.micro_batch_size = size
-        trainee = Trainee(build_model(config.model, config.method, 256), config.train, 32, torch.device("cpu"))
-        trainee.accumulate(inputs, targets)
-        gradients.append([p.grad for p in trainee.model.parameters()])
-    for whole, parts in zip(*gradients, strict=True):
-        torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
-
-
 @pytest.mark.parametrize(("budget", "said"), [("3e9", "the loss became NaN at step"), ("3e7", "NaN after step 1")])
 def test_nan_loss_stops_the_run_with_message_and_record(tmp_path, budget, said):
     words = ["+method=dense", *TINY, "train.lr=1e40", "train.grad_clip=1e30", f"train.budget_flops={budget}"]
