@@ -24,21 +24,23 @@ from bench.methods import build_model
 from bench.model import Transformer
 from bench.model.block import feed_forward_width
 
-BACKWARD_PER_FORWARD = 2  # each forward product has two in the backward pass, of the same size
-
-
 @dataclass(frozen=True)
 class Count:
     """Planned FLOPs/token and bytes/token of a model at one sequence length, by the sums of its modules' counts."""
 
     forward: float
-    train: float
+    backward: float
     forward_causal: float  # attention scores halved, as some projects count them
     six_n: float  # 6 x active parameters
     moved_bytes: float
     parts: dict[str, float]
     params_total: int
     params_active: int
+
+    @property
+    def train(self) -> float:
+        """Forward and backward."""
+        return self.forward + self.backward
 
 
 def count(model: Transformer, context: int) -> Count:
@@ -48,7 +50,7 @@ def count(model: Transformer, context: int) -> Count:
     active = round(model.active_params())
     return Count(
         forward=forward,
-        train=(1 + BACKWARD_PER_FORWARD) * forward,
+        backward=sum(model.backward_flops(context).values()) / context,
         forward_causal=forward - parts.get("attention scores", 0.0) / 2,
         six_n=6.0 * active,
         moved_bytes=model.moved_bytes(context) / context,
