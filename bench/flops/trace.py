@@ -7,10 +7,12 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import matmul_flop_jit
 from torch import Tensor, nn
 
 from bench.errors import UserError
@@ -67,8 +69,10 @@ class Traced:
         return max(self.forward_disagreement, _off(self.train_torch, self.train_analytic))
 
     def __str__(self) -> str:
-        forward = f"counted {self.analytic:.6g}, fvcore {self.fvcore:.6g}, torch {self.torch:.6g}"
-        return f"{forward}; with backward counted {self.train_analytic:.6g}, torch {self.train_torch:.6g}"
+        """Of the forward pass, unless only the backward pass differs."""
+        if self.forward_disagreement <= PARTS_AGREE_TO < self.disagreement:
+            return f"with backward counted {self.train_analytic:.6g}, torch {self.train_torch:.6g}"
+        return f"counted {self.analytic:.6g}, fvcore {self.fvcore:.6g}, torch {self.torch:.6g}"
 
 
 def _off(counted: float, analytic: float) -> float:
@@ -97,7 +101,7 @@ def check_counts(name: str, model: Transformer, tokens: Tensor) -> Traced:
     rest = "every other part agrees" if len(differ) < len(parts) else "no part agrees"
     largest = max(differ.values(), key=lambda found: found.disagreement, default=counted)
     raise UserError(
-        f"the FLOP counts of {name} disagree by {counted.disagreement:.2%} ({COUNTS_AGREE_TO:.1%} is allowed, and "
+        f"the FLOP counts of {name} disagree by {counted.disagreement:.2%} ({COUNTS_AGREE_TO:.1%} is allowed, "
         f"{PARTS_AGREE_TO:.3%} in a part), so it was not trained. In all, {counted}. {by_part}{rest}. "
         f"Likely cause: {_likely_cause(model, tokens, largest)}."
     )
@@ -218,7 +222,7 @@ class _Traceable(nn.Module):
     It also returns the routers' decisions, because the tracer drops what leads to no output.
     """
 
-    def __init__(self, model: Transformer):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
@@ -244,6 +248,7 @@ def _fvcore(model: nn.Module, tokens: Tensor) -> FlopCountAnalysis:
         **{
             "aten::scaled_dot_product_attention": _attention_macs,
             "aten::_grouped_mm": _grouped_macs,
+            "aten::matmul": _matmul_macs,
         }
     )
     analysis.tracer_warnings("none").unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -252,24 +257,30 @@ def _fvcore(model: nn.Module, tokens: Tensor) -> FlopCountAnalysis:
         warnings.simplefilter("ignore")
         try:
             analysis.by_operator()  # traces the model; only then are the others known
+        except ValueError:
+            raise
         except Exception as error:  # the model itself ran before, so it is fvcore that fails
             raise ValueError(f"fvcore cannot trace it ({(str(error) or repr(error)).splitlines()[0]})") from error
     declared = {name for module in model.modules() for name in getattr(module, "product_free", ())}
-    for operator in sorted(analysis.unsupported_ops()):
-        if operator.split("::")[-1] not in declared.union(_NO_PRODUCT):
-            raise ValueError(
-                f"fvcore has no count for {operator.split('::')[-1]} in {_user(model, analysis, operator)}; use plain "
-                "matrix products, or, if it has none, name it in product_free of the layer"
-            )
+    unknown = [name for name in analysis.unsupported_ops() if name.split("::")[-1] not in declared.union(_NO_PRODUCT)]
+    if unknown:
+        users = [_user(analysis, name) for name in sorted(unknown)]
+        raise ValueError(
+            f"fvcore has no count for {', '.join(users)}; use plain matrix products, or, if an operator multiplies no "
+            "matrices, name it in product_free of the layer"
+        )
     return analysis
 
 
-def _user(model: nn.Module, analysis: FlopCountAnalysis, operator: str) -> str:
-    """The innermost module in which `operator` is used: its class and, in brackets, its name in the model."""
-    names = [name for name, _ in model.named_modules() if operator in analysis.unsupported_ops(f"model.{name}".strip("."))]
-    innermost = max(names, key=lambda name: name.count(".") + bool(name), default="")
-    kind = type(model.get_submodule(innermost)).__name__
-    return f"{kind} ({innermost})" if innermost else kind
+def _user(analysis: FlopCountAnalysis, operator: str) -> str:
+    """`operator` and the innermost module that uses it."""
+    modules = [name for name in analysis.by_module() if operator in analysis.unsupported_ops(name)]
+    return _within(operator, max(modules, key=len))
+
+
+def _within(operator: str, module: str) -> str:
+    """In words; `module` is its name inside a `_Traceable`."""
+    return f"{operator.split('::')[-1]} in {module.removeprefix('model.')}" if module else operator.split("::")[-1]
 
 
 def _shape(value: Any) -> list[int]:
@@ -281,6 +292,13 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     batch, heads, queries, width = _shape(inputs[0])
     keys, value_width = _shape(inputs[1])[-2], _shape(inputs[2])[-1]
     return batch * heads * queries * keys * (width + value_width)
+
+
+def _matmul_macs(inputs: list[Any], outputs: list[Any]) -> Number:
+    if min(len(_shape(factor)) for factor in inputs) < 2:  # which fvcore cannot count, and torch's counter passes over
+        where = _within("matmul with a vector", outputs[0].node().scopeName().split("/")[-1])
+        raise ValueError(f"fvcore has no count for {where}; give the vector a second dimension")
+    return matmul_flop_jit(inputs, outputs)
 
 
 def _grouped_macs(inputs: list[Any], outputs: list[Any]) -> int:

@@ -2,8 +2,8 @@
 
 A branch returns what is added to the residual stream: attention, a feed-forward, experts, or a block of two of them.
 A layer returns the new residual stream: `Residual` here, or one that skips tokens (bench/methods/routed.py). Both
-state what they cost: forward and backward FLOPs, decoding, active parameters, bytes moved by routing. docs/add_a_method.md shows
-how a new method uses them.
+state what they cost: forward and backward FLOPs, decoding, active parameters, bytes moved by routing.
+docs/add_a_method.md shows how a new method uses them.
 """
 
 from __future__ import annotations

@@ -47,9 +47,10 @@ def _name(method):
 def test_three_counts_agree_for_every_method(method, n_layers, context, batch, kv):
     shape = ModelConfig(n_layers=n_layers, d_model=32, n_heads=4, n_kv_heads=kv, context=context)
     model = build_model(shape, method, 64)
-    counted = trace(model, torch.randint(64, (batch, context)))
+    counted, parts = trace(model, torch.randint(64, (batch, context)))
     assert counted.disagreement < 1e-3
-    assert counted.analytic > 0
+    assert 2.5 * counted.analytic < counted.train_analytic <= 3 * counted.analytic
+    assert max(part.disagreement for part in parts.values()) < 1e-5
 
 
 @pytest.mark.parametrize("method", POINTS, ids=_name)
