@@ -3,7 +3,7 @@
 | contract | held equal | shape | training |
 | --- | --- | --- | --- |
 | train_flops | training FLOPs | the baseline's depth and width | the same FLOPs |
-| forward_flops | FLOPs of a forward pass | solved | the same FLOPs, so the same tokens |
+| forward_flops | FLOPs of a forward pass | solved | the same tokens |
 | tokens | training tokens | the baseline's | the same tokens |
 | active_params | active parameters | solved | the same tokens |
 | total_params | stored parameters | solved | the same tokens |
@@ -24,21 +24,24 @@ from bench.methods import build_model
 from bench.model import Transformer
 from bench.model.block import feed_forward_width
 
-BACKWARD_PER_FORWARD = 2  # each forward product has two in the backward pass, of the same size
-
 
 @dataclass(frozen=True)
 class Count:
     """Planned FLOPs/token and bytes/token of a model at one sequence length, by the sums of its modules' counts."""
 
     forward: float
-    train: float
+    backward: float
     forward_causal: float  # attention scores halved, as some projects count them
     six_n: float  # 6 x active parameters
     moved_bytes: float
     parts: dict[str, float]
     params_total: int
     params_active: int
+
+    @property
+    def train(self) -> float:
+        """Forward and backward."""
+        return self.forward + self.backward
 
 
 def count(model: Transformer, context: int) -> Count:
@@ -48,7 +51,7 @@ def count(model: Transformer, context: int) -> Count:
     active = round(model.active_params())
     return Count(
         forward=forward,
-        train=(1 + BACKWARD_PER_FORWARD) * forward,
+        backward=sum(model.backward_flops(context).values()) / context,
         forward_causal=forward - parts.get("attention scores", 0.0) / 2,
         six_n=6.0 * active,
         moved_bytes=model.moved_bytes(context) / context,
@@ -63,7 +66,7 @@ _SOLVED: dict[str, Callable[[Count], float]] = {
     "active_params": lambda c: float(c.params_active),
     "total_params": lambda c: float(c.params_total),
 }
-_SAME_TOKENS = {"tokens", "active_params", "total_params"}
+SAME_TOKENS = {"forward_flops", "tokens", "active_params", "total_params"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Plan:
     def tokens(self) -> int:
         return self.steps * self.batch_tokens
 
+    @property
+    def miss(self) -> float:
+        """How far the planned whole steps end from the budget, as a share of it."""
+        return abs(self.steps * self.step_flops / self.budget_flops - 1)
+
 
 def dense_baseline(config: RunConfig) -> RunConfig:
     """The same run with the dense method, and with the baseline's own settings where it is tuned apart."""
@@ -103,7 +111,7 @@ def plan(config: RunConfig, vocab_size: int) -> Plan:
     own = _count(model, config.method, vocab_size)
     batch_tokens = config.train.batch_size * model.context
     budget = config.train.budget_flops
-    if config.contract.name in _SAME_TOKENS:
+    if config.contract.name in SAME_TOKENS:
         steps = round(budget / (dense.train * batch_tokens))
         budget = steps * own.train * batch_tokens
     else:

@@ -57,8 +57,19 @@ class DepthRouted(RoutedLayer):
 
     def router_flops(self, tokens: float, chosen: float) -> dict[str, float]:
         """Of the router and of the configuration's causal router, whichever one is in use."""
-        planned = cast(CausalRouter, self.causal_routers[default_causal_router(self.config)])
-        return {"router": self.router.flops(tokens, chosen), "predictor": planned.flops(tokens)}
+        router = self.router.rank_flops(tokens) + self.router.gate_flops(chosen)
+        return {"router": router, "predictor": self._planned_causal_router.flops(tokens)}
+
+    def router_backward_flops(self, tokens: float, chosen: float) -> dict[str, float]:
+        """The gate learns from the loss. The ranking does so only if the causal router's loss reaches the scores."""
+        causal = self._planned_causal_router
+        ranked = tokens if causal.teaches_scores else 0
+        router = 2.0 * (self.router.rank_flops(ranked) + self.router.gate_flops(chosen))
+        return {"router": router, "predictor": causal.backward_flops(tokens)}
+
+    @property
+    def _planned_causal_router(self) -> CausalRouter:
+        return cast(CausalRouter, self.causal_routers[default_causal_router(self.config)])
 
     def route(self, x: Tensor, context: TokenContext) -> tuple[Selection, Routing]:
         scores = self.router.rank(x, context.positions)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from bench.methods.permute import take
 from bench.model.attention import Attention
-from bench.model.block import Branch, Layer, StepCost, Visit, add_parts
+from bench.model.block import Branch, Layer, StepCost, Visit, add_parts, both_gradients
 from bench.model.cache import Arrivals
 from bench.model.context import Routing, TokenContext
 
 
-def capacity_tokens(share: float, tokens: int) -> int:
+def capacity_tokens(share: float, tokens: float) -> int:
     """How many of `tokens` a routed branch processes: 256 of 2048 at 12.5 %, and at least 1."""
     return max(1, round(share * int(tokens)))  # a traced shape is a tensor
 
@@ -86,6 +86,10 @@ class RoutedLayer(Layer):
         """Forward FLOPs of choosing among `tokens` tokens and gating `chosen` of them, by part."""
         return {}
 
+    def router_backward_flops(self, tokens: float, chosen: float) -> dict[str, float]:
+        """The same of the backward pass. Override it for a product that only chooses: it has no gradient."""
+        return both_gradients(self.router_flops(tokens, chosen))
+
     def route(self, x: Tensor, context: TokenContext) -> tuple[Selection, Routing]:
         """The selection among whole rows x (B, T, D), and what is reported of it.
 
@@ -102,7 +106,7 @@ class RoutedLayer(Layer):
             return self._extend(x, context)
         selection, routing = self.route(x, context)
         y = self._process(x, selection, context)
-        routing.executed_flops = self._executed(x, selection)
+        self._state_executed(routing, x, selection)
         context.routings.append(routing)
         return y
 
@@ -134,21 +138,28 @@ class RoutedLayer(Layer):
         added = self.branch(taken, context.take(index)) * self.gate(taken).unsqueeze(-1).to(x.dtype)
         return x.index_add(1, index, added.to(x.dtype))
 
-    def _executed(self, x: Tensor, selection: Selection) -> Tensor | None:
+    def _state_executed(self, routing: Routing, x: Tensor, selection: Selection) -> None:
         """FLOPs beyond the plan; padding of rows with fewer chosen tokens is executed, so it counts."""
         rows, tokens, _ = x.shape
         planned, chosen = capacity_tokens(self.share, tokens), int(selection.index.shape[1])
         if chosen == planned:
-            return None
-        extra = sum(self._spent(tokens, chosen).values()) - sum(self._spent(tokens, planned).values())
-        return torch.tensor(rows * extra, dtype=torch.float64)
+            return
+        extra = [rows * (sum(spent(tokens, chosen).values()) - sum(spent(tokens, planned).values()))
+                 for spent in (self._spent, self._spent_backward)]  # fmt: skip
+        routing.executed_flops, routing.executed_backward_flops = torch.tensor(extra, dtype=torch.float64)
 
     def _spent(self, tokens: float, chosen: float) -> dict[str, float]:
         return add_parts(self.branch.flops(chosen), self.router_flops(tokens, chosen))
 
-    def flops(self, tokens: int) -> dict[str, float]:
+    def _spent_backward(self, tokens: float, chosen: float) -> dict[str, float]:
+        return add_parts(self.branch.backward_flops(chosen), self.router_backward_flops(tokens, chosen))
+
+    def flops(self, tokens: float) -> dict[str, float]:
         """Planned forward FLOPs of a row: the branch on k tokens (k x k attention), the router on all."""
         return self._spent(tokens, capacity_tokens(self.share, tokens))
+
+    def backward_flops(self, tokens: float) -> dict[str, float]:
+        return self._spent_backward(tokens, capacity_tokens(self.share, tokens))
 
     def step_cost(self, rows: int, context: int) -> StepCost:
         """Every row pays for the router; a share of them reaches the branch, whose cache is shorter by that share.

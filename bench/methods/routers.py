@@ -75,9 +75,13 @@ class LearnedRouter(nn.Module):
         """x (B, S, D), the chosen tokens -> r (B, S) in float32."""
         return router_product(x, self.score.weight).squeeze(-1)
 
-    def flops(self, tokens: float, chosen: float) -> float:
-        """Every token is ranked, and the chosen ones are gated again: cheaper than a gather's gradient over all."""
-        return 2.0 * self.score.weight.numel() * (tokens + chosen)
+    def gate_flops(self, chosen: float) -> float:
+        """Forward FLOPs of gating. Chosen tokens, ranked before, are gated again: a gather's gradient costs more."""
+        return 2.0 * self.score.weight.numel() * chosen
+
+    def rank_flops(self, tokens: float) -> float:
+        """Forward FLOPs of ranking `tokens` tokens."""
+        return self.gate_flops(tokens)
 
 
 class GaussianRouter(LearnedRouter):
@@ -100,9 +104,9 @@ class GaussianRouter(LearnedRouter):
             return torch.randn(x.shape[:2], device=x.device)
         return self.fixed_noise[positions].expand(x.shape[:2])
 
-    def flops(self, tokens: float, chosen: float) -> float:
-        """Noise is free; the chosen tokens are gated."""
-        return 2.0 * self.score.weight.numel() * chosen
+    def rank_flops(self, tokens: float) -> float:
+        """Noise is free."""
+        return 0.0
 
 
 ROUTERS = {"learned": LearnedRouter, "gaussian": GaussianRouter}
@@ -112,9 +116,14 @@ class CausalRouter(nn.Module):
     """`router(x, scores)`: x (B, T, D), scores (B, T) -> logits (B, T); above 0 the token is processed."""
 
     reads_scores = True  # False: `scores` may be None
+    teaches_scores = False  # True: its loss has a gradient into the scores
 
     def flops(self, tokens: float) -> float:
         """Forward FLOPs of `tokens` tokens."""
+        return 0.0
+
+    def backward_flops(self, tokens: float) -> float:
+        """The same of the backward pass."""
         return 0.0
 
 
@@ -140,12 +149,18 @@ class Predictor(CausalRouter):
     def flops(self, tokens: float) -> float:
         return 2.0 * (self.hidden.weight.numel() + self.score.weight.numel()) * tokens
 
+    def backward_flops(self, tokens: float) -> float:
+        """The first matrix has the gradient of its weights only, because its input is detached."""
+        return 2.0 * (self.hidden.weight.numel() + 2 * self.score.weight.numel()) * tokens
+
 
 _EPS = torch.finfo(torch.float32).eps
 
 
 class OwnScore(CausalRouter):
     """The router's own scores, pushed over and under 0 by the BCE (arXiv 2404.02258, section 3.5)."""
+
+    teaches_scores = True
 
     def forward(self, x: Tensor, scores: Tensor) -> Tensor:
         return scores

@@ -2,8 +2,8 @@
 
 A branch returns what is added to the residual stream: attention, a feed-forward, experts, or a block of two of them.
 A layer returns the new residual stream: `Residual` here, or one that skips tokens (bench/methods/routed.py). Both
-state what they cost: forward FLOPs, decoding, active parameters, bytes moved by routing. docs/add_a_method.md shows
-how a new method uses them.
+state what they cost: forward and backward FLOPs, decoding, active parameters, bytes moved by routing.
+docs/add_a_method.md shows how a new method uses them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from bench.config.schema import ModelConfig
 from bench.model.context import Routing, TokenContext
 from bench.model.kernels import RMSNorm, swiglu
+
+
+def both_gradients(forward: dict[str, float]) -> dict[str, float]:
+    """Backward FLOPs of products whose two factors need a gradient each: two products, as large as the forward one."""
+    return {part: 2.0 * flops for part, flops in forward.items()}
 
 
 def add_parts(*counts: dict[str, float]) -> dict[str, float]:
@@ -63,6 +68,14 @@ class _Module(nn.Module):
     looks_ahead = False  # True: routes by later tokens in training, and without them where `context.causal`
     product_free: tuple[str, ...] = ()  # operators used that fvcore does not know and that multiply no matrices
 
+    def flops(self, tokens: float) -> dict[str, float]:
+        """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
+        raise NotImplementedError
+
+    def backward_flops(self, tokens: float) -> dict[str, float]:
+        """The same of the backward pass. Override it where a factor of a product needs no gradient."""
+        return both_gradients(self.flops(tokens))
+
     def active_params(self) -> float:
         """Expected number of parameters that one token uses."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -73,10 +86,6 @@ class _Module(nn.Module):
 
 class Branch(_Module):
     """`branch(x, context)`: x (B, T, D) -> what is added to x (B, T, D)."""
-
-    def flops(self, tokens: float) -> dict[str, float]:
-        """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
-        raise NotImplementedError
 
     def step_cost(self, visit: Visit) -> StepCost:
         """Expected cost of a decoding step. By default all weights are read if any row arrives."""
@@ -90,10 +99,6 @@ class Branch(_Module):
 
 class Layer(_Module):
     """`layer(x, context)`: x (B, T, D) -> the new x (B, T, D)."""
-
-    def flops(self, tokens: int) -> dict[str, float]:
-        """Planned forward FLOPs of a row of `tokens` tokens, by part of the model."""
-        raise NotImplementedError
 
     def step_cost(self, rows: int, context: int) -> StepCost:
         """Expected cost of a decoding step of `rows` rows, each after `context` tokens."""
@@ -148,6 +153,9 @@ class Block(Branch):
     def flops(self, tokens: float) -> dict[str, float]:
         return add_parts(self.attention.flops(tokens), self.feed_forward.flops(tokens))
 
+    def backward_flops(self, tokens: float) -> dict[str, float]:
+        return add_parts(self.attention.backward_flops(tokens), self.feed_forward.backward_flops(tokens))
+
     def step_cost(self, visit: Visit) -> StepCost:
         return self.attention.step_cost(visit) + self.feed_forward.step_cost(visit)
 
@@ -168,8 +176,11 @@ class Residual(Layer):
     def forward(self, x: Tensor, context: TokenContext) -> Tensor:
         return x + self.branch(x, context)
 
-    def flops(self, tokens: int) -> dict[str, float]:
+    def flops(self, tokens: float) -> dict[str, float]:
         return self.branch.flops(tokens)
+
+    def backward_flops(self, tokens: float) -> dict[str, float]:
+        return self.branch.backward_flops(tokens)
 
     def step_cost(self, rows: int, context: int) -> StepCost:
         return self.branch.step_cost(Visit(rows, 1.0, context))

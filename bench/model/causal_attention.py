@@ -30,6 +30,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def _in_blocks(query: Tensor, key: Tensor) -> bool:
     on_cpu = query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
     training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    training = training and torch.backends.cuda.flash_sdp_enabled()  # not under `sdpa_kernel`, which chose another
     return on_cpu and training and query.shape[1] <= _LONGEST and query.shape[2] == key.shape[2]
 
 

@@ -36,6 +36,13 @@ class Routing:
     experts: Tensor | None = None  # (B, T, k) int64: each token's choices, null experts numbered after the others
     lowest: Tensor | None = None  # (B, ...): in training, the lowest score that top-k took in each row
     executed_flops: Tensor | None = None  # forward FLOPs beyond the planned count (negative: fewer); None: as planned
+    executed_backward_flops: Tensor | None = None  # the same of the backward pass; None: twice as many
+
+    def beyond_plan(self) -> tuple[float, float]:
+        """Forward and backward FLOPs beyond the planned counts."""
+        forward = 0.0 if self.executed_flops is None else float(self.executed_flops)
+        own = self.executed_backward_flops
+        return forward, 2.0 * forward if own is None else float(own)
 
 
 @dataclass

@@ -46,6 +46,8 @@ class _SplitRotated(torch.autograd.Function):
         query, key, value = grad.split(ctx.sizes, dim=2)
         back = torch.view_as_complex(rotary).conj()
         for part, given in ((query, grad_query), (key, grad_key)):
+            if given.stride(-1) != 1:  # from attention by plain products
+                given = given.contiguous()
             torch.mul(_in_pairs(given), back, out=_in_pairs(part))
         value.copy_(grad_value)
         return grad, None, None, None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import cast
 
@@ -136,6 +137,22 @@ class Transformer(nn.Module):
         logits, _ = self(tokens, valid=valid, causal=True)
         return logits.float()
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, training passes leave nothing: buffers, gradients, mode and random state are restored at the end."""
+        training, gradients = self.training, [parameter.grad for parameter in self.parameters()]
+        buffers = [(buffer, buffer.clone()) for buffer in self.buffers()]
+        self.zero_grad(set_to_none=True)
+        try:
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                yield
+        finally:
+            self.train(training)
+            for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
     @property
     def device(self) -> torch.device:
         """The device of the weights, and of the tokens to give."""
@@ -153,6 +170,11 @@ class Transformer(nn.Module):
         """Planned forward FLOPs of one row of `tokens` tokens, by part; a multiply-add is 2."""
         head = {"lm head": 2.0 * self.head.weight.numel() * tokens}
         return add_parts(*(layer.flops(tokens) for layer in self._layers()), head)
+
+    def backward_flops(self, tokens: int) -> dict[str, float]:
+        """The same of the backward pass."""
+        head = {"lm head": 4.0 * self.head.weight.numel() * tokens}
+        return add_parts(*(layer.backward_flops(tokens) for layer in self._layers()), head)
 
     def step_cost(self, rows: int, context: int) -> StepCost:
         """Expected cost of a decoding step of `rows` rows, each after `context` tokens, the head included."""

@@ -102,11 +102,16 @@ class Model(StrictModel):
 
 class Flops(StrictModel):
     forward_per_token: float = Field(description="planned, analytic, at the training context length")
-    train_per_token: float = Field(description="forward_per_token x 3: backward is twice forward")
-    train_total: float = Field(description="executed over the whole run")
-    forward_analytic: float = Field(description="one forward pass of the audited batch, analytic")
+    backward_per_token: float | None = Field(
+        None, description="planned, analytic; absent from older records, which took it as twice forward_per_token"
+    )
+    train_per_token: float = Field(description="forward and backward, planned")
+    train_total: float = Field(description="over the whole run, as routing decided")
+    forward_analytic: float = Field(description="one forward pass of the counted rows, analytic")
     forward_fvcore: float = Field(description="the same pass, counted by fvcore")
     forward_torch: float = Field(description="the same pass, counted by torch's FlopCounterMode")
+    train_analytic: float | None = Field(None, description="forward and backward of the same rows in training")
+    train_torch: float | None = Field(None, description="the same passes, counted by torch's FlopCounterMode")
     budget: float
     forward_per_token_causal: float = Field(description="with causal-halved attention scores")
     six_n_per_token: float = Field(description="6 x active parameters, the usual training estimate")
@@ -208,7 +213,13 @@ class Speed(StrictModel):
 
     train_step_seconds: Timing
     train_tokens_per_second: float
-    flop_utilisation: float | None = Field(None, description="achieved over a measured matrix product's rate")
+    executed_flops_per_token: float | None = Field(
+        None,
+        description="of a training step, counted by torch: skipped blocks of attention excluded, padding included",
+    )
+    flop_utilisation: float | None = Field(
+        None, description="executed FLOP/s (in older records: planned) over a measured matrix product's rate"
+    )
     matmul_flops_per_second: float | None = Field(None, description="the measured rate, same dtype and threads")
     forward_speedup_ideal: float | None = Field(None, description="dense forward FLOPs over the method's")
     train_speedup_ideal: float | None = Field(None, description="dense training FLOPs/step over the method's")

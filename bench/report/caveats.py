@@ -6,11 +6,14 @@ from bench.formats import decimal, percent
 from bench.report.differences import exclusion
 from bench.report.load import Group, contract_words
 
+_TOLERANCE = 0.005  # of contracts, where a record does not hold it
+
 
 def caveats(group: Group) -> list[str]:
     """One or two sentences per caveat; those that need action come first."""
     return [
         *_excluded(group),
+        *_whole_steps(group),
         *_not_reported(group),
         *_mixtures(group),
         _seeds(group),
@@ -28,6 +31,22 @@ def _excluded(group: Group) -> list[str]:
     if group.twin is None:
         reasons.append("There is no dense baseline with these settings, so nothing is compared.")
     return reasons + group.notes
+
+
+def _whole_steps(group: Group) -> list[str]:
+    """Budgets that so few steps do not hold; under wall_clock the seconds are equal instead."""
+    missed = [
+        (abs(run.record.flops.train_total / run.record.flops.budget - 1), run.record)
+        for run in group.runs
+        if run.record.contract != "wall_clock" and run.record.run.status != "diverged"
+    ]
+    off, record = max(missed, key=lambda miss: miss[0], default=(0.0, None))
+    if record is None or off <= record.config.get("contract", {}).get("tolerance", _TOLERANCE):
+        return []
+    return [
+        f"{record.run.id} trained {percent(off, 1)} off its FLOP budget, because its {record.training.steps} steps are "
+        "whole ones. Lower train.batch_size or raise train.budget_flops to hold the contract more closely."
+    ]
 
 
 def _not_reported(group: Group) -> list[str]:
@@ -78,9 +97,9 @@ def _held_equal(group: Group) -> list[str]:
     )
     rate = f"Learning rate: {'; '.join(rules)}. It was not tuned for each method, unless the rule says so."
     convention = (
-        "Model FLOPs are matrix products. A multiply-add counts as 2, attention scores have no causal discount, and "
-        "the backward pass is twice the forward. Norms, softmax and token movement are excluded, which is one reason "
-        "why realised speed-ups stay below ideal ones."
+        "Model FLOPs are matrix products, forward and backward. A multiply-add counts as 2, and attention scores have "
+        "no causal discount; FLOP utilisation is of the FLOPs that a step executes. Norms, softmax and token movement "
+        "are excluded, which is one reason why realised speed-ups stay below ideal ones."
     )
     return [contract, rate, convention]
 

@@ -127,20 +127,23 @@ def assess_speed(
     actions = [own] if baseline is None else [own, fixed_batch(*batch, baseline[1].step)]
     evaluation = record.config["evaluate"]
     seconds = interleave(actions, evaluation["timing_steps"], machine.device)
-    record.speed = step_speed(solved, seconds[0], machine.matmul_flops)
+    record.speed = step_speed(solved, seconds[0], machine.matmul_flops, trainee.executed_flops(*batch))
     if baseline is not None:
         compare_steps(record.speed, solved, seconds[0], baseline[0], seconds[1])
     models = [trainee.model] if baseline is None else [baseline[1].model, trainee.model]
     record.speed.decode = _decode(models, corpus, machine, evaluation["decode_batch_sizes"])
 
 
-def step_speed(solved: Plan, seconds: Sequence[float], matmul_flops: float) -> Speed:
-    """Speed of training steps that took `seconds` each; the machine's matrix products run at `matmul_flops` FLOP/s."""
+def step_speed(solved: Plan, seconds: Sequence[float], matmul_flops: float, executed_flops: float) -> Speed:
+    """Speed of training steps that took `seconds` each and executed `executed_flops` FLOPs/token; the machine's matrix
+    products run at `matmul_flops` FLOP/s.
+    """
     step = Timing.of(seconds)
     return Speed(
         train_step_seconds=step,
         train_tokens_per_second=solved.batch_tokens / step.median,
-        flop_utilisation=solved.step_flops / step.median / matmul_flops,
+        executed_flops_per_token=executed_flops,
+        flop_utilisation=executed_flops * solved.batch_tokens / step.median / matmul_flops,
         matmul_flops_per_second=matmul_flops,
     )
 

@@ -25,6 +25,9 @@ def describe(config: RunConfig) -> str:
     """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense baseline."""
     check_tasks(config.evaluate.tasks)
     own = prepare_run(config)
+    for run in (own.baseline, own):
+        if run is not None:
+            run.check_whole_steps()
     rate = make_machine(config).matmul_flops
     if own.baseline is None:
         columns = [["", *_FIGURES], ["dense", *_figures(own, own, rate)]]

@@ -14,6 +14,9 @@ from bench.flops.match import Plan, dense_baseline, plan
 from bench.records.packed import is_file
 from bench.records.record import Record, load_record
 
+_FEWEST_STEPS = 10  # of so many steps, the whole number nearest to a budget is within 5 % of it
+_MISS_AT_MOST = 0.5 / _FEWEST_STEPS
+
 
 @dataclass(frozen=True)
 class PreparedRun:
@@ -33,6 +36,20 @@ class PreparedRun:
     def with_vocabulary(self, vocab_size: int) -> PreparedRun:
         """The same run planned for another vocabulary: a BPE trained on little text is smaller than configured."""
         return self if vocab_size == self.vocab_size else prepare_run(self.config, vocab_size)
+
+    def check_whole_steps(self) -> None:
+        """Raise UserError if the whole steps of the plan end too far from the budget for a contract to hold."""
+        train, miss = self.config.train, self.plan.miss
+        timed = self.config.contract.name == "wall_clock" and self.baseline is not None
+        if timed or miss <= _MISS_AT_MOST:
+            return
+        rows = int(train.batch_size * self.plan.budget_flops / (_FEWEST_STEPS * self.plan.step_flops))
+        fewer = f", or lower train.batch_size from {train.batch_size} to {rows}" if rows else ""
+        raise UserError(
+            f"train.budget_flops={train.budget_flops:.3g} is not held by whole steps: the nearest number of them for "
+            f"{self.title}, {self.plan.steps}, misses it by {miss:.0%} ({_MISS_AT_MOST:.0%} is allowed). Raise it to "
+            f"{_FEWEST_STEPS * self.plan.step_flops:.3g}{fewer}."
+        )
 
 
 def prepare_run(config: RunConfig, vocab_size: int | None = None) -> PreparedRun:

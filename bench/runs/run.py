@@ -9,7 +9,7 @@ from bench.config.identity import comparison_hash, comparison_name
 from bench.data import Batches, Corpus
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError
-from bench.flops.match import Plan
+from bench.flops.match import SAME_TOKENS, Plan
 from bench.flops.trace import Traced, check_counts
 from bench.formats import now
 from bench.measure.machine import Machine, environment, git_commit
@@ -32,7 +32,7 @@ _CALIBRATION_ROWS = 64
 
 
 def count_flops(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Traced:
-    """The three FLOP counts of the first batch of a run; raises UserError if they disagree."""
+    """The FLOP counts of the first rows of a run; raises UserError if they disagree."""
     prepared = prepared.with_vocabulary(corpus.tokenizer.vocab_size)
     config, shape = prepared.config, prepared.plan.model
     model = build_model(shape, config.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device)
@@ -119,8 +119,12 @@ def _trained_baseline(prepared: PreparedRun, machine: Machine) -> tuple[Plan, Tr
 
 
 def _budget(prepared: PreparedRun, baseline: Record | None) -> Budget:
-    """Planned FLOPs; under wall_clock, the seconds that the finished baseline trained for."""
+    """Planned FLOPs; the baseline's steps where tokens are equal; under wall_clock, the seconds that the finished
+    baseline trained for.
+    """
     flops = prepared.plan.budget_flops
+    if prepared.config.contract.name in SAME_TOKENS:
+        return Budget(flops, steps=prepared.plan.steps)
     if prepared.config.contract.name != "wall_clock" or prepared.baseline is None:
         return Budget(flops)
     if baseline is None:
@@ -176,11 +180,14 @@ def _record(
         ),
         flops=Flops(
             forward_per_token=counts.forward,
+            backward_per_token=counts.backward,
             train_per_token=counts.train,
             train_total=trained.flops,
             forward_analytic=counted.analytic,
             forward_fvcore=counted.fvcore,
             forward_torch=counted.torch,
+            train_analytic=counted.train_analytic,
+            train_torch=counted.train_torch,
             budget=solved.budget_flops,
             forward_per_token_causal=counts.forward_causal,
             six_n_per_token=counts.six_n,

@@ -37,14 +37,23 @@ class Trained:
 
 @dataclass
 class Budget:
-    """When to stop: at planned training FLOPs, or after `seconds` of training if given."""
+    """When to stop: at training FLOPs as routing decides them, or after `steps` or `seconds` of training if given."""
 
     flops: float
+    steps: int | None = None
     seconds: float | None = None
 
-    def progress(self, flops: float, seconds: float) -> float:
+    def progress(self, state: dict[str, Any]) -> float:
         """Share of the budget that is spent."""
-        return flops / self.flops if self.seconds is None else seconds / self.seconds
+        if self.seconds is not None:
+            return state["seconds"] / self.seconds
+        return state["flops"] / self.flops if self.steps is None else state["step"] / self.steps
+
+    def step(self, state: dict[str, Any], plan: Plan) -> float:
+        """Share that the next step is expected to spend."""
+        if self.seconds is not None:
+            return self.progress(state) / state["step"] if state["step"] else 1 / plan.steps
+        return plan.step_flops / self.flops if self.steps is None else 1 / self.steps
 
 
 def train(
@@ -69,10 +78,10 @@ def train(
         if trainee.compiles:
             trainee.warm_up(*batches.at(state["step"]))
         saved_at = time.monotonic()
-        share = budget.progress(state["flops"], state["seconds"])
-        while not _spent(state, budget, plan):
+        share = budget.progress(state)
+        while state["step"] == 0 or _steps_left(state, budget, plan) > 0:
             inputs, targets = batches.at(state["step"])
-            lr = trainee.peak_lr * schedule(_after(state, budget, plan), config)
+            lr = trainee.peak_lr * schedule(_after_next(state, budget, plan), config)
             started = time.perf_counter()
             report = trainee.step(inputs, targets, lr)
             state["seconds"] += time.perf_counter() - started
@@ -83,7 +92,7 @@ def train(
             if not math.isfinite(report.loss):
                 return _finish(state, plan, diverged=state["step"])
             state["losses"] = [*state["losses"][-19:], report.loss]
-            before, share = share, budget.progress(state["flops"], state["seconds"])
+            before, share = share, budget.progress(state)
             _snapshot(folder, trainee, before, share)
             show(Progress(min(1.0, share), report.loss, _tokens(state, plan), state["flops"], state["seconds"]))
             if stop.requested or time.monotonic() - saved_at > config.checkpoint_every_seconds:
@@ -97,19 +106,18 @@ def train(
     return _finish(state, plan)  # so that training is not repeated if the record cannot be written
 
 
-def _spent(state: dict[str, Any], budget: Budget, plan: Plan) -> bool:
-    """Whether one more step would end farther from the budget than stopping now."""
-    if state["step"] == 0:
-        return False
-    left = 1.0 - budget.progress(state["flops"], state["seconds"])
-    step = budget.progress(plan.step_flops, state["seconds"] / state["step"])
-    return left < step / 2
+def _steps_left(state: dict[str, Any], budget: Budget, plan: Plan) -> int:
+    """Whole steps that end nearest to the budget."""
+    return round((1.0 - budget.progress(state)) / budget.step(state, plan))
 
 
-def _after(state: dict[str, Any], budget: Budget, plan: Plan) -> float:
-    """Progress at the end of the next step, so that the first step of a warm-up has a rate above 0."""
-    seconds = state["seconds"] / state["step"] if state["step"] else 0.0
-    return budget.progress(state["flops"] + plan.step_flops, state["seconds"] + seconds)
+def _after_next(state: dict[str, Any], budget: Budget, plan: Plan) -> float:
+    """Progress of the schedule at the end of the next step: above 0 for the first, 1 for the last.
+
+    It is a share of the steps that will be taken, which end short of the budget or beyond it.
+    """
+    spent, step = budget.progress(state), budget.step(state, plan)
+    return (spent + step) / (spent + max(1, _steps_left(state, budget, plan)) * step)
 
 
 def _snapshot(folder: Path, trainee: Trainee, before: float, after: float) -> None:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from bench.config.schema import ModelConfig, RunConfig, TrainConfig
-from bench.flops.match import BACKWARD_PER_FORWARD
+from bench.flops.dispatch import executed_flops
 from bench.methods import build_model
 from bench.model import Branch, Layer, Routing, Transformer
 from bench.model.transformer import next_token_loss
 from bench.train.optimiser import clip, make_optimiser, peak_lr
 
+_COUNTED_ROWS = 2  # of a compiled model's batch: without compilation a pass takes more memory
 _RECOMPILES = 8  # torch's own limit: for other batch sizes and contexts, training or not
 
 
@@ -69,15 +70,24 @@ class Trainee:
 
         Once is enough: sizes that follow the routing differ from layer to layer, so the compiler sees several.
         """
-        on_cuda = self.device.type == "cuda"
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        with torch.random.fork_rng([self.device] if on_cuda else []):
+        with self.model.unchanged():
             self.accumulate(inputs, targets)
-        self.optimiser.zero_grad(set_to_none=True)
-        for buffer, before in buffers:
-            buffer.copy_(before)
-        if on_cuda:
+        if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # otherwise the first step waits for it
+
+    def executed_flops(self, inputs: Tensor, targets: Tensor) -> float:
+        """FLOPs/token that a step of this batch executes, counted by torch's dispatcher without compilation.
+
+        Blocks of attention that are skipped do not count; padding does. The model stays as it is.
+        """
+        rows = _COUNTED_ROWS if self.compiles else len(inputs)
+        forward, self.forward = self.forward, self.model
+        try:
+            with self.model.unchanged(), executed_flops() as counter:
+                self.accumulate(inputs[:rows], targets[:rows])
+        finally:
+            self.forward = forward
+        return counter.get_total_flops() / inputs[:rows].numel()
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float) -> StepReport:
         """inputs, targets (B, T) int64; updates the model with learning rate `lr`."""
@@ -139,8 +149,7 @@ def _compiled(model: Transformer) -> Callable[[Tensor], tuple[Tensor, list[Routi
 
 
 def _extra_flops(passes: list[list[Routing]]) -> float:
-    forward = sum(float(r.executed_flops) for routings in passes for r in routings if r.executed_flops is not None)
-    return (1.0 + BACKWARD_PER_FORWARD) * forward
+    return sum(sum(routing.beyond_plan()) for routings in passes for routing in routings)
 
 
 def _mean_metrics(passes: list[list[Routing]]) -> dict[str, float]:

@@ -47,9 +47,10 @@ def _name(method):
 def test_three_counts_agree_for_every_method(method, n_layers, context, batch, kv):
     shape = ModelConfig(n_layers=n_layers, d_model=32, n_heads=4, n_kv_heads=kv, context=context)
     model = build_model(shape, method, 64)
-    counted = trace(model, torch.randint(64, (batch, context)))
+    counted, parts = trace(model, torch.randint(64, (batch, context)))
     assert counted.disagreement < 1e-3
-    assert counted.analytic > 0
+    assert 2.5 * counted.analytic < counted.train_analytic <= 3 * counted.analytic
+    assert max(part.disagreement for part in parts.values()) < 1e-5
 
 
 @pytest.mark.parametrize("method", POINTS, ids=_name)
@@ -234,7 +235,7 @@ def test_experts_of_given_width_are_matched_by_depth(contract):
     assert solved.d_ff == feed_forward_width(config.model)
 
 
-@pytest.mark.parametrize("contract", ["tokens", "active_params"])
+@pytest.mark.parametrize("contract", ["tokens", "active_params", "forward_flops"])
 def test_plan_of_equal_tokens_matches_the_baseline(contract):
     config = _config("mod", contract, "model.n_layers=4")
     assert plan(config, 256).tokens == plan(dense_baseline(config), 256).tokens
@@ -245,6 +246,25 @@ def test_budget_below_one_step_is_refused():
     config.train = TrainConfig(budget_flops=1e6)
     with pytest.raises(UserError, match="train.budget_flops=1e\\+06 is less than one step"):
         plan(config, 256)
+
+
+@pytest.mark.parametrize(
+    ("words", "without_input_gradient", "without_gradient"),
+    [
+        (["+method=dense"], 0, 0),
+        (["+method=mod", "method.depth.causal=predictor"], 32 * 16 * 24, 32 * 24),  # hidden matrix; ranking
+        (["+method=mod", "method.depth.causal=bce"], 0, 0),
+        (["+method=mod", "method.depth.causal=expert_threshold"], 0, 32 * 24),
+        (["+method=mod_random"], 0, 0),
+    ],
+)
+def test_backward_is_twice_forward_but_for_detached_products(words, without_input_gradient, without_gradient):
+    """One of two layers is routed; 24 tokens, 32 wide, a predictor of 16."""
+    shape = ModelConfig(n_layers=2, d_model=32, n_heads=4, context=24)
+    hidden = ["method.depth.predictor_hidden=16"] if "causal=predictor" in words[-1] else []
+    counted = count(build_model(shape, configure([*words, *hidden]).method, 64), 24)
+    missing = 2 * without_input_gradient + 4 * without_gradient
+    assert 24 * (2 * counted.forward - counted.backward) == pytest.approx(missing)
 
 
 def test_mode_variants_have_their_axes():

@@ -221,9 +221,9 @@ def test_speed_from_half_the_seconds_is_speedup_of_two():
     """Known seconds through the arithmetic of speed: which way round each ratio is, and in which units."""
     method, dense = _plan(forward=100.0, batch_tokens=50), _plan(forward=160.0, batch_tokens=50)
     seconds, baseline_seconds = [0.5, 0.4, 0.6], [1.0, 0.8, 1.2]
-    speed = step_speed(method, seconds, matmul_flops=60_000.0)
+    speed = step_speed(method, seconds, matmul_flops=60_000.0, executed_flops=240.0)
     assert speed.train_step_seconds.median == 0.5 and speed.train_tokens_per_second == 100.0
-    assert speed.flop_utilisation == pytest.approx(3 * 100.0 * 50 / 0.5 / 60_000.0) == 0.5
+    assert speed.flop_utilisation == pytest.approx(240.0 * 50 / 0.5 / 60_000.0) == 0.4
     compare_steps(speed, method, seconds, dense, baseline_seconds)
     assert speed.train_speedup_realised.median == 2.0
     assert speed.train_speedup_ideal == speed.forward_speedup_ideal == 1.6

@@ -120,7 +120,8 @@ def test_method_and_baseline_train_on_the_same_batches_in_order(configured, monk
 
 
 def test_counts_that_disagree_stop_the_run_before_training(configured, monkeypatch):
-    monkeypatch.setattr("bench.flops.trace.trace", lambda *_: Traced(analytic=1.0e9, fvcore=1.0e9, torch=1.002e9))
+    wrong = Traced(analytic=1.0e9, fvcore=1.0e9, torch=1.002e9, train_analytic=3.0e9, train_torch=3.0e9)
+    monkeypatch.setattr("bench.flops.trace.trace", lambda *_: (wrong, {}))
     config = configured("dense")
     with pytest.raises(UserError, match=r"disagree by 0.20%.*it was not trained") as caught:
         run(prepare_run(config), prepare(config.data), MACHINE, "command")

@@ -106,7 +106,38 @@ def test_budget_of_seconds_stops_in_time(tmp_path):
     budget = Budget(solved.budget_flops, seconds=0.3)
     trained = train(trainee, Batches(corpus.train, 32, 4, 0), solved, budget, tmp_path, OWNER, lambda progress: None)
     assert trained.steps > 1
+    rates = _rates(tmp_path)
+    assert rates[0] > 0 and rates[-1] < trainee.peak_lr
     assert abs(trained.seconds - 0.3) < max(0.3, 5 * trained.seconds / trained.steps)
+
+
+@pytest.mark.parametrize("steps", [8.4, 8.6])  # whole steps end beyond the budget, or short of it
+@pytest.mark.parametrize("method", ["dense", "mode"])
+def test_rate_reaches_its_end_on_the_last_step(method, steps, tmp_path):
+    budget = steps * plan(_config(method), 256).step_flops
+    trained, trainee, _, _ = _train(_config(method, f"train.budget_flops={budget}"), tmp_path)
+    rates = _rates(tmp_path)
+    assert len(rates) == trained.steps and rates[0] > 0
+    assert rates[-1] == pytest.approx(0.1 * trainee.peak_lr, rel=1e-4)
+    assert all(rate > rates[-1] for rate in rates[:-1])
+    if method == "dense":
+        assert trained.steps == round(steps)
+
+
+def _rates(folder):
+    with open(folder / "steps.csv", newline="") as file:
+        return [float(row["lr"]) for row in csv.DictReader(file)]
+
+
+def test_budget_of_steps_is_kept_whatever_routing_executes(tmp_path):
+    config = _config("mode")
+    solved = plan(config, 256)
+    trainee = Trainee(build_model(solved.model, config.method, 256), config.train, 32, torch.device("cpu"))
+    budget = Budget(0.5 * solved.budget_flops, steps=7)
+    batches = Batches(prepare(config.data).train, 32, 4, 0)
+    trained = train(trainee, batches, solved, budget, tmp_path, OWNER, lambda progress: None)
+    assert trained.steps == 7 and trained.flops != 7 * solved.step_flops
+    assert _rates(tmp_path)[-1] == pytest.approx(0.1 * trainee.peak_lr, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
