@@ -142,6 +142,16 @@ class TrainConfig:
 
 
 @dataclass
+class SpeedShape:
+    """A shape at which training steps are timed besides the trained one."""
+
+    n_layers: Annotated[int, Field(ge=1, le=10_000)] = MISSING
+    d_model: Annotated[int, Field(ge=1, le=1 << 20)] = MISSING
+    n_heads: AtLeastOne = MISSING
+    batch_size: Rows = MISSING
+
+
+@dataclass
 class EvaluateConfig:
     """What is measured on a trained model."""
 
@@ -150,6 +160,7 @@ class EvaluateConfig:
     tasks: list[str] = field(default_factory=list)  # lm-eval task names: bench's own, or any when on a network
     limit: AtLeastOne | None = None  # at most this many documents per task
     timing_steps: Count = 8  # interleaved training steps of method and baseline; 0: no speed is measured
+    speed_shape: SpeedShape | None = None  # where matrix products dominate: steps of fresh models are timed here too
     decode_batch_sizes: list[AtLeastOne] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none
 
 

@@ -205,6 +205,16 @@ class DecodePoint(StrictModel):
     kv_cache_ratio: float | None = Field(None, description="kv_cache_bytes over the dense baseline's")
 
 
+class LargerSpeed(StrictModel):
+    """Training steps of fresh models of a larger shape, of method and dense alternately."""
+
+    n_layers: int
+    d_model: int
+    batch_size: int
+    train_speedup_ideal: float = Field(description="dense training FLOPs/token over the method's")
+    train_speedup_realised: Timing = Field(description="dense step seconds over the method's, pairs")
+
+
 class Speed(StrictModel):
     """Method and dense baseline timed alternately in one process.
 
@@ -224,6 +234,7 @@ class Speed(StrictModel):
     forward_speedup_ideal: float | None = Field(None, description="dense forward FLOPs over the method's")
     train_speedup_ideal: float | None = Field(None, description="dense training FLOPs/step over the method's")
     train_speedup_realised: Timing | None = Field(None, description="dense step seconds over the method's, pairs")
+    larger: LargerSpeed | None = None
     decode: list[DecodePoint] | None = None
 
 

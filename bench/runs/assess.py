@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bench.config.plugins import module_of
-from bench.config.schema import RunConfig
-from bench.data import Corpus, Document
+from bench.config.schema import ContractConfig, RunConfig
+from bench.data import Batches, Corpus, Document
 from bench.evaluate import evaluate
-from bench.flops.match import Plan
+from bench.flops.match import Plan, dense_baseline, plan
 from bench.measure.audit import audit
 from bench.measure.decode import Roofline, decode_point
 from bench.measure.machine import Machine
@@ -29,6 +30,7 @@ from bench.records.files import write_atomically
 from bench.records.record import (
     CausalRouterStatistics,
     DecodePoint,
+    LargerSpeed,
     Memory,
     Record,
     RoutingStatistics,
@@ -38,7 +40,9 @@ from bench.records.record import (
 from bench.train.step import Trainee
 
 _AUDIT_ROWS = 4
+_ROUTER_TOKENS = 131_072  # of validation text, on which causal routers are compared
 _DECODE_STEPS = 64
+_ANY_BUDGET = 1e18  # a plan needs one; only its FLOPs/token are used
 
 
 def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer, folder: Path) -> None:
@@ -61,8 +65,8 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     record.quality = quality
     record.routing = observer.statistics(n_noop)
     if record.routing is not None and causal_router_names(model):
-        record.routing.causal_routers = {causal_router_names(model)[0]: observer.causal_router(quality)}
-        record.routing.causal_routers |= _other_routers(config, corpus, model, documents)
+        compared = choose(documents, _ROUTER_TOKENS)
+        record.routing.causal_routers = _causal_routers(config, corpus, model, compared)
     if module_of(config.method.name) is not None:
         record.routing = record.routing or RoutingStatistics()
         record.routing.not_reported = observer.not_reported(model.looks_ahead) or None
@@ -78,16 +82,16 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     record.lm_eval = scores or None
 
 
-def _other_routers(
+def _causal_routers(
     config: RunConfig, corpus: Corpus, model: Transformer, documents: list[Document]
 ) -> dict[str, CausalRouterStatistics]:
-    """The causal routers other than the one that the run is evaluated with, on the same text."""
+    """Every causal router that the model has, on the same documents."""
     found = {}
-    for judge in causal_router_names(model)[1:]:
+    for name in causal_router_names(model):
         observer = RoutingObserver()
-        with using_causal_router(model, judge):
+        with using_causal_router(model, name):
             losses = document_losses(model, documents, corpus.tokenizer.eot, config.evaluate.batch_size, True, observer)
-        found[judge] = observer.causal_router(summarise(losses))
+        found[name] = observer.causal_router(summarise(losses))
     return found
 
 
@@ -153,8 +157,30 @@ def compare_steps(
 ) -> None:
     """Put the speed-ups over the baseline into `speed`: above 1 the method is faster. Steps alternated."""
     speed.forward_speedup_ideal = baseline.count.forward / solved.count.forward
-    speed.train_speedup_ideal = baseline.step_flops / solved.step_flops
+    speed.train_speedup_ideal = baseline.count.train / solved.count.train
     speed.train_speedup_realised = Timing.of(ratios(baseline_seconds, seconds))
+
+
+def assess_larger_speed(record: Record, config: RunConfig, corpus: Corpus, machine: Machine) -> None:
+    """Training steps at `evaluate.speed_shape`, of fresh models of the method and of dense, alternately."""
+    wanted, speed = config.evaluate.speed_shape, record.speed
+    if wanted is None or speed is None or config.method.name == "dense":
+        return
+    model = replace(config.model, n_layers=wanted.n_layers, d_model=wanted.d_model, n_heads=wanted.n_heads)
+    train = replace(config.train, batch_size=wanted.batch_size, micro_batch_size=None, budget_flops=_ANY_BUDGET)
+    own = replace(config, model=model, train=train, contract=ContractConfig(), baseline=None)
+    vocab_size, both = corpus.tokenizer.vocab_size, (dense_baseline(own), own)
+    batch = Batches(corpus.train, model.context, wanted.batch_size, config.seed).at(0)
+    steps = [fixed_batch(*batch, Trainee.of(each, model, vocab_size, machine.device).step) for each in both]
+    dense, method = interleave(steps, config.evaluate.timing_steps, machine.device)
+    counts = [plan(each, vocab_size).count.train for each in both]
+    speed.larger = LargerSpeed(
+        n_layers=wanted.n_layers,
+        d_model=wanted.d_model,
+        batch_size=wanted.batch_size,
+        train_speedup_ideal=counts[0] / counts[1],
+        train_speedup_realised=Timing.of(ratios(dense, method)),
+    )
 
 
 def _decode(models: list[Transformer], corpus: Corpus, machine: Machine, batch_sizes: list[int]) -> list[DecodePoint]:

@@ -20,7 +20,7 @@ from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
 from bench.records.record import Energy, Flops, Model, Record, Run, Training
-from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
+from bench.runs.assess import assess, assess_larger_speed, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, again, finished
 from bench.train import checkpoint
@@ -83,6 +83,7 @@ def run(
             assess_memory(record, trainee, (inputs, targets))
             trained_baseline = _trained_baseline(prepared, machine)
             assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
+            assess_larger_speed(record, config, corpus, machine)
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     record.save(folder / "record.json")
