@@ -30,17 +30,17 @@ _PRODUCTS = {"linear", "matmul", "bmm", "addmm", "mm", "einsum", "conv", "scaled
 # Operators without matrix products. Any other one without a handler in fvcore fails the count, so that no operator
 # is left out silently.
 _NO_PRODUCT = """
-    add add_ sub mul mul_ div div_ neg rsub pow sqrt rsqrt exp log sigmoid silu silu_ softmax log_softmax
-    logsumexp abs sign clamp clamp_min clamp_max maximum minimum mean sum std var max min amax amin cumsum topk
-    sort argsort embedding_bag unflatten flatten stack unbind nonzero_numpy complex view_as_complex view_as_real
+    add add_ sub mul mul_ div div_ neg rsub pow sqrt rsqrt exp log sigmoid silu silu_ softmax log_softmax logsumexp
+    abs sign clamp clamp_min clamp_max maximum minimum mean sum std var max min amax amin cumsum topk sort argsort
+    embedding_bag unflatten flatten stack unbind nonzero_numpy complex view_as_complex view_as_real
     linalg_vector_norm gather scatter scatter_ scatter_add scatter_add_ index_select index_add index_copy index
     index_put_ take_along_dim embedding repeat repeat_interleave expand_as bincount nonzero masked_fill masked_fill_
-    where lerp_ copy_ gt lt ge le eq ne bitwise_and bitwise_not logical_and logical_not __and__ floor_divide remainder round arange
-    zeros_like ones_like empty_like full_like zeros ones full empty fill_ randn_like detach clone rms_norm
-    _fused_rms_norm addcmul square square_ rsqrt_ alias type_as numel floor ceil view_as expand slice narrow unsqueeze
-    squeeze select tanh gelu relu relu_ leaky_relu elu softplus erf sin cos exp_ exp2 log2 log1p expm1 trunc fmod frac
-    bitwise_or bitwise_xor logical_or logical_xor logical_and_ masked_select isfinite isnan isinf cummax cummin
-    argmax argmin roll flip tril triu one_hot searchsorted bucketize norm rand_like bernoulli
+    where lerp_ copy_ gt lt ge le eq ne bitwise_and bitwise_not logical_and logical_not __and__ floor_divide
+    remainder round arange zeros_like ones_like empty_like full_like zeros ones full empty fill_ randn_like detach
+    clone rms_norm _fused_rms_norm addcmul square square_ rsqrt_ alias type_as numel floor ceil view_as expand slice
+    narrow unsqueeze squeeze select tanh gelu relu relu_ leaky_relu elu softplus erf sin cos exp_ exp2 log2 log1p
+    expm1 trunc fmod frac bitwise_or bitwise_xor logical_or logical_xor logical_and_ masked_select isfinite isnan
+    isinf cummax cummin argmax argmin roll flip tril triu one_hot searchsorted bucketize norm rand_like bernoulli
 """.split()  # noqa: SIM905
 
 

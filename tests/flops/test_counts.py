@@ -193,7 +193,8 @@ def test_chinchilla_flops_equal_published_table_a4(n_layers, d_model, ffw, n_hea
 
 
 def _config(method, contract="train_flops", *more):
-    words = [f"+method={method.split('/')[0]}", f"contract={contract}", "train.budget_flops=1e11", *more]
+    shape = ["model.n_layers=8", "model.d_model=128", "model.n_heads=4"]
+    words = [f"+method={method.split('/')[0]}", f"contract={contract}", "train.budget_flops=1e11", *shape, *more]
     if "/" in method:
         words.append(f"method.variant={method.split('/')[1]}")
     return configure(words)
