@@ -37,7 +37,7 @@ _NO_PRODUCT = """
     _fused_rms_norm addcmul square square_ rsqrt_ alias type_as numel floor ceil view_as expand slice narrow unsqueeze
     squeeze select tanh gelu relu relu_ leaky_relu elu softplus erf sin cos exp_ exp2 log2 log1p expm1 trunc fmod frac
     bitwise_or bitwise_xor logical_or logical_xor logical_and_ masked_select isfinite isnan isinf cummax cummin
-    argmax argmin roll flip tril triu one_hot searchsorted bucketize norm rand_like bernoulli
+    argmax argmin roll flip tril triu one_hot searchsorted bucketize norm rand_like bernoulli scatter_add scatter_add_ new_zeros
 """.split()  # noqa: SIM905
 
 
