@@ -166,9 +166,9 @@ class TokenChoice(Experts):
         return combine(out, order, gates.flatten(0, 1)).view_as(normed)
 
     def _report(self, logits: Tensor, probabilities: Tensor, counts: Tensor, context: TokenContext) -> Routing:
-        load = counts.sum(dim=0)
-        routing = Routing(self.layer, expert_counts=load)
-        load = load.float()
+        all_rows = counts.sum(dim=0)
+        routing = Routing(self.layer, expert_counts=all_rows)
+        load = all_rows.float()
         total = load.sum().clamp(min=1)
         real = load[: self.config.n_experts]
         routing.metrics["expert_load_cv"] = real.std(correction=0) / real.mean().clamp(min=1e-9)

@@ -46,8 +46,7 @@ def router_product(x: Tensor, weight: Tensor) -> Tensor:
     """Scores of every router, in training, evaluation and decoding: x (..., D), weight (C, D) -> (..., C) in float32.
 
     Under autocast the inputs are rounded to its dtype, as for any product, but the product is accumulated and returned
-    in float32. Rounded to bfloat16, scores tie, and 2 % of tokens would get other experts (64 experts,
-    top 8).
+    in float32. Scores rounded to bfloat16 tie: of 64 experts, top 8, 2 % of tokens would get others.
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
@@ -88,7 +87,8 @@ class GaussianRouter(LearnedRouter):
     """The paper's ablation: tokens are ranked by noise, so the choice carries no information.
 
     The gate stays learned, so only the choice differs from `LearnedRouter`. In training the noise is fresh. In
-    evaluation it is a fixed draw per position, so a row's result does not depend on the rest of the batch.
+    evaluation it is a fixed draw per position, so a row's result does not depend on the rest of the batch. Draws follow
+    the order of micro-batches, so splitting a batch gives several routed blocks other noise.
     """
 
     fixed_noise: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.formats import decimal, percent
+from bench.report.degenerate import degenerate
 from bench.report.differences import exclusion
 from bench.report.load import Group, contract_words
 
@@ -12,6 +13,7 @@ _TOLERANCE = 0.005  # of contracts, where a record does not hold it
 def caveats(group: Group) -> list[str]:
     """One or two sentences per caveat; those that need action come first."""
     return [
+        *_degenerate(group),
         *_excluded(group),
         *_whole_steps(group),
         *_not_reported(group),
@@ -20,6 +22,11 @@ def caveats(group: Group) -> list[str]:
         *_held_equal(group),
         *_measured(group),
     ]
+
+
+def _degenerate(group: Group) -> list[str]:
+    """Runs whose routers do not do what the method is about, so that its quality is not the method's."""
+    return [f"{run.record.run.id}: {fault}." for run in group.runs if (fault := degenerate(run))]
 
 
 def _excluded(group: Group) -> list[str]:

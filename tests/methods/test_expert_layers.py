@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounter
 
 from bench.config.schema import ExpertsConfig, ModelConfig
 from bench.methods.experts import ExpertChoice, TokenChoice, expert_width
 from bench.methods.permute import combine, dispatch
+from bench.methods.routers import LearnedRouter
 from bench.model import FeedForward, TokenContext
 from bench.model.block import Visit
 
@@ -124,17 +126,24 @@ def test_token_choice_with_padding_visits_no_expert_for_it():
     torch.testing.assert_close(out[1, :4], layer(x[1:, :4], _context())[0], atol=1e-5, rtol=1e-4)
 
 
-def test_balance_and_z_losses_equal_their_formulas():
+@pytest.mark.parametrize("lengths", [[10, 10], [10, 3]])
+def test_balance_and_z_losses_equal_their_formulas_row_by_row(lengths):
+    """Balance: DeepSeek-V3, arXiv 2412.19437, eq. 17 to 20, of each sequence; z: ST-MoE, arXiv 2202.08906, eq. 5."""
     layer, x = _layer(balance_loss=1.0, z_loss=1.0), _rows()
-    context = _context()
+    valid = torch.arange(10) < torch.tensor(lengths).unsqueeze(1)
+    context = _context(None if valid.all() else valid)
     layer(x, context)
-    logits = _norm(layer, x).reshape(-1, D) @ layer.router.weight.t()
-    probabilities = logits.softmax(-1)
-    chosen = probabilities.topk(2).indices.flatten()
-    share = torch.stack([(chosen == e).float().mean() for e in range(4)])
+    balance, z = [], []
+    for row, length in zip(_norm(layer, x), lengths, strict=True):
+        logits = row[:length] @ layer.router.weight.t()
+        probabilities = logits.softmax(-1)
+        chosen = probabilities.topk(2).indices
+        frequency = torch.stack([4 / (2 * length) * (chosen == e).sum() for e in range(4)])
+        balance.append((frequency * probabilities.sum(0) / length).sum())
+        z.append((logits.exp().sum(-1).log() ** 2).mean())
     losses = context.routings[0].losses
-    torch.testing.assert_close(losses["balance"], 4 * (share * probabilities.mean(0)).sum())
-    torch.testing.assert_close(losses["z"], (logits.exp().sum(-1).log() ** 2).mean())
+    torch.testing.assert_close(losses["balance"], sum(balance) / 2)
+    torch.testing.assert_close(losses["z"], sum(z) / 2)
 
 
 def test_balance_loss_of_balanced_router_is_one():
@@ -187,6 +196,33 @@ def test_expert_choice_looks_ahead_only_in_training():
 
     assert moved(causal=False) > 1e-3
     assert moved(causal=True) < 1e-5  # rounding: experts meet groups of another size
+
+
+def test_token_choice_in_bfloat16_compiles_to_one_graph():
+    layer, context, counter = _layer(), _context(), CompileCounter()
+    compiled = torch.compile(layer, backend=counter, fullgraph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = compiled(_rows(), context)
+        torch.testing.assert_close(got, layer(_rows(), _context()))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("seen", [slice(0, 40), slice(7, 8)])
+def test_router_in_bfloat16_rounds_its_inputs_but_not_its_scores(seen):
+    """Whole rows or one token, as in decoding: the float32 product of the bfloat16 values."""
+    experts, depth = _layer(n_experts=64), LearnedRouter(D, 40, 0)
+    x = _rows(2, 40)[:, seen]
+    for weight, score in ((experts.router.weight, experts.router_logits), (depth.score.weight, depth.gate)):
+        values, factors = x.bfloat16().double(), weight.detach().bfloat16().double()
+        exact = (values @ factors.t()).squeeze(-1).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            scores = score(x)
+        torch.testing.assert_close(scores, exact, atol=1e-6, rtol=1e-6)
+        assert not torch.equal(exact, exact.bfloat16().float())
+        weights = torch.randn(exact.shape, generator=torch.Generator().manual_seed(2))
+        (gradient,) = torch.autograd.grad((scores * weights).sum(), [weight])
+        wanted = weights.double().reshape(-1, len(weight)).t() @ values.flatten(0, 1)
+        torch.testing.assert_close(gradient.double(), wanted, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("visited", [12, 7])
