@@ -306,3 +306,14 @@ def test_import_of_the_report_loads_neither_torch_nor_the_model():
         [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(("trained", "named"), [(3.01e9, False), (3.03e9, True)])
+def test_budget_missed_beyond_the_tolerance_is_a_caveat(trained, named, tmp_path):
+    for method in ("dense", "mod"):
+        record = make_record(method, 0, 2.0)
+        record.flops.train_total = trained if method == "mod" else 3e9
+        save(tmp_path, record)
+    build(tmp_path, tmp_path / "reports")
+    (page,) = (tmp_path / "reports").rglob("index.html")
+    assert ("off its FLOP budget" in page.read_text(encoding="utf-8")) is named
