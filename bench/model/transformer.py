@@ -38,15 +38,17 @@ class Transformer(nn.Module):
             self.head.weight = self.embedding.weight
         rotary = rotary_table(config.context, config.d_model // config.n_heads, config.rope_theta)
         self.register_buffer("rotary", rotary, persistent=False)
-        self._initialise(config.n_layers)
+        self._initialise(config.n_layers, math.sqrt(2 / (5 * config.d_model)))
 
-    def _initialise(self, n_layers: int) -> None:
-        """Normal(0, 0.02); what writes to the residual stream is scaled by 1 / sqrt(2 n_layers) (GPT-2)."""
+    def _initialise(self, n_layers: int, std: float) -> None:
+        """Normal(0, sqrt(2 / (5 d_model))) (Nguyen and Salazar 2019, arXiv 1910.05895, section 2.2), about GPT-2's 0.02
+        at its width; what writes to the residual stream is scaled by 1 / sqrt(2 n_layers) (GPT-2).
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 continue
             writes = name.endswith(("out.weight", "down.weight", "down"))
-            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layers) if writes else 0.02)
+            nn.init.normal_(parameter, std=std / math.sqrt(2 * n_layers) if writes else std)
 
     def forward(
         self, tokens: Tensor, valid: Tensor | None = None, causal: bool = False

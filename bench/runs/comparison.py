@@ -40,7 +40,7 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     shared, done = _Shared(), dict[Path, Record]()
     due = {each.folder: each for pair in wanted for each in pair if records[each.folder] is None}
     for each in due.values():
-        each.check_whole_steps()
+        each.with_vocabulary(shared.corpus(each.config).tokenizer.vocab_size).check_whole_steps()
     counted = {  # counts that disagree are refused before anything is trained
         folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
         for folder, each in due.items()

@@ -14,7 +14,7 @@ from bench.flops.match import Plan, dense_baseline, plan
 from bench.records.packed import is_file
 from bench.records.record import Record, load_record
 
-_FEWEST_STEPS = 10  # of so many steps, the whole number nearest to a budget is within 5 % of it
+_FEWEST_STEPS = 5  # from so many on, the whole number nearest to a budget is within 10 % of it
 _MISS_AT_MOST = 0.5 / _FEWEST_STEPS
 
 

@@ -77,7 +77,7 @@ def test_comparison_with_wrong_counts_refuses_before_training(package):
     finally:
         module.write_text(right)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "the forward FLOP counts of" in done.stderr and "Masked (layers 1, 3): counted" in done.stderr
+    assert "the FLOP counts of" in done.stderr and "Masked (layers 1, 3): counted" in done.stderr
     assert "computed and then masked" in done.stderr
     assert not (package / "results" / "wrong").exists()
 

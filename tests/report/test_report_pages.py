@@ -316,3 +316,14 @@ def test_documents_are_read_with_and_without_clusters(tmp_path):
     after, problems = read_files(make_record(), folder)
     assert not problems
     assert list(after.documents["cluster"]) == ["Ruth", "Ruth", "1801-Jefferson-1", "3", "4"]
+
+
+@pytest.mark.parametrize(("trained", "named"), [(3.01e9, False), (3.03e9, True)])
+def test_budget_missed_beyond_the_tolerance_is_a_caveat(trained, named, tmp_path):
+    for method in ("dense", "mod"):
+        record = make_record(method, 0, 2.0)
+        record.flops.train_total = trained if method == "mod" else 3e9
+        save(tmp_path, record)
+    build(tmp_path, tmp_path / "reports")
+    (page,) = (tmp_path / "reports").rglob("index.html")
+    assert ("off its FLOP budget" in page.read_text(encoding="utf-8")) is named
