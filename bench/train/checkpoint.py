@@ -55,7 +55,7 @@ def save(
 ) -> None:
     """Write a checkpoint of `model` and `optimiser` into `folder`, replacing the previous one.
 
-    counters: the state of the loop: `step`, `flops` and `seconds` so far, the last `losses`.
+    counters: the state of the loop: `step`, `flops` and `seconds` so far, the last `losses`, the `best` mean of them.
     """
     tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
     for name, parameter in model.named_parameters():

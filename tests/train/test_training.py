@@ -295,6 +295,20 @@ def test_nan_loss_stops_the_run_with_message_and_record(tmp_path, budget, said):
     assert record.quality is None
 
 
+@pytest.mark.parametrize("steps", [1, 40])
+def test_finite_explosion_is_a_divergence(steps, tmp_path):
+    """At once, when only the weights after the last step show it; and in the losses of a longer run."""
+    budget = steps * plan(_config("dense"), 256).step_flops
+    trained, _, losses, _ = _train(_config("dense", "train.lr=10", f"train.budget_flops={budget}"), tmp_path)
+    assert trained.steps == steps == len(losses)
+    assert "of a uniform guess" in trained.diverged
+
+
+@pytest.mark.parametrize("words", [["train.budget_flops=4e7"], ["train.lr=1e-9"], ["train.lr=0.02"]])
+def test_short_or_slow_run_is_no_divergence(words, tmp_path):
+    assert _train(_config("dense", *words), tmp_path)[0].diverged is None
+
+
 def test_ctrl_c_prints_a_command_that_resumes(tmp_path):
     words = ["+method=dense", *TINY, "train.budget_flops=2e10", "name=stopped"]
     words += [f"results_dir={tmp_path}/results", f"reports_dir={tmp_path}/reports"]
