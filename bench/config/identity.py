@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.config.options import scale_shape
+from bench.config.plugins import source_digest
 from bench.config.schema import MethodConfig, RunConfig
 
 _ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
@@ -81,8 +83,10 @@ def comparison_hash(config: RunConfig) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Equal for two runs that would do the same work."""
-    return digest({"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed})
+    """Equal for two runs that would do the same work; other code of a method with a module of its own is other work."""
+    work = {"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed}
+    code = source_digest(config.method.name)
+    return digest(work | ({"code": code} if code else {}))
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -93,7 +97,14 @@ def run_folder(config: RunConfig) -> Path:
 
 def comparison_name(config: RunConfig) -> str:
     """The comparison's folder: as named, or made from everything that a method and its baseline share."""
-    return config.name or f"{config.scale}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
+    return config.name or f"{_scale(config)}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
+
+
+def _scale(config: RunConfig) -> str:
+    """The name of its scale, or LAYERSxWIDTH if `model.*` was given another shape."""
+    shape = asdict(config.model)
+    own = any(shape.get(key) != value for key, value in scale_shape(config.scale).items())
+    return f"{config.model.n_layers}x{config.model.d_model}" if own else config.scale
 
 
 def run_title(config: RunConfig) -> str:
