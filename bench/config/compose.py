@@ -244,7 +244,7 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
         if own:
             raise UserError(f"{own[0][0]} needs a method: add +method=NAME, one of {', '.join(options('method'))}.")
         return
-    if chosen != method.name:
+    if chosen != method.name and (chosen or composed.study is None):  # a study names methods of its own
         place = f"conf/method/{chosen}.yaml must give" if chosen else "choose it in defaults, as method: NAME, or by"
         raise UserError(f"method.name={method.name} is not allowed: {place} {chosen or '+method=NAME'}.")
     variants = list(method.variants)

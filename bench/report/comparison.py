@@ -104,12 +104,11 @@ def summary_table(records: Sequence[Record], results: Path | None = None) -> str
 def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str]:
     """A verdict, wrapped for the terminal, for each method that has a dense baseline among `records`."""
     return [
-        textwrap.fill(
-            f"{each.label}{f' ({group.differs})' if group.differs else ''}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False
-        )
+        textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
         for group in _groups(records, results)
         for each in differences(group)
-    ]  # fmt: skip
+        for name in [f"{each.label} ({group.differs})" if group.differs else each.label]
+    ]
 
 
 def _section(group: Group, folder: str) -> Section:
