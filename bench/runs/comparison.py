@@ -59,7 +59,8 @@ def _trained(prepared: PreparedRun, shared: _Shared, command: str, counted: Trac
     """Train and measure it, or use the record of another process that was at it."""
 
     def waiting(holder: str) -> None:
-        print(f"{prepared.folder}: {holder} is training this run. Waiting for it; to train elsewhere, set name=.")
+        told = f"{prepared.folder}: {holder} is training this run. Waiting for it; to train elsewhere, set name=."
+        print(told, flush=True)
 
     with lease(prepared.folder, waiting):
         record = finished(prepared.config)  # by now

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import Batches
-from bench.errors import Interrupted
+from bench.errors import Interrupted, UserError
 from bench.flops.match import Plan
 from bench.train import checkpoint
 from bench.train.divergence import WINDOW, explosion
@@ -43,6 +43,10 @@ class Budget:
     flops: float
     seconds: float | None = None
 
+    def allows(self, flops: float, plan: Plan) -> bool:
+        """Whether a run of this budget can have spent `flops`; executed FLOPs may be above the planned ones."""
+        return self.seconds is not None or flops <= 2 * self.flops + 2 * plan.step_flops
+
     def progress(self, flops: float, seconds: float) -> float:
         """Share of the budget that is spent."""
         return flops / self.flops if self.seconds is None else seconds / self.seconds
@@ -65,8 +69,13 @@ def train(
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
+    if state is not None and not budget.allows(state["flops"], plan):
+        raise UserError(
+            f"{folder}: the checkpoint holds {state['flops']:.3g} training FLOPs, more than the {budget.flops:.3g} "
+            f"planned. Delete {folder} to train from the start."
+        )
     state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": [], "first": None, "best": None}
-    with StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
+    with StepLog(folder / checkpoint.LOG, state["step"]) as log, _stop_on_signal() as stop:
         if trainee.compiles:
             trainee.warm_up(*batches.at(state["step"]))
         saved_at = time.monotonic()
@@ -137,7 +146,7 @@ def _diverged(state: dict[str, Any], trainee: Trainee, batches: Batches) -> str 
     now, vocab_size = trainee.loss(*batches.at(0)), trainee.model.vocab_size
     if not math.isfinite(now):
         return f"the loss became NaN after step {state['step']}"
-    first, best = state["first"], state["best"]
+    first, best = state["first"] or 0.0, state["best"]  # None: of a checkpoint from before they were kept
     return explosion(_mean(state), first, best, vocab_size) or explosion(now, first, None, vocab_size)
 
 
