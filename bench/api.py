@@ -14,6 +14,7 @@ import pandas as pd
 
 from bench.config.identity import MethodId
 from bench.errors import UserError
+from bench.records.files import check_writable
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.isoflop import Stages, load_study
 from bench.records.packed import RECORD, find_records, is_file
@@ -164,6 +165,8 @@ def compare(
     configs = [configure(own) for own in words]
     if any(config.dry_run or config.study for config in configs):
         raise UserError("bench.compare runs comparisons only: leave out dry_run and study, or use `python -m bench`.")
+    check_writable(Path(results), "results")
+    check_writable(Path(reports), "reports")
     run_all(configs, [shlex.join(["python", "-m", "bench", *own]) for own in words])
     folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_baseline(config), config))
     return _loaded(Path(results), [folder / RECORD for folder in folders])

@@ -23,7 +23,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.config import plugins
@@ -196,10 +196,14 @@ def _composed(overrides: Sequence[str], config_name: str) -> DictConfig:
     _check_groups(overrides)
     try:
         with _hydra(config_name) as (_, search):
-            composed = compose(config_name, [*_not_of_method(overrides), *search, *_WITHOUT_JOB])
+            words = [*_not_of_method(overrides), *search, *_WITHOUT_JOB]
+            composed = compose(config_name, words, return_hydra_config=True)
+            chosen = composed.hydra.runtime.choices.get("method")
+            with open_dict(composed):
+                del composed["hydra"]
         if OmegaConf.get_type(composed) is not _SCHEMA:
             raise UserError(f"--config-name {config_name}: its defaults must start with `config`, which has every key.")
-        _settle_method(composed, overrides)
+        _settle_method(composed, chosen, overrides)
     except AssertionError as error:  # OmegaConf's answer to a key below one that is null
         raise UserError(_without_parent(overrides)) from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -231,9 +235,8 @@ def _check_groups(overrides: Sequence[str]) -> None:
         raise UserError("a study defines its own methods: give +study=NAME or +method=NAME, not both.")
 
 
-def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
-    """Put the chosen variant's values over the method's, and those of the command line over both."""
-    chosen = next((word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("method=")), None)
+def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence[str]) -> None:
+    """Put the variant's values over those of the `chosen` method, and those of the command line over both."""
     own = [(word, _parse(word)) for word in overrides if word.lstrip("+").startswith("method.")]
     for word, override in own:
         _check_method_value(word.lstrip("+"), override)
@@ -244,8 +247,9 @@ def _settle_method(composed: DictConfig, overrides: Sequence[str]) -> None:
         if own:
             raise UserError(f"{own[0][0]} needs a method: add +method=NAME, one of {', '.join(options('method'))}.")
         return
-    if method.name not in options("method") or chosen not in (None, method.name):
-        raise UserError(f"method.name={method.name} is not allowed: conf/method/NAME.yaml must give that NAME.")
+    if chosen != method.name and (chosen or composed.study is None):  # a study names methods of its own
+        place = f"conf/method/{chosen}.yaml must give" if chosen else "choose it in defaults, as method: NAME, or by"
+        raise UserError(f"method.name={method.name} is not allowed: {place} {chosen or '+method=NAME'}.")
     variants = list(method.variants)
     if method.variant is not None and method.variant not in variants:
         allowed = f"one of {', '.join(variants)}" if variants else "left out, because this method has no variants"

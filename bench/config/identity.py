@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.config.options import scale_shape
+from bench.config.plugins import source_digest
 from bench.config.schema import MethodConfig, RunConfig
 
 _ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
@@ -83,11 +85,13 @@ def comparison_hash(config: RunConfig) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Equal for two runs that would do the same work."""
-    identity = {"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed}
+    """Equal for two runs that would do the same work; other code of a method with a module of its own is other work."""
+    work = {"shared": shared_settings(config), "method": asdict(config.method), "seed": config.seed}
     if config.baseline is not None:
-        identity["tuned"] = shared_settings(replace(config, baseline=None))
-    return digest(identity)
+        work["tuned"] = shared_settings(replace(config, baseline=None))
+    if code := source_digest(config.method.name):
+        work["code"] = code
+    return digest(work)
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -98,7 +102,14 @@ def run_folder(config: RunConfig) -> Path:
 
 def comparison_name(config: RunConfig) -> str:
     """The comparison's folder: as named, or made from everything that a method and its baseline share."""
-    return config.name or f"{config.scale}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
+    return config.name or f"{_scale(config)}-{config.data.name}-{config.contract.name}-{comparison_hash(config)}"
+
+
+def _scale(config: RunConfig) -> str:
+    """The name of its scale, or LAYERSxWIDTH if `model.*` was given another shape."""
+    shape = asdict(config.model)
+    own = any(shape.get(key) != value for key, value in scale_shape(config.scale).items())
+    return f"{config.model.n_layers}x{config.model.d_model}" if own else config.scale
 
 
 def run_title(config: RunConfig) -> str:

@@ -6,6 +6,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from bench.errors import UserError
 
@@ -68,6 +71,15 @@ def about(group: str, name: str) -> str:
     path = next(path for folder in search_dirs() if (path := folder / group / f"{name}.yaml").is_file())
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ") if first.startswith("#") else ""
+
+
+@cache
+def scale_shape(name: str) -> dict[str, Any]:
+    """The `model` values of conf/scale/NAME.yaml; empty if there is no such file."""
+    for folder in search_dirs():
+        if (path := folder / "scale" / f"{name}.yaml").is_file():
+            return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("model") or {}
+    return {}
 
 
 def check_unique(method: str) -> None:

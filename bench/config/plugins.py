@@ -8,7 +8,9 @@ YAML as `conf/method/NAME.yaml` below its top folder. A module is imported only 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +44,19 @@ def module_of(name: str) -> ModuleType | None:
     if not callable(getattr(module, "build_layers", None)):
         raise UserError(f"method {name}: {places[0]} has no function build_layers(model, method, options).")
     return module
+
+
+def source_digest(name: str) -> str | None:
+    """A fingerprint of the code that method `name` brings: of its module in the tree, or of every Python file of its
+    installed package. None for a method that its YAML describes entirely. Nothing is imported.
+    """
+    files = [path] if (path := _IN_TREE / f"{name}.py").is_file() else []
+    if name in installed_methods():
+        spec = find_spec(installed_methods()[name].module.partition(".")[0])
+        folders = spec.submodule_search_locations if spec else None
+        files += sorted(path for folder in folders or () for path in Path(folder).rglob("*.py"))
+        files += [Path(spec.origin)] if spec and spec.origin and not folders else []
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12] if files else None
 
 
 def typed_options(method: MethodConfig) -> Any:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from bench.errors import UserError
+from bench.records.lease import locked
 from bench.records.packed import read_bytes
 
 SCHEMA_VERSION = 1
@@ -93,7 +94,8 @@ def beside(place: Path) -> Iterator[Path]:
     fresh.mkdir(parents=True)
     try:
         yield fresh
-        _swap(fresh, place, old)
+        with locked(place.with_name(f".{place.name}.lock")):
+            _swap(fresh, place, old)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

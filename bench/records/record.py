@@ -74,7 +74,7 @@ class Run(StrictModel):
         None, description="equal for equal training and validation tokens; absent from older records"
     )
     seed: int
-    status: str = Field(description="finished | diverged (the loss became NaN) | audit_failed (causality)")
+    status: str = Field(description="finished | diverged (the loss became NaN or exploded) | audit_failed (causality)")
     message: str | None = Field(None, description="what happened, if status is not finished")
 
 

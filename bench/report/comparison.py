@@ -50,6 +50,7 @@ class Section:
     """What the page shows of one group of comparable runs."""
 
     id: str
+    heading: str
     settings: str
     verdicts: list[tuple[str, str, str]]  # method, verdict, colour
     parts: list[Part]
@@ -103,12 +104,11 @@ def summary_table(records: Sequence[Record], results: Path | None = None) -> str
 def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str]:
     """A verdict, wrapped for the terminal, for each method that has a dense baseline among `records`."""
     return [
-        textwrap.fill(
-            f"{each.label}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False
-        )
+        textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
         for group in _groups(records, results)
         for each in differences(group)
-    ]  # fmt: skip
+        for name in [f"{each.label} ({group.differs})" if group.differs else each.label]
+    ]
 
 
 def _section(group: Group, folder: str) -> Section:
@@ -129,6 +129,7 @@ def _section(group: Group, folder: str) -> Section:
     setup = Part("config", "Settings and versions", tables=[method_settings_table(group), versions_table(group)])
     return Section(
         id=group.comparison_hash,
+        heading=group.differs or group.comparison_hash,
         settings=_settings_line(group),
         verdicts=[(each.label, verdict(each), colours[each.label]) for each in differences(group)],
         parts=[part.within(folder) for part in parts if part],
@@ -188,6 +189,7 @@ def _aligned(group: Group) -> str:
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
+            *([group.differs] if group.differs else []),
             "validation loss in nats/token, n seeds; * significantly different from dense",
             *aligned(rows, numbers=True),
         ]

@@ -43,7 +43,7 @@ def exclusion(record: Record) -> str | None:
     if record.comparable:
         return None
     if record.run.status == "diverged":
-        return "the loss became NaN"
+        return record.run.message or "the loss became NaN"
     if record.causality is None:
         return "there was no causality audit"
     if not record.causality.passed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ log = logging.getLogger("bench.report")
 STEP_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss"]
 DOCUMENT_COLUMNS = ["document", "tokens", "nats"]
 _NAMES = ["document", "cluster"]  # columns of text
+_HEADING_KEYS = 4  # named in a group's heading
 CONTRACTS = {
     "train_flops": "at equal training FLOPs",
     "forward_flops": "at equal FLOPs per forward pass",
@@ -78,6 +80,7 @@ class Group:
     comparison_hash: str  # and, where several texts share it, the text's fingerprint
     methods: list[Method]
     notes: list[str] = field(default_factory=list)
+    differs: str = ""  # KEY=VALUE, ...: the settings that set it apart from the other groups of its comparison
 
     @property
     def runs(self) -> list[RunFiles]:
@@ -170,11 +173,30 @@ def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path,
 
 
 def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
-    """Runs by comparison hash and text, then by method and its settings; seeds of one method are pooled."""
+    """Runs by comparison hash and text, then by method and its settings; seeds of one method are pooled.
+
+    Several groups are headed and ordered by the settings in which they differ.
+    """
     by_hash: dict[str, list[RunFiles]] = defaultdict(list)
     for run in runs:
         by_hash[run.record.run.comparison_hash].append(run)
-    return [group for each in sorted(by_hash) for group in _by_text(each, by_hash[each])]
+    groups = [group for each in sorted(by_hash) for group in _by_text(each, by_hash[each])]
+    settings = [flatten(shared_settings(group.runs[0].record.config)) for group in groups]
+    keys = varying_keys(settings)
+    order = sorted(range(len(groups)), key=lambda n: [_rank(settings[n].get(key)) for key in keys])
+    return [replace(groups[n], differs=_values(settings[n], keys)) for n in order]
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Null first, then numbers by size, then words."""
+    number = isinstance(value, int | float)
+    return value is not None and not number, float(value) if number else -math.inf, written(value)
+
+
+def _values(settings: dict[str, Any], keys: Sequence[str]) -> str:
+    """`train.lr=0.01, ...` of the first few keys."""
+    named = [f"{key}={written(settings.get(key))}" for key in keys]
+    return ", ".join([*named[:_HEADING_KEYS], *(["..."] if len(named) > _HEADING_KEYS else [])])
 
 
 def _by_text(comparison_hash: str, runs: list[RunFiles]) -> list[Group]:

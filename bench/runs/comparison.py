@@ -10,9 +10,11 @@ from bench.config.identity import comparison_name
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
+from bench.flops.trace import Traced
 from bench.measure.machine import Machine, make_machine, set_threads
+from bench.records.lease import lease
 from bench.records.record import Record
-from bench.runs.prepared import finished, prepare_run
+from bench.runs.prepared import PreparedRun, finished, prepare_run
 from bench.runs.run import count_flops, run
 
 
@@ -21,7 +23,7 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     tables and verdicts.
 
     Finished runs are reused. Returns whether every run finished. Raises UserError for a mistake in any of them before
-    anything is trained.
+    anything is trained. If a run fails later, what finished before it is reported first.
     """
     each_seed = [
         (replace(config, seed=config.seed + number, seeds=1), command)
@@ -45,22 +47,39 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
         folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
         for folder, each in due.items()
     }
-    for pair, command in zip(wanted, commands, strict=True):
-        for each in pair:
-            if each.folder in done:
-                continue
-            record = records[each.folder]
-            if record is not None:
-                print(f"{each.folder} is finished and is reused.")
-            else:
-                corpus, machine = shared.corpus(each.config), shared.machine(each.config)
-                planned = each.with_vocabulary(corpus.tokenizer.vocab_size)
-                record = run(planned, corpus, machine, command, counted=counted[each.folder])
-            if record.run.message:
-                print(f"{record.run.id}: {record.run.message}.")
-            done[each.folder] = record
+    try:
+        for pair, command in zip(wanted, commands, strict=True):
+            for each in (each for each in pair if each.folder not in done):
+                record = records[each.folder]
+                if record is None:
+                    record = _trained(each, shared, command, counted[each.folder])
+                else:
+                    print(f"{each.folder} is finished and is reused.")
+                if record.run.message:
+                    print(f"{record.run.id}: {record.run.message}.")
+                done[each.folder] = record
+    except Exception:
+        _report([config for config, pair in zip(configs, wanted, strict=True) if pair[-1].folder in done])
+        raise
     _report(configs)
     return all(record.run.status == "finished" for record in done.values())
+
+
+def _trained(prepared: PreparedRun, shared: _Shared, command: str, counted: Traced) -> Record:
+    """Train and measure it, or use the record of another process that was at it."""
+
+    def waiting(holder: str) -> None:
+        told = f"{prepared.folder}: {holder} is training this run. Waiting for it; to train elsewhere, set name=."
+        print(told, flush=True)
+
+    with lease(prepared.folder, waiting):
+        record = finished(prepared.config)  # by now
+        if record is not None:
+            print(f"{prepared.folder} is finished and is reused.")
+            return record
+        corpus, machine = shared.corpus(prepared.config), shared.machine(prepared.config)
+        planned = prepared.with_vocabulary(corpus.tokenizer.vocab_size)
+        return run(planned, corpus, machine, command, counted=counted)
 
 
 class _Shared:

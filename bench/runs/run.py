@@ -149,7 +149,6 @@ def _record(
     """The record, as far as training determines it."""
     config, solved = prepared.config, prepared.plan
     shape, counts = solved.model, solved.count
-    diverged = trained.diverged is not None
     return Record(
         run=Run(
             id=prepared.folder.name,
@@ -160,8 +159,8 @@ def _record(
             comparison_hash=comparison_hash(config),
             corpus_fingerprint=corpus.fingerprint,
             seed=config.seed,
-            status="diverged" if diverged else "finished",
-            message=f"the loss became NaN at step {trained.diverged}" if diverged else None,
+            status="diverged" if trained.diverged else "finished",
+            message=trained.diverged,
         ),
         environment=environment(machine.device),
         method=config.method.name,

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import Batches
-from bench.errors import Interrupted
+from bench.errors import Interrupted, UserError
 from bench.flops.match import Plan
 from bench.train import checkpoint
+from bench.train.divergence import WINDOW, explosion
 from bench.train.log import Progress, Show, StepLog
 from bench.train.optimiser import schedule
 from bench.train.step import Trainee
@@ -25,14 +26,14 @@ SNAPSHOTS = "snapshots"  # folder of weights kept during training
 
 @dataclass
 class Trained:
-    """The outcome of training. seconds: of steps only; diverged: the step at which the loss became NaN."""
+    """The outcome of training. seconds: of steps only; diverged: why the run counts as diverged, in words."""
 
     steps: int
     tokens: int
     flops: float
     seconds: float
     final_loss: float | None
-    diverged: int | None = None
+    diverged: str | None = None
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Budget:
     flops: float
     steps: int | None = None
     seconds: float | None = None
+
+    def allows(self, flops: float, plan: Plan) -> bool:
+        """Whether a run of this budget can have spent `flops`; executed FLOPs may be above the planned ones."""
+        return self.seconds is not None or flops <= 2 * self.flops + 2 * plan.step_flops
 
     def progress(self, state: dict[str, Any]) -> float:
         """Share of the budget that is spent."""
@@ -73,8 +78,13 @@ def train(
     """
     config = trainee.config
     state = checkpoint.load(folder, trainee.model, trainee.optimiser, owner)
-    state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": []}
-    with StepLog(folder / "steps.csv", state["step"]) as log, _stop_on_signal() as stop:
+    if state is not None and not budget.allows(state["flops"], plan):
+        raise UserError(
+            f"{folder}: the checkpoint holds {state['flops']:.3g} training FLOPs, more than the {budget.flops:.3g} "
+            f"planned. Delete {folder} to train from the start."
+        )
+    state = state or {"step": 0, "flops": 0.0, "seconds": 0.0, "losses": [], "first": None, "best": None}
+    with StepLog(folder / checkpoint.LOG, state["step"]) as log, _stop_on_signal() as stop:
         if trainee.compiles:
             trainee.warm_up(*batches.at(state["step"]))
         saved_at = time.monotonic()
@@ -90,8 +100,8 @@ def train(
             if state["step"] % config.log_every == 0 or not math.isfinite(report.loss):
                 log.write(state["step"], _tokens(state, plan), state["flops"], state["seconds"], report, lr)
             if not math.isfinite(report.loss):
-                return _finish(state, plan, diverged=state["step"])
-            state["losses"] = [*state["losses"][-19:], report.loss]
+                return _finish(state, plan, f"the loss became NaN at step {state['step']}")
+            _remember(state, report.loss)
             before, share = share, budget.progress(state)
             _snapshot(folder, trainee, before, share)
             show(Progress(min(1.0, share), report.loss, _tokens(state, plan), state["flops"], state["seconds"]))
@@ -103,7 +113,8 @@ def train(
                 raise Interrupted
         log.flush()
         checkpoint.save(folder, trainee.model, trainee.optimiser, state, owner)
-    return _finish(state, plan)  # so that training is not repeated if the record cannot be written
+    # the checkpoint is there so that training is not repeated if the record cannot be written
+    return _finish(state, plan, _diverged(state, trainee, batches))
 
 
 def _steps_left(state: dict[str, Any], budget: Budget, plan: Plan) -> int:
@@ -130,18 +141,38 @@ def _snapshot(folder: Path, trainee: Trainee, before: float, after: float) -> No
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / f"{part}-of-{parts}.safetensors")
 
 
+def _remember(state: dict[str, Any], loss: float) -> None:
+    """Keep the first loss, the last ones, and the lowest mean over a whole window of them."""
+    state["first"] = loss if state["first"] is None else state["first"]
+    state["losses"] = [*state["losses"][1 - WINDOW :], loss]
+    if len(state["losses"]) == WINDOW:
+        state["best"] = min(_mean(state), math.inf if state["best"] is None else state["best"])
+
+
+def _diverged(state: dict[str, Any], trainee: Trainee, batches: Batches) -> str | None:
+    """Why the run counts as diverged: by its last losses, or by the loss now, as the last step may have ruined it."""
+    now, vocab_size = trainee.loss(*batches.at(0)), trainee.model.vocab_size
+    if not math.isfinite(now):
+        return f"the loss became NaN after step {state['step']}"
+    first, best = state["first"] or 0.0, state["best"]  # None: of a checkpoint from before they were kept
+    return explosion(_mean(state), first, best, vocab_size) or explosion(now, first, None, vocab_size)
+
+
+def _mean(state: dict[str, Any]) -> float:
+    return sum(state["losses"]) / len(state["losses"])
+
+
 def _tokens(state: dict[str, Any], plan: Plan) -> int:
     return state["step"] * plan.batch_tokens
 
 
-def _finish(state: dict[str, Any], plan: Plan, diverged: int | None = None) -> Trained:
-    losses = state["losses"]
+def _finish(state: dict[str, Any], plan: Plan, diverged: str | None) -> Trained:
     return Trained(
         steps=state["step"],
         tokens=_tokens(state, plan),
         flops=state["flops"],
         seconds=state["seconds"],
-        final_loss=sum(losses) / len(losses) if losses else None,
+        final_loss=_mean(state) if state["losses"] else None,
         diverged=diverged,
     )
 

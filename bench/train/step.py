@@ -128,6 +128,20 @@ class Trainee:
         self.optimiser.zero_grad(set_to_none=True)
         return grad_norm
 
+    @torch.no_grad()
+    def loss(self, inputs: Tensor, targets: Tensor) -> float:
+        """Of one micro-batch of inputs, targets (B, T), in nats/token; model and random state stay as they are."""
+        rows = self.config.micro_batch_size or len(inputs)
+        self.model.eval()
+        with (
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
+            autocast(self.device, self.dtype),
+        ):
+            logits, _ = self.model(inputs[:rows].to(self.device))
+            loss = next_token_loss(logits, targets[:rows].to(self.device)).item()
+        self.model.train()
+        return loss
+
     def _after_step(self, passes: list[list[Routing]]) -> None:
         """Give each routed branch and layer its routings of the whole step."""
         for module in self.model.modules():

@@ -85,6 +85,14 @@ def test_config_name_without_the_schema_is_refused(capsys, config_dir):
     assert "its defaults must start with `config`" in message
 
 
+@pytest.mark.parametrize("chosen", ["  - method: mod\n", ""])
+def test_config_name_may_not_rename_a_method(capsys, config_dir, tmp_path, chosen):
+    text = f"defaults:\n  - config\n{chosen}  - _self_\nmethod: {{name: moe, depth: {{capacity: 0.5}}}}\n"
+    (tmp_path / 'my "conf' / "renamed.yaml").write_text(text)
+    message = refused(capsys, "--config-dir", config_dir, "--config-name", "renamed", "--cfg", "job")
+    assert "method.name=moe is not allowed" in message
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion_is_installed_for_the_console_script(capsys, shell, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bench/__main__.py"])

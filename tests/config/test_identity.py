@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.compose import configure
-from bench.config.identity import MethodId, comparison_hash, config_hash, run_folder
+from bench.config.identity import MethodId, comparison_hash, comparison_name, config_hash, run_folder
 from bench.config.schema import MethodConfig
 from bench.config.validate import validated
 from bench.records.packed import find_records, read_bytes
@@ -43,6 +43,21 @@ def test_configuration_and_hashes_of_committed_records_are_stable():
         assert json.loads(json.dumps(asdict(config))) == record["config"]
         assert (config_hash(config), comparison_hash(config)) == (run["config_hash"], run["comparison_hash"])
         assert run_folder(config).name == run["id"]
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ([], "tiny-kjv-train_flops-"),
+        (["scale=base", "train.lr=1"], "base-kjv-train_flops-"),
+        (["model.d_model=32"], "8x32-kjv-train_flops-"),
+        (["model.context=64"], "8x128-kjv-train_flops-"),
+        (["model.n_kv_heads=2"], "tiny-kjv-train_flops-"),
+        (["model.n_layers=2", "name=mine"], "mine"),
+    ],
+)
+def test_comparison_of_another_shape_is_not_named_after_the_scale(words: list[str], start: str):
+    assert comparison_name(configure(["+method=mod", *words])).startswith(start)
 
 
 def test_composed_configuration_has_the_hash_of_a_committed_record():

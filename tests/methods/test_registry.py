@@ -10,8 +10,9 @@ import torch
 import bench.methods.modules
 from bench.config import plugins
 from bench.config.compose import configure, options
+from bench.config.identity import config_hash
 from bench.config.options import _installed_dirs, installed_methods
-from bench.config.schema import MethodConfig, ModelConfig
+from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
 from bench.methods import build_model
 
@@ -81,6 +82,25 @@ def test_module_in_the_tree_builds_its_layers(in_tree):
     logits, routings = model(torch.zeros(1, 8, dtype=torch.int64))
     assert logits.shape == (1, 8, 11)
     assert routings == []
+
+
+def test_edited_module_in_the_tree_is_another_run(in_tree):
+    config = RunConfig(method=MethodConfig(name="attention_only"))
+    hashes = [config_hash(config)]
+    for source in (MODULE, MODULE.replace("= 3", "= 4"), MODULE):
+        (in_tree / "attention_only.py").write_text(source)
+        hashes.append(config_hash(config))
+    assert len(set(hashes)) == 3 and hashes[1] == hashes[3]
+
+
+def test_edited_file_of_an_installed_package_is_another_run(installed):
+    config = configure(["+method=attention_only"])
+    before = config_hash(config)
+    (installed / "helpers.py").write_text("HALF = 0.5\n")
+    after = config_hash(config)
+    assert before != after
+    (installed / "notes.md").write_text("no code")
+    assert config_hash(config) == after
 
 
 def test_method_named_like_a_module_of_bench_is_built():

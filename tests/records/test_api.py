@@ -42,6 +42,13 @@ def test_the_package_offers_what_it_lists_and_nothing_else():
         _ = bench.judge
 
 
+@pytest.mark.parametrize("key", ["results", "reports"])
+def test_compare_refuses_a_place_it_cannot_write_before_training(key, tmp_path):
+    with pytest.raises(UserError, match=f"is a file, not a folder. Set {key} to another folder"):
+        bench.compare("dense", **({"results": tmp_path, "reports": tmp_path} | {key: __file__}))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_frame_has_a_row_per_run_and_flat_columns():
     frame = bench.load(RESULTS).frame()
     assert len(frame) == 16 + 8 + 173 and frame["comparable"].dtype == bool

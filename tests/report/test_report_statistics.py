@@ -10,6 +10,7 @@ import pytest
 from report_records import DOCUMENT_TOKENS, make_record
 
 from bench.records.record import Causality, Record
+from bench.report.comparison import summary_table
 from bench.report.differences import differences, verdict
 from bench.report.load import RunFiles, group_runs
 from bench.report.tasks import score
@@ -106,3 +107,18 @@ def test_score_above_chance_needs_two_standard_errors():
     assert not one({"acc": 0.9, "chance": 0.5}).above_chance
     assert one({"bits_per_byte": 2.0, "bits_per_byte_stderr": 0.1, "chance": 8.0}).above_chance
     assert score([RunFiles(make_record())], "t", "acc") is None
+
+
+def test_groups_of_a_sweep_are_headed_and_ordered_by_what_differs():
+    """The hashes are in another order than the values."""
+    runs = []
+    for lr, comparison_hash in ((0.01, "bbb"), (None, "ccc"), (0.002, "aaa"), (1, "000")):
+        record = make_record(comparison_hash=comparison_hash)
+        record.config |= {"train": {"lr": lr, "batch_size": 8}}
+        runs.append(RunFiles(record))
+    groups = group_runs(runs)
+    assert [group.differs for group in groups] == [f"train.lr={lr}" for lr in ("null", "0.002", "0.01", "1")]
+    assert [group.comparison_hash for group in groups] == ["ccc", "aaa", "bbb", "000"]
+    table = summary_table([run.record for run in runs])
+    assert re.findall("train.lr=.*", table) == [group.differs for group in groups]
+    assert group_runs(runs[:1])[0].differs == ""

@@ -150,6 +150,14 @@ def test_failure_of_a_run_is_reported_whenever_it_is_used(configured, capsys):
     assert "To measure one, stop here" not in printed
 
 
+def test_finite_explosion_of_the_baseline_is_not_compared_with(configured, capsys):
+    assert not compare([configured("mod", "train.lr=10")], ["command"])
+    printed = capsys.readouterr().out
+    baseline = recorded(configured("dense", "train.lr=10"))
+    assert baseline.run.status == "diverged" and baseline.training.final_loss > 6
+    assert "quality not compared with dense" in printed and baseline.run.message in " ".join(printed.split())
+
+
 def test_each_run_of_a_sweep_over_texts_trains_on_its_own(configured, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "bench.runs.comparison.excluded_tasks", lambda corpus, evaluate: [f"left out of {corpus.fingerprint}"]

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ TINY = [
     "evaluate.timing_steps=2",
     "evaluate.tasks=[]",
 ]
-COUNTERS = {"step": 3, "flops": 1e6, "seconds": 0.5, "losses": [5.5, 5.4, 5.3]}
+COUNTERS = {"step": 3, "flops": 1e6, "seconds": 0.5, "losses": [5.5, 5.4, 5.3], "first": 5.5, "best": None}
 OWNER = checkpoint.Owner("own", "text")
 METHODS = {
     "dense": [],
@@ -178,10 +179,60 @@ def test_truncated_checkpoint_is_refused_in_one_line(tmp_path):
 def test_edited_checkpoint_is_refused_in_one_line(damage, tmp_path):
     model, optimiser = _checkpoint(tmp_path)
     path = tmp_path / "checkpoint.json"
-    damaged = json.loads(path.read_text()) | damage
+    damaged = json.loads(path.read_text()) | damage | {"digest": None}  # which would notice any of them
     path.write_text(json.dumps({key: value for key, value in damaged.items() if value is not None}))
     with pytest.raises(UserError, match="damaged.*Delete") as caught:
         checkpoint.load(tmp_path, model, optimiser, OWNER)
+    assert "\n" not in str(caught.value)
+
+
+def _stopped(folder):
+    """A run that was interrupted half way."""
+    config = _config("dense")
+    _train(config, folder, stop_after=plan(config, 256).steps // 2)
+    return folder / "checkpoint.json", next(folder.glob("checkpoint-*.safetensors"))
+
+
+def _flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at : at + 4] = bytes(byte ^ 0xFF for byte in content[at : at + 4])
+    path.write_bytes(content)
+
+
+def _edit(**changes):
+    return lambda index, _: index.write_text(json.dumps(json.loads(index.read_text()) | changes))
+
+
+def _forged(**changes):
+    """Edited by someone who knows of the digest."""
+    return _edit(**changes, digest=None)
+
+
+DAMAGE = {
+    "bytes of a tensor": (lambda _, tensors: _flip(tensors, tensors.stat().st_size - 4000), "its checksum"),
+    "bytes of the index": (lambda index, _: _flip(index, 8), "damaged"),
+    "flops": (_edit(flops=1e300), "its digest"),
+    "step": (_edit(step=999_999_999_999), "its digest"),
+    "loss": (_edit(losses=[0.1]), "its digest"),
+    "forged flops": (_forged(flops=1e300), "more than the 6e.08 planned"),
+    "forged step": (_forged(step=999_999_999_999), "not that of its optimiser"),
+    "no log": (lambda index, _: (index.parent / "steps.csv").unlink(), "steps.csv is not the log"),
+    "bytes of the log": (lambda index, _: _flip(index.parent / "steps.csv", 100), "steps.csv is not the log"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    return _stopped(tmp_path_factory.mktemp("stopped") / "run")[0].parent
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_checkpoint_is_never_resumed(name, stopped, tmp_path):
+    harm, said = DAMAGE[name]
+    shutil.copytree(stopped, tmp_path / "run")
+    harm(tmp_path / "run" / "checkpoint.json", next((tmp_path / "run").glob("*.safetensors")))
+    with pytest.raises(UserError, match=f"{said}.*Delete .*run to train from the start") as caught:
+        _train(_config("dense"), tmp_path / "run")
     assert "\n" not in str(caught.value)
 
 
@@ -196,7 +247,8 @@ def test_checkpoint_of_other_text_is_refused(tmp_path):
     with pytest.raises(UserError, match="other text: it has changed since. Delete"):
         checkpoint.load(tmp_path, model, optimiser, checkpoint.Owner("own", "rewritten"))
     path = tmp_path / "checkpoint.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "corpus_fingerprint"}))
+    later = ("corpus_fingerprint", "digest")  # keys that older checkpoints lack
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in later}))
     assert checkpoint.load(tmp_path, model, optimiser, OWNER) == COUNTERS
 
 
@@ -311,6 +363,20 @@ def test_nan_loss_stops_the_run_with_message_and_record(tmp_path, budget, said):
     record = load_record(path)
     assert record.run.status == "diverged" and not record.comparable
     assert record.quality is None
+
+
+@pytest.mark.parametrize("steps", [1, 40])
+def test_finite_explosion_is_a_divergence(steps, tmp_path):
+    """At once, when only the weights after the last step show it; and in the losses of a longer run."""
+    budget = steps * plan(_config("dense"), 256).step_flops
+    trained, _, losses, _ = _train(_config("dense", "train.lr=10", f"train.budget_flops={budget}"), tmp_path)
+    assert trained.steps == steps == len(losses)
+    assert "of a uniform guess" in trained.diverged
+
+
+@pytest.mark.parametrize("words", [["train.budget_flops=4e7"], ["train.lr=1e-9"], ["train.lr=0.02"]])
+def test_short_or_slow_run_is_no_divergence(words, tmp_path):
+    assert _train(_config("dense", *words), tmp_path)[0].diverged is None
 
 
 def test_ctrl_c_prints_a_command_that_resumes(tmp_path):
