@@ -14,10 +14,9 @@ from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
 from bench.formats import now
-from bench.isoflop.run.grid import Grid, Job, Loss, Sizes, best_of
+from bench.isoflop.run.grid import Grid, Loss, Sizes, best_of
 from bench.isoflop.run.packing import measure_packing
 from bench.isoflop.run.plan import describe, planned_memory
-from bench.isoflop.run.pool import Pool
 from bench.isoflop.run.scheduler import Ended, schedule
 from bench.isoflop.run.session import Session
 from bench.isoflop.run.step_times import time_steps
@@ -27,6 +26,7 @@ from bench.records.files import make_folder
 from bench.records.isoflop import FILE, Packing, Stages, Study, load_study
 from bench.records.record import load_record
 from bench.runs.load import WEIGHTS
+from bench.runs.pool import Job, Pool
 from bench.runs.prepared import prepare_run
 from bench.runs.run import count_flops
 from bench.train.loop import SNAPSHOTS

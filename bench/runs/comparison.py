@@ -6,80 +6,114 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.config.identity import comparison_name
+import torch
+
+from bench.config.identity import comparison_name, config_hash
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
+from bench.errors import UserError
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.flops.trace import Traced
 from bench.measure.machine import Machine, make_machine, set_threads
-from bench.records.lease import lease
+from bench.records.isoflop import Packing
 from bench.records.record import Record
+from bench.runs.pool import Job, Pool
 from bench.runs.prepared import PreparedRun, finished, prepare_run
-from bench.runs.run import count_flops, run
+from bench.runs.run import check_baseline, count_flops, time_run, to_be_timed, train_once
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
-    """Run every configuration and, before it, its dense baseline, with each of its seeds; write the reports; print
-    tables and verdicts.
+    """Run every configuration and its dense baseline, with each of its seeds; write the reports; print tables and
+    verdicts. Everything is trained, on a CPU as many runs at once as there are threads, before anything is timed.
 
     Finished runs are reused. Returns whether every run finished. Raises UserError for a mistake in any of them before
-    anything is trained. If a run fails later, what finished before it is reported first.
+    anything is trained. If a run fails later, the others are reported first.
     """
-    each_seed = [
+    own = [
         (replace(config, seed=config.seed + number, seeds=1), command)
         for config, command in zip(configs, commands, strict=True)
         for number in range(config.seeds)
     ]
-    configs, commands = zip(*each_seed, strict=True)
-    prepared = [prepare_run(config) for config in configs]
-    wanted = [(each.baseline, each) if each.baseline else (each,) for each in prepared]
-    records: dict[Path, Record | None] = {}
-    for config, pair in zip(configs, wanted, strict=True):
-        check_tasks(config.evaluate.tasks)
-        records |= {each.folder: finished(each.config) for each in pair if each.folder not in records}
-        if None in (records[each.folder] for each in pair):
-            load_tasks(config.evaluate.tasks)
-    shared, done = _Shared(), dict[Path, Record]()
-    due = {each.folder: each for pair in wanted for each in pair if records[each.folder] is None}
-    for each in due.values():
-        each.with_vocabulary(shared.corpus(each.config).tokenizer.vocab_size).check_whole_steps()
-    counted = {  # counts that disagree are refused before anything is trained
-        folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
-        for folder, each in due.items()
+    prepared = [(prepare_run(config), command) for config, command in own]
+    runs = {  # folder -> run and command, each baseline before its methods
+        each.folder: (each, command)
+        for run, command in prepared
+        for each in ((run.baseline, run) if run.baseline else (run,))
     }
-    try:
-        for pair, command in zip(wanted, commands, strict=True):
-            for each in (each for each in pair if each.folder not in done):
-                record = records[each.folder]
-                if record is None:
-                    record = _trained(each, shared, command, counted[each.folder])
-                else:
-                    print(f"{each.folder} is finished and is reused.")
-                if record.run.message:
-                    print(f"{record.run.id}: {record.run.message}.")
-                done[each.folder] = record
-    except Exception:
-        _report([config for config, pair in zip(configs, wanted, strict=True) if pair[-1].folder in done])
-        raise
-    _report(configs)
-    return all(record.run.status == "finished" for record in done.values())
-
-
-def _trained(prepared: PreparedRun, shared: _Shared, command: str, counted: Traced) -> Record:
-    """Train and measure it, or use the record of another process that was at it."""
-
-    def waiting(holder: str) -> None:
-        told = f"{prepared.folder}: {holder} is training this run. Waiting for it; to train elsewhere, set name=."
-        print(told, flush=True)
-
-    with lease(prepared.folder, waiting):
-        record = finished(prepared.config)  # by now
+    records = {folder: finished(run.config) for folder, (run, _) in runs.items()}
+    for config, _ in own:
+        check_tasks(config.evaluate.tasks)
+    if None in records.values():
+        load_tasks(sorted({task for config, _ in own for task in config.evaluate.tasks}))
+    shared = _Shared()
+    jobs = _jobs([each for folder, each in runs.items() if records[folder] is None], shared)
+    for folder, record in records.items():
         if record is not None:
-            print(f"{prepared.folder} is finished and is reused.")
-            return record
-        corpus, machine = shared.corpus(prepared.config), shared.machine(prepared.config)
-        planned = prepared.with_vocabulary(corpus.tokenizer.vocab_size)
-        return run(planned, corpus, machine, command, counted=counted)
+            print(f"{folder} is finished and is reused.")
+    for run, _ in prepared:
+        check_baseline(run, records[run.baseline.folder] if run.baseline else None)
+    try:
+        _train(jobs, shared)
+        ended = [_timed(run, shared) for run, _ in runs.values()]
+    except Exception:
+        _report([config for config, _ in own if finished(config)])
+        raise
+    for record in ended:
+        if record.run.message:
+            print(f"{record.run.id}: {record.run.message}.")
+    _report([config for config, _ in own])
+    return all(record.run.status == "finished" for record in ended)
+
+
+def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
+    """The runs to train, for the vocabulary of their text. Whole steps that miss the budget, and FLOP counts that
+    disagree, are refused here.
+    """
+    jobs, counted = [], dict[str, Traced]()
+    for run, command in due:
+        corpus, machine = shared.corpus(run.config), shared.machine(run.config)
+        planned = run.with_vocabulary(corpus.tokenizer.vocab_size)
+        planned.check_whole_steps()
+        alike = config_hash(replace(run.config, seed=0))  # seeds have equal counts
+        if alike not in counted:
+            counted[alike] = count_flops(planned, corpus, machine)
+        jobs.append(Job(run.config, planned.plan, command, counted[alike]))
+    return jobs
+
+
+def _train(jobs: Sequence[Job], shared: _Shared) -> None:
+    workers = _workers(jobs, shared)
+    if workers == 1:
+        for job in jobs:
+            corpus, machine = shared.corpus(job.config), shared.machine(job.config)
+            run = prepare_run(job.config, corpus.tokenizer.vocab_size)
+            train_once(run, corpus, machine, job.command, counted=job.counted)
+        return
+    packing = Packing(workers=workers, threads=1, flops_per_second=0.0)
+    total = sum(job.flops for job in jobs)
+    with Pool(packing, shared.machine(jobs[0].config), "", (total, 0.0), None) as pool:
+        pool.train(lambda: [job for job in jobs if finished(job.config) is None])
+
+
+def _workers(jobs: Sequence[Job], shared: _Shared) -> int:
+    """Runs trained at once: several on a CPU, whose cores one small model does not fill, if none waits for another."""
+    machines = [shared.machine(job.config) for job in jobs]
+    if any(machine != machines[0] or machine.device.type != "cpu" for machine in machines):
+        return 1
+    if not jobs or any(job.config.contract.name == "wall_clock" for job in jobs):
+        return 1
+    return min(len(jobs), torch.get_num_threads())
+
+
+def _timed(run: PreparedRun, shared: _Shared) -> Record:
+    """The record of a run that has ended, with its speed."""
+    record = finished(run.config)
+    if record is None:
+        raise UserError(f"{run.folder}: the record is gone. Give the command again.")
+    if not to_be_timed(run, record):
+        return record
+    corpus = shared.corpus(run.config)
+    return time_run(run.with_vocabulary(corpus.tokenizer.vocab_size), corpus, shared.machine(run.config))
 
 
 class _Shared:

@@ -19,7 +19,8 @@ from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
-from bench.records.record import Energy, Flops, Model, Record, Run, Training
+from bench.records.lease import lease
+from bench.records.record import Energy, Flops, Model, Record, Run, Training, load_record
 from bench.runs.assess import assess, assess_larger_speed, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, again, finished
@@ -40,6 +41,28 @@ def count_flops(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Trac
     return check_counts(prepared.title, model, inputs.to(machine.device))
 
 
+def train_once(
+    prepared: PreparedRun,
+    corpus: Corpus,
+    machine: Machine,
+    command: str,
+    show: Show | None = None,
+    alone: bool = True,
+    counted: Traced | None = None,
+) -> Record:
+    """`run`, or the record of another process that was at this very run."""
+
+    def waiting(holder: str) -> None:
+        told = f"{prepared.folder}: {holder} is training this run. Waiting for it; to train elsewhere, set name=."
+        print(told, flush=True)
+
+    with lease(prepared.folder, waiting):
+        record = finished(prepared.config)  # by now
+        if record is not None:
+            return record
+        return run(prepared, corpus, machine, command, show, alone, counted)
+
+
 def run(
     prepared: PreparedRun,
     corpus: Corpus,
@@ -49,22 +72,21 @@ def run(
     alone: bool = True,
     counted: Traced | None = None,
 ) -> Record:
-    """Train and measure what is prepared, for the vocabulary of `corpus`; leaves a record in its folder and returns it.
+    """Train what is prepared, for the vocabulary of `corpus`, and measure its quality; leaves a record in its folder
+    and returns it. `time_run` adds the speed.
 
     `show` is called after every step; without it a bar in the terminal shows them. `alone`: no other run uses the
     device at the same time. Energy is recorded for such runs only, because the device's counter cannot separate runs,
     and only if one session trained the run from its first step to its last.
 
-    Under `wall_clock` the dense baseline must have been run before. If it has been, the method's steps are timed
-    against the baseline's. Raises Interrupted after a signal, and UserError for a mistake that the user can correct.
+    Under `wall_clock` the dense baseline must have been run before. Raises Interrupted after a signal, and UserError
+    for a mistake that the user can correct.
     """
     config, solved, folder = prepared.config, prepared.plan, prepared.folder
     baseline = None if prepared.baseline is None else finished(prepared.baseline.config)
-    _check_baseline(prepared, baseline)
     batches = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed)
     trainee = Trainee.of(config, solved.model, prepared.vocab_size, machine.device)
-    inputs, targets = batches.at(0)
-    counted = counted or check_counts(prepared.title, trainee.model, inputs.to(machine.device))
+    counted = counted or check_counts(prepared.title, trainee.model, batches.at(0)[0].to(machine.device))
     make_folder(folder)
     owner = checkpoint.Owner(prepared.hash, corpus.fingerprint)
     metered = alone and not any(folder.glob("checkpoint*"))
@@ -79,11 +101,6 @@ def run(
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)
         assess(record, config, corpus, trainee.model, folder)
-        if config.evaluate.timing_steps and record.run.status != "diverged":
-            assess_memory(record, trainee, (inputs, targets))
-            trained_baseline = _trained_baseline(prepared, machine)
-            assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
-            assess_larger_speed(record, config, corpus, machine)
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     record.save(folder / "record.json")
@@ -91,7 +108,28 @@ def run(
     return record
 
 
-def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
+def to_be_timed(prepared: PreparedRun, record: Record) -> bool:
+    """Whether the speed of a finished run is wanted, missing, and can still be measured."""
+    wanted = prepared.config.evaluate.timing_steps and record.run.status != "diverged"
+    return bool(wanted) and record.speed is None and (prepared.folder / WEIGHTS).exists()
+
+
+def time_run(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Record:
+    """Measure memory and speed of a finished run, against its dense baseline if that has finished too, with nothing
+    else running; adds them to its record and returns it.
+    """
+    config, solved, path = prepared.config, prepared.plan, prepared.folder / "record.json"
+    record, trainee = load_record(path), _trained(prepared, machine)
+    batch = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed).at(0)
+    assess_memory(record, trainee, batch)
+    assess_speed(record, solved, trainee, _trained_baseline(prepared, machine), corpus, machine, batch)
+    assess_larger_speed(record, config, corpus, machine)
+    record.environment = environment(machine.device)  # with the threads that were timed
+    record.save(path)
+    return record
+
+
+def check_baseline(prepared: PreparedRun, record: Record | None) -> None:
     """Before anything is trained, warn if a finished baseline cannot be compared with or timed."""
     if prepared.baseline is None or record is None or not prepared.config.evaluate.timing_steps:
         return
@@ -112,11 +150,16 @@ def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
 def _trained_baseline(prepared: PreparedRun, machine: Machine) -> tuple[Plan, Trainee] | None:
     """The finished dense baseline, to be timed with its method; None if it has no weights, or is the run itself."""
     baseline = prepared.baseline
-    if baseline is None or not (path := baseline.folder / WEIGHTS).exists():
+    if baseline is None or not (baseline.folder / WEIGHTS).exists():
         return None
-    trainee = Trainee.of(baseline.config, baseline.plan.model, baseline.vocab_size, machine.device)
+    return baseline.plan, _trained(baseline, machine)
+
+
+def _trained(prepared: PreparedRun, machine: Machine) -> Trainee:
+    trainee = Trainee.of(prepared.config, prepared.plan.model, prepared.vocab_size, machine.device)
+    path = prepared.folder / WEIGHTS
     checkpoint.load_weights(trainee.model, checkpoint.read_weights(path), path)
-    return baseline.plan, trainee
+    return trainee
 
 
 def _budget(prepared: PreparedRun, baseline: Record | None) -> Budget:

@@ -23,7 +23,7 @@ from bench.measure.machine import Machine, environment, git_commit, make_machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.records.ci import FILE, CiStudy
 from bench.runs.prepared import prepare_run
-from bench.runs.run import count_flops
+from bench.runs.run import count_flops, time_run, to_be_timed
 from bench.runs.run import run as run_once
 from bench.studies.reference_models import encoder_step
 from bench.train import checkpoint
@@ -51,6 +51,9 @@ def run(config: RunConfig, command: str) -> int:
     for name, each in prepared.items():
         checkpoint.remove(each.folder)  # of a study that was stopped, under whatever code
         records[name] = run_once(each, corpus, machine, command, counted=counted[name])
+    for name, each in prepared.items():
+        if to_be_timed(each, records[name]):
+            records[name] = time_run(each, corpus, machine)
     speed, encoder_seconds = _speed(configs, config.study.processes, config.study.rounds)
     study = CiStudy(
         name=config.study.name,

@@ -22,13 +22,12 @@ from bench.data import prepare
 from bench.errors import UserError
 from bench.flops.match import Plan, plan
 from bench.formats import now
-from bench.isoflop.run.grid import Job
-from bench.isoflop.run.pool import Pool
 from bench.isoflop.run.scheduler import Ended
 from bench.measure.machine import environment, git_commit, make_machine
 from bench.records.files import make_folder
 from bench.records.isoflop import Packing
 from bench.records.tuning import FILE, Candidate, Settings, Tuned, Tuning
+from bench.runs.pool import Job, Pool
 from bench.runs.prepared import prepare_run
 from bench.runs.run import count_flops
 from bench.stats.response_surface import Point, Search, search

@@ -16,7 +16,7 @@ from bench.formats import duration
 from bench.isoflop import study as isoflop
 from bench.isoflop.run import packing, step_times, token_study
 from bench.isoflop.run.plan import describe
-from bench.isoflop.run.pool import Pool, _Report, _Running
+from bench.runs.pool import Pool, _Report, _Running
 from bench.isoflop.run.router_use import CLASSES, HeldOut, depth_use
 from bench.isoflop.run.session import Session
 from bench.isoflop.study import _first_packing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from bench.config.compose import configure_method
@@ -17,20 +17,9 @@ from bench.config.validate import check
 from bench.data.tokenizer import vocabulary_size
 from bench.errors import UserError
 from bench.flops.match import Plan, plan
+from bench.runs.pool import Job
 
 SWEEP_SEEDS = 2  # for each size and rate of a learning-rate sweep
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: its configuration and its plan."""
-
-    config: RunConfig
-    plan: Plan
-
-    @property
-    def flops(self) -> float:
-        return self.plan.budget_flops
 
 
 Loss = Callable[[RunConfig], float | None]  # validation loss of an ended run; None: it diverged or failed its audit

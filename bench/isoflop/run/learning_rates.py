@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.isoflop.run.grid import Job, Loss
+from bench.isoflop.run.grid import Loss
 from bench.records.isoflop import LearningRate, Tried
+from bench.runs.pool import Job
 
 _RESIDUAL = 0.02  # nats, above which a residual counts linearly: about the standard deviation over seeds
 _CLIFF = 0.3  # nats above the best rate (median over runs), above which a higher rate is excluded from the fit

@@ -15,13 +15,12 @@ import torch
 
 from bench.config.schema import RunConfig
 from bench.data import Batches, prepare
-from bench.isoflop.run.grid import Job
 from bench.isoflop.run.plan import memory_bytes
-from bench.isoflop.run.pool import SPAWN
 from bench.isoflop.run.session import Session
 from bench.measure.machine import Machine, keep_freed_memory
 from bench.measure.speed import synchronise
 from bench.records.isoflop import Packing
+from bench.runs.pool import SPAWN, Job
 from bench.train.step import Trainee
 
 _MEASURED_SECONDS = 4.0

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from bench.formats import aligned, duration, scaled
-from bench.isoflop.run.grid import Grid, Job
+from bench.isoflop.run.grid import Grid
 from bench.measure.machine import Machine
 from bench.records.isoflop import Packing
 from bench.runs.dry_run import training_memory
+from bench.runs.pool import Job
 
 # Share of the rate of matrix products. In the study isoflop_cpu, on two cores of 215 GFLOP/s, single steps reach 0.06
 # to 0.35 of it, and two concurrent runs 0.22 together.

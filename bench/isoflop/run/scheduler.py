@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bench.config.identity import run_folder
 from bench.config.schema import RunConfig
-from bench.isoflop.run.grid import Grid, Job, Sizes, best_of
+from bench.isoflop.run.grid import Grid, Sizes, best_of
 from bench.isoflop.run.learning_rates import choose_learning_rate
 from bench.records.isoflop import LearningRate
+from bench.runs.pool import Job
 from bench.runs.prepared import finished
 
 

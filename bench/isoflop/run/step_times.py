@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bench.data import Batches, Corpus
-from bench.isoflop.run.grid import Job
 from bench.isoflop.run.session import Session
 from bench.measure.machine import Machine
 from bench.measure.speed import fixed_batch, interleave, ratios
 from bench.records.isoflop import Timed
 from bench.records.record import Timing
+from bench.runs.pool import Job
 from bench.train.step import Trainee
 
 

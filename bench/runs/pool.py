@@ -24,15 +24,30 @@ from bench.config.identity import run_folder, run_title
 from bench.config.schema import RunConfig
 from bench.data import prepare
 from bench.errors import Interrupted, UserError
-from bench.isoflop.run.grid import Job
+from bench.flops.match import Plan
+from bench.flops.trace import Traced
 from bench.measure.machine import Machine, keep_freed_memory
 from bench.records.isoflop import Packing
 from bench.runs.prepared import prepare_run
-from bench.runs.run import run
+from bench.runs.run import train_once
 from bench.train.log import Progress
 
 SPAWN = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
 _REPORT_EVERY = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its configuration and its plan. command: of its record; counted: its FLOPs, if they were counted."""
+
+    config: RunConfig
+    plan: Plan
+    command: str = ""
+    counted: Traced | None = None
+
+    @property
+    def flops(self) -> float:
+        return self.plan.budget_flops
 
 
 @dataclass
@@ -59,19 +74,19 @@ class _Running:
 class Pool:
     """Worker processes that train the jobs assigned to them; a context manager.
 
-    flops: of all runs, and of those that had ended before, for the progress display. `training_seconds` is the time
-    spent in training steps so far, summed over workers. deadline: in seconds by time.monotonic; None: none.
+    command: of jobs that have none. flops: of all runs, and of those that had ended before, for the progress display.
+    `training_seconds` is the time spent in training steps so far, summed over workers. deadline: in seconds by time.monotonic; None: none.
     """
 
     def __init__(
         self, packing: Packing, machine: Machine, command: str, flops: tuple[float, float], deadline: float | None
     ):
-        self.packing, self.deadline = packing, deadline
+        self.packing, self.command, self.deadline = packing, command, deadline
         self.training_seconds = 0.0
         self.reports: Any = SPAWN.Queue()
         self.tasks = [SPAWN.Queue() for _ in range(packing.workers)]
         self.workers = [
-            SPAWN.Process(target=_work, args=(n, tasks, self.reports, machine, command, packing), daemon=True)
+            SPAWN.Process(target=_work, args=(n, tasks, self.reports, machine, packing), daemon=True)
             for n, tasks in enumerate(self.tasks)
         ]
         self.running: dict[int, _Running] = {}
@@ -137,7 +152,7 @@ class Pool:
 
     def _assign(self, worker: int, job: Job) -> None:
         self.running[worker] = _Running(job)
-        self.tasks[worker].put(job.config)
+        self.tasks[worker].put((job.config, job.command or self.command, job.counted))
 
     def _next_report(self) -> _Report | None:
         try:
@@ -202,7 +217,7 @@ def _name(config: RunConfig) -> str:
     return f"{config.method.name} {config.model.n_layers}x{config.model.d_model}"
 
 
-def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str, packing: Packing) -> None:
+def _work(number: int, tasks: Any, reports: Any, machine: Machine, packing: Packing) -> None:
     """A worker: trains jobs until it receives None, or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and decides
     keep_freed_memory()
@@ -218,7 +233,8 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
             reported = time.monotonic()
             reports.put(_Report(number, "progress", progress))
 
-    while (config := tasks.get()) is not None:
+    while (task := tasks.get()) is not None:
+        config, command, counted = task
         reported = 0.0
         try:
             key = repr(config.data)
@@ -226,7 +242,7 @@ def _work(number: int, tasks: Any, reports: Any, machine: Machine, command: str,
                 corpora[key] = prepare(config.data)
             corpus = corpora[key]
             prepared = prepare_run(config, corpus.tokenizer.vocab_size)
-            record = run(prepared, corpus, machine, command, show, alone)
+            record = train_once(prepared, corpus, machine, command, show, alone, counted)
         except Interrupted:
             reports.put(_Report(number, "stopped"))
             return
