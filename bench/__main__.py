@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.errors import Interrupted, UserError
+from bench.errors import Interrupted, UserError, out_of_memory
 
 _USAGE = """\
 usage: python -m bench +method=NAME [KEY=VALUE ...]        compare a method with its dense baseline
@@ -107,6 +107,11 @@ def main(arguments: list[str]) -> int:
         return 141
     except OSError as error:  # a disk that fills up, a folder that vanishes
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        told = out_of_memory(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
     return 2
 
 

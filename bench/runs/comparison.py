@@ -10,9 +10,10 @@ from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.flops.trace import Traced
-from bench.measure.machine import Machine, make_machine, set_threads
+from bench.measure.machine import Machine, available_bytes, make_machine, set_threads
 from bench.records.lease import lease
 from bench.records.record import Record
+from bench.runs.memory import check_memory
 from bench.runs.prepared import PreparedRun, finished, prepare_run
 from bench.runs.run import count_flops, run
 
@@ -27,12 +28,14 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
     wanted = [(each.baseline, each) if each.baseline else (each,) for each in prepared]
     records: dict[Path, Record | None] = {}
     for config, pair in zip(configs, wanted, strict=True):
-        check_tasks(config.evaluate.tasks)
+        check_tasks(config.evaluate)
         records |= {each.folder: finished(each.config) for each in pair if each.folder not in records}
         if None in (records[each.folder] for each in pair):
-            load_tasks(config.evaluate.tasks)
+            load_tasks(config.evaluate)
     shared, done = _Shared(), dict[Path, Record]()
     due = {each.folder: each for pair in wanted for each in pair if records[each.folder] is None}
+    for each in due.values():
+        check_memory(each, available_bytes(shared.machine(each.config).device))
     counted = {  # counts that disagree are refused before anything is trained
         folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
         for folder, each in due.items()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from bench.config.identity import comparison_hash, comparison_name
 from bench.data import Batches, Corpus
 from bench.data.tokenizer import SubwordTokenizer
-from bench.errors import UserError
+from bench.errors import UserError, out_of_memory
 from bench.flops.match import Plan
 from bench.flops.trace import Traced, check_counts
 from bench.formats import now
@@ -19,7 +20,7 @@ from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
-from bench.records.record import Energy, Flops, Model, Record, Run, Training
+from bench.records.record import Energy, Flops, Model, Record, Run, Training, load_record
 from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, again, finished
@@ -80,14 +81,28 @@ def run(
             corpus.tokenizer.save(folder)
         assess(record, config, corpus, trainee.model, folder)
         if config.evaluate.timing_steps and record.run.status != "diverged":
-            assess_memory(record, trainee, (inputs, targets))
-            trained_baseline = _trained_baseline(prepared, machine)
-            assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
+            try:
+                assess_memory(record, trainee, (inputs, targets))
+                trained_baseline = _trained_baseline(prepared, machine)
+                assess_speed(record, solved, trainee, trained_baseline, corpus, machine, (inputs, targets))
+            except (MemoryError, RuntimeError) as error:
+                if out_of_memory(error) is None:
+                    raise
+                print(f"{folder}: speed is not measured, because there is not enough memory. The record is kept.")
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
-    record.save(folder / "record.json")
+    _save(record, folder / "record.json")
     checkpoint.remove(folder)
     return record
+
+
+def _save(record: Record, path: Path) -> None:
+    """Write the record and read it back: one that no report could read is no end of a run."""
+    record.save(path)
+    try:
+        load_record(path)
+    except UserError as error:
+        raise UserError(f"the run ended with figures that cannot be right: {error} It is in no report.") from error
 
 
 def _check_baseline(prepared: PreparedRun, record: Record | None) -> None:
