@@ -103,8 +103,8 @@ class Runs(Sequence[Run]):
         """The points for `bench.fit`: method, flops, params, tokens, loss; and params_active, seed.
 
         One row per comparable run. Of an isoFLOP study only the runs of its curves: the grid and the seeds at optima.
-        flops: executed training FLOPs. params: stored parameters. loss: validation loss, nats/token. Raises UserError if
-        runs were trained on different text or tokens, because their losses are not comparable.
+        flops: executed training FLOPs. params: stored parameters. loss: validation loss, nats/token. Raises UserError
+        if runs were trained on different text or tokens, because their losses are not comparable.
         """
         _check_one_text(self.runs)
         columns = ["method", "flops", "params", "tokens", "loss", "params_active", "seed"]
