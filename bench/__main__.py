@@ -11,30 +11,37 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.errors import Interrupted, UserError
+from bench.errors import Interrupted, UserError, out_of_memory
 
 _USAGE = """\
-usage: python -m bench +method=NAME [KEY=VALUE ...]        compare a method with its dense baseline
-       python -m bench -m +method=NAME,NAME seeds=5        a sweep
-       python -m bench +study=NAME                         a study: {studies}
+usage: python -m bench +method=NAME [KEY=VALUE ...]     compare with dense
+       python -m bench -m +method=NAME,NAME seeds=5     a sweep
+       python -m bench +study=NAME                      a study
+
+studies: {studies}
 
 methods:
 {methods}
 
 groups:  {groups}
-keys:    bench/config/schema.py lists them; for example model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true
+keys:    bench/config/schema.py lists them; for example
+         model.d_model=512 train.budget_flops=1e13 seed=3 dry_run=true
 
 options:
-  -m, --multirun               run every combination of the comma-separated values
+  -m, --multirun               run every combination of comma-separated values
   --cfg job                    print the configuration as YAML and run nothing
-  --info [TOPIC]               how the configuration is composed: {topics}
-  --config-dir DIR             also search DIR for configuration, such as DIR/method/mine.yaml
+  --info [TOPIC]               how the configuration is composed, by topic:
+                               {topics}
+  --config-dir DIR             also search DIR for configuration, such as
+                               DIR/method/mine.yaml
   --config-name NAME           start from NAME.yaml instead of config.yaml
   --shell-completion install=SHELL
-                               print completion of the command `bench` for bash, zsh or fish
+                               print completion of the command `bench` for bash,
+                               zsh or fish
   --help                       print this"""
 
 _TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -79,11 +86,18 @@ def usage() -> str:
 
     chosen = [f"{group}={'|'.join(options(group))}" for group in groups() if group not in ("method", "study", "train")]
     return _USAGE.format(
-        methods="\n".join(f"  {name:<14} {about('method', name)}" for name in options("method")),
-        studies=", ".join(options("study")),
-        groups="\n         ".join(chosen),
-        topics=", ".join(_TOPICS),
+        methods="\n".join(f"  {name:<14} " + _wrapped(about("method", name), 17, 63) for name in options("method")),
+        studies=_wrapped(", ".join(options("study")), 9),
+        groups="\n         ".join(_wrapped(group.replace("|", " | "), 9) for group in chosen),
+        topics=_wrapped(", ".join(_TOPICS), 31, 49),
     )
+
+
+def _wrapped(text: str, indent: int, width: int = 71) -> str:
+    """`text` in lines that fit into 80 columns behind a heading of 9, the later ones indented."""
+    first, *more = textwrap.wrap(text, width, break_on_hyphens=False)
+    rest = textwrap.wrap(" ".join(more), 80 - indent, break_on_hyphens=False)
+    return "\n".join([first, *(" " * indent + line for line in rest)])
 
 
 def main(arguments: list[str]) -> int:
@@ -107,6 +121,11 @@ def main(arguments: list[str]) -> int:
         return 141
     except OSError as error:  # a disk that fills up, a folder that vanishes
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        told = out_of_memory(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
     return 2
 
 

@@ -103,8 +103,10 @@ class Runs(Sequence[Run]):
         """The points for `bench.fit`: method, flops, params, tokens, loss; and params_active, seed.
 
         One row per comparable run. Of an isoFLOP study only the runs of its curves: the grid and the seeds at optima.
-        flops: executed training FLOPs. params: stored parameters. loss: validation loss, nats/token.
+        flops: executed training FLOPs. params: stored parameters. loss: validation loss, nats/token. Raises UserError
+        if runs were trained on different text or tokens, because their losses are not comparable.
         """
+        _check_one_text(self.runs)
         columns = ["method", "flops", "params", "tokens", "loss", "params_active", "seed"]
         rows = [
             (
@@ -170,6 +172,25 @@ def compare(
     run_all(configs, [shlex.join(["python", "-m", "bench", *own]) for own in words])
     folders = dict.fromkeys(run_folder(each) for config in configs for each in (dense_baseline(config), config))
     return _loaded(Path(results), [folder / RECORD for folder in folders])
+
+
+def _check_one_text(runs: Sequence[Run]) -> None:
+    for told in (_data, lambda run: run.record.run.corpus_fingerprint):  # an older record has no fingerprint
+        texts = {text: run for run in runs if (text := told(run)) is not None}
+        if len(texts) > 1:
+            (one, own), (other, another) = list(texts.items())[:2]
+            raise UserError(
+                f"{own.folder} and {another.folder} were trained on different text ({one}; {other}), so their losses "
+                "are not comparable: load one comparison at a time."
+            )
+
+
+def _data(run: Run) -> str | None:
+    """The run's data and tokenizer in words."""
+    data = run.record.config.get("data") or {}
+    tokenizer = data.get("tokenizer") or {}
+    size = f" of {tokenizer['vocab_size']}" if tokenizer.get("kind") == "bpe" else ""
+    return f"{data['name']}, {tokenizer.get('kind', 'bytes')}{size}" if "name" in data else None
 
 
 def _quoted(path: str | Path) -> str:

@@ -20,6 +20,17 @@ class Interrupted(Exception):
     """Stopped by a signal or a deadline, with a checkpoint of what was under way."""
 
 
+def out_of_memory(error: BaseException) -> str | None:
+    """What to say of an allocation that failed, in Python or in torch; None for any other error."""
+    words = ("can't allocate memory", "out of memory", "Cannot allocate memory", "failed to map segment")
+    if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        return None
+    return (
+        "not enough memory. Lower train.micro_batch_size, train.batch_size, evaluate.batch_size or the model's size, "
+        "or raise the limit that this process has (ulimit -v)."
+    )
+
+
 def reports_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """A command whose mistakes are one line on stderr and exit status 2; 130 if interrupted.
 
@@ -42,6 +53,11 @@ def reports_errors(main: Callable[[Sequence[str] | None], int]) -> Callable[...,
             return 0
         except OSError as error:
             print(f"error: {error.filename or 'standard output'}: {error.strerror or error}.", file=sys.stderr)
+        except (MemoryError, RuntimeError, ImportError) as error:
+            told = out_of_memory(error)
+            if told is None:
+                raise
+            print(f"error: {told}", file=sys.stderr)
         return 2
 
     return reporting

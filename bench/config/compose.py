@@ -13,7 +13,7 @@ from dataclasses import MISSING as REQUIRED
 from dataclasses import Field, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Optional, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -328,8 +328,8 @@ def _hydra_type(hint: Any) -> Any:
     if origin is Literal:
         return str
     if origin is UnionType or type(None) in arguments:
-        (given,) = (each for each in arguments if each is not type(None))
-        return Optional[_hydra_type(given)]  # noqa: UP045
+        given = tuple(_hydra_type(each) for each in arguments if each is not type(None))
+        return Optional[Union[given]]  # noqa: UP007, UP045
     if origin in (list, dict):
         return origin[tuple(_hydra_type(each) for each in arguments)]
     return hint

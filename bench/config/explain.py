@@ -15,6 +15,7 @@ _EXPECTED = {
     "converted to Integer": "a whole number",
     "converted to Float": "a number",
     "is not convertible to float": "a number",
+    "'Optional[Union[int, float]]'": "a number",
     "is not a valid bool": "true or false",
     "to string": "text",
     "is not Optional": "set; null is not a valid value",

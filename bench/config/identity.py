@@ -70,6 +70,8 @@ def shared_settings(config: RunConfig) -> dict[str, Any]:
     for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is logged
         settings["train"].pop(key)
     settings["data"].pop("cache_dir")
+    if settings["evaluate"]["include_path"] is None:  # as before it was a key
+        settings["evaluate"].pop("include_path")
     return settings
 
 

@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass
@@ -158,7 +159,8 @@ class EvaluateConfig:
     validation_tokens: AtLeastOne = 65_536  # used for the validation loss, in whole documents
     batch_size: AtLeastOne = 16
     tasks: list[str] = field(default_factory=list)  # lm-eval task names: bench's own, or any when on a network
-    limit: AtLeastOne | None = None  # at most this many documents per task
+    include_path: str | None = None  # a folder of lm-eval task files of your own
+    limit: AtLeastOne | Part | None = None  # documents per task: at most so many, or this share of them
     timing_steps: Count = 8  # interleaved training steps of method and baseline; 0: no speed is measured
     speed_shape: SpeedShape | None = None  # where matrix products dominate: steps of fresh models are timed here too
     decode_batch_sizes: list[AtLeastOne] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none

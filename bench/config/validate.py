@@ -26,6 +26,8 @@ _BOUNDS = {
 }
 _KINDS = {"finite_number": "a finite number", "list_type": "a list in brackets, such as [a,b]"}
 
+_EITHER = {"evaluate.limit": "a whole number of at least 1, or a share between 0 and 1"}  # keys of several types
+
 
 def validated(values: Mapping[str, Any]) -> RunConfig:
     """The typed configuration of plain values, such as a record holds.
@@ -60,9 +62,11 @@ def _adapter() -> TypeAdapter[RunConfig]:
 
 def _explain(error: Any) -> str:
     """A pydantic error as one line: key, value, what is allowed."""
-    key = ".".join(part for part in error["loc"] if isinstance(part, str))
+    key = ".".join(part for part in error["loc"] if isinstance(part, str) and part.isidentifier())  # no type's name
     given = f"{key}: {error['input']}" if isinstance(error["loc"][-1], int) else f"{key}={error['input']}"
-    if error["type"] in _BOUNDS:
+    if key in _EITHER:
+        allowed = _EITHER[key]
+    elif error["type"] in _BOUNDS:
         name, words = _BOUNDS[error["type"]]
         bound = error["ctx"][name]
         allowed = f"{words} {bound:g}" if isinstance(bound, float) else f"{words} {bound}"

@@ -11,6 +11,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def evaluate(model: Transformer, corpus: Corpus, config: EvaluateConfig, seed: i
             tasks = [_task(name, made[name], Path(folder)) for name in offline]
             scores |= _run(model, corpus.tokenizer, tasks, config, offline=True)
         if others:
-            check_tasks(others)
+            check_tasks(config)
             scores |= _run(model, corpus.tokenizer, others, config, offline=False)
     return scores
 
@@ -90,31 +91,45 @@ def _task(name: str, documents: Sequence[Doc], folder: Path) -> dict[str, Any]:
     return task
 
 
-def check_tasks(names: Sequence[str]) -> None:
-    """Raise UserError for a task that neither this suite nor lm-eval knows."""
-    others = _of_lm_eval(names)
-    if not others:
-        return
-    from lm_eval.tasks import TaskManager
-
-    unknown = sorted(set(others) - set(TaskManager().all_tasks))
+def check_tasks(config: EvaluateConfig) -> None:
+    """Raise UserError for a task that neither this suite nor lm-eval knows, nor `evaluate.include_path`."""
+    others = _of_lm_eval(config.tasks)
+    if config.include_path is not None and not Path(config.include_path).is_dir():
+        raise UserError(f"evaluate.include_path={config.include_path}: there is no such folder of lm-eval task files.")
+    unknown = [name for name in others if not _mentioned(name, config.include_path)]
+    if others and not unknown:
+        unknown = sorted(set(others) - set(_manager(config).all_tasks))
     if unknown:
         raise UserError(
             f"evaluate.tasks: {unknown[0]} is unknown; choose from {', '.join(PROBES)}, "
-            "or lm-eval's own, such as hellaswag or piqa."
+            "or lm-eval's own, such as hellaswag or piqa. For own task files set evaluate.include_path to their folder."
         )
 
 
-def load_tasks(names: Sequence[str]) -> None:
-    """Download what lm-eval's own tasks need, so that a missing network is reported before any training."""
-    others = _of_lm_eval(names)
-    if not others:
-        return
+def _mentioned(name: str, include_path: str | None) -> bool:
+    """Whether a task file holds the name: lm-eval's index of them says for certain, but takes 20 s to build."""
+    spec = find_spec("lm_eval")
+    places = [Path(place) / "tasks" for place in (spec and spec.submodule_search_locations) or []]
+    places += [Path(include_path)] if include_path else []
+    wanted = name.encode()
+    files = (Path(folder, name) for place in places for folder, _, names in os.walk(place) for name in names)
+    return any(wanted in path.read_bytes() for path in files if path.suffix in (".yaml", ".yml"))
+
+
+def _manager(config: EvaluateConfig) -> Any:
     from lm_eval.tasks import TaskManager
 
+    return TaskManager(include_path=config.include_path)
+
+
+def load_tasks(config: EvaluateConfig) -> None:
+    """Download what lm-eval's own tasks need, so that a missing network is reported before any training."""
+    others = _of_lm_eval(config.tasks)
+    if not others:
+        return
     try:
         with _quiet():
-            TaskManager().load(others)
+            _manager(config).load(others)
     except Exception as error:  # the hub's libraries raise dozens of kinds
         raise _unavailable(others, error) from error
 
@@ -147,7 +162,7 @@ def _run(
         results = simple_evaluate(
             model=BenchLM(model, tokenizer, config.batch_size),
             tasks=tasks,
-            task_manager=TaskManager(include_path=str(_TASKS), include_defaults=not offline),
+            task_manager=TaskManager(include_path=str(_TASKS), include_defaults=False) if offline else _manager(config),
             limit=config.limit,
             bootstrap_iters=100 if offline else 1000,
             log_samples=True,

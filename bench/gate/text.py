@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bench.formats import aligned
-from bench.gate.compare import Finding, Verdict
+from bench.gate.compare import Finding, Verdict, off_pace
 from bench.gate.load import Side, title
 
 COLUMNS = ("", "method", "figure", "baseline", "now", "change", "certainty")
@@ -36,15 +36,17 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def summary(verdict: Verdict) -> str:
-    """The verdict in one sentence, with the number of figures compared."""
+    """The verdict in one sentence, with the number of figures compared; first, if speed was not judged."""
+    judged = off_pace(verdict.baseline, verdict.current) is None
+    unjudged = "" if judged else "speed: not judged (the machine ran at another pace); "
     kinds = [finding.kind for finding in verdict.findings]
     counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     counted = f"{verdict.compared:,} figures of {verdict.current.study} compared"
     if verdict.broken:
         n = len(verdict.broken)
-        return f"BROKEN: {n} unreliable record{'s' if n > 1 else ''}; {counted}."
+        return f"{unjudged}BROKEN: {n} unreliable record{'s' if n > 1 else ''}; {counted}."
     outcome = "REGRESSED" if verdict.status else "fine"
-    return f"{outcome}: {counted}; {', '.join(counts) or 'no change'}."
+    return f"{unjudged}{outcome}: {counted}; {', '.join(counts) or 'no change'}."
 
 
 def plain(line: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
+import resource
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -98,6 +101,25 @@ def make_machine(config: RunConfig) -> Machine:
     set_threads(train_config)
     device = torch.device(kind)
     return Machine(device, matmul_rate(device, precision(train_config, device)))
+
+
+def available_bytes(device: torch.device) -> float:
+    """Memory that this process can still take on `device`: by the driver on CUDA; elsewhere by what Linux says is
+    available, by the limit of its control group and by `ulimit -v`. Infinite where nothing says.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    limits = [math.inf]
+    for path, key in (("/proc/meminfo", "MemAvailable:"), ("/sys/fs/cgroup/memory.max", "")):
+        with suppress(OSError, ValueError, IndexError):
+            words = Path(path).read_text(encoding="utf-8").split()
+            limits.append(1024.0 * int(words[words.index(key) + 1]) if key else float(int(words[0])))
+    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address_space != resource.RLIM_INFINITY:
+        with suppress(OSError, ValueError, IndexError):
+            pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+            limits.append(float(address_space - pages * resource.getpagesize()))
+    return min(limits)
 
 
 def keep_freed_memory() -> None:

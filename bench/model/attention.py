@@ -13,7 +13,12 @@ from bench.model.kernels import RMSNorm, split_rotated
 
 
 def rotary_table(context: int, head_dim: int, theta: float) -> Tensor:
-    """Cosines and sines (T, 1, head_dim / 2, 2) of RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15)."""
+    """Cosines and sines (T, 1, head_dim / 2, 2) of RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15).
+
+    Computed on the CPU, so that every device has the same. Empty on the meta device, where models are only counted.
+    """
+    if torch.get_default_device().type == "meta":
+        return torch.empty(context, 1, head_dim // 2, 2)
     frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
     angles = torch.arange(context, dtype=torch.float64, device="cpu").outer(frequencies)
     return torch.stack((angles.cos(), angles.sin()), dim=-1).float().unsqueeze(1)

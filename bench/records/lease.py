@@ -48,9 +48,7 @@ def locked(path: Path, when_held: Callable[[str], None] = lambda holder: None) -
         os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
-        path.unlink(
-            missing_ok=True
-        )  # before it is released: whoever waits sees that its file is gone and opens a new one
+        path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and opens a new one
         os.close(lock)
 
 

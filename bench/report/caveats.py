@@ -68,7 +68,10 @@ def _not_reported(group: Group) -> list[str]:
 def _mixtures(group: Group) -> list[str]:
     """Runs in one table should share a machine and a commit."""
     machines = sorted(
-        {f"{run.record.environment.device_name} ({run.record.environment.threads} threads)" for run in group.runs}
+        {
+            f"{place.device_name} ({place.threads} thread{'s' * (place.threads != 1)})"
+            for place in (run.record.environment for run in group.runs)
+        }
     )
     commits = {run.record.run.git_commit for run in group.runs}
     mixed = []

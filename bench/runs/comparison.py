@@ -14,9 +14,10 @@ from bench.data import Corpus, prepare
 from bench.errors import UserError
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.flops.trace import Traced
-from bench.measure.machine import Machine, make_machine, set_threads
+from bench.measure.machine import Machine, available_bytes, make_machine, set_threads
 from bench.records.isoflop import Packing
 from bench.records.record import Record
+from bench.runs.memory import check_memory
 from bench.runs.pool import Job, Pool
 from bench.runs.prepared import PreparedRun, finished, prepare_run
 from bench.runs.run import check_baseline, count_flops, time_run, to_be_timed, train_once
@@ -41,10 +42,10 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
         for each in ((run.baseline, run) if run.baseline else (run,))
     }
     records = {folder: finished(run.config) for folder, (run, _) in runs.items()}
-    for config, _ in own:
-        check_tasks(config.evaluate.tasks)
-    if None in records.values():
-        load_tasks(sorted({task for config, _ in own for task in config.evaluate.tasks}))
+    for evaluate in {repr(config.evaluate): config.evaluate for config, _ in own}.values():
+        check_tasks(evaluate)
+        if None in records.values():
+            load_tasks(evaluate)
     shared = _Shared()
     jobs = _jobs([each for folder, each in runs.items() if records[folder] is None], shared)
     for folder, record in records.items():
@@ -74,6 +75,7 @@ def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
         corpus, machine = shared.corpus(run.config), shared.machine(run.config)
         planned = run.with_vocabulary(corpus.tokenizer.vocab_size)
         planned.check_whole_steps()
+        check_memory(planned, available_bytes(machine.device))
         alike = config_hash(replace(run.config, seed=0))  # seeds have equal counts
         if alike not in counted:
             counted[alike] = count_flops(planned, corpus, machine)

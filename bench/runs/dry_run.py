@@ -23,7 +23,7 @@ ASSUMED_UTILISATION = 0.5
 
 def describe(config: RunConfig) -> str:
     """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense baseline."""
-    check_tasks(config.evaluate.tasks)
+    check_tasks(config.evaluate)
     own = prepare_run(config)
     for run in (own.baseline, own):
         if run is not None:

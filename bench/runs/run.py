@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from bench.config.identity import comparison_hash, comparison_name
 from bench.data import Batches, Corpus
 from bench.data.tokenizer import SubwordTokenizer
-from bench.errors import UserError
+from bench.errors import UserError, out_of_memory
 from bench.flops.match import SAME_TOKENS, Plan
 from bench.flops.trace import Traced, check_counts
 from bench.formats import now
@@ -103,9 +104,18 @@ def run(
         assess(record, config, corpus, trainee.model, folder)
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
-    record.save(folder / "record.json")
+    _save(record, folder / "record.json")
     checkpoint.remove(folder)
     return record
+
+
+def _save(record: Record, path: Path) -> None:
+    """Write the record and read it back: one that no report could read is no end of a run."""
+    record.save(path)
+    try:
+        load_record(path)
+    except UserError as error:
+        raise UserError(f"the run ended with figures that cannot be right: {error} It is in no report.") from error
 
 
 def to_be_timed(prepared: PreparedRun, record: Record) -> bool:
@@ -116,16 +126,23 @@ def to_be_timed(prepared: PreparedRun, record: Record) -> bool:
 
 def time_run(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Record:
     """Measure memory and speed of a finished run, against its dense baseline if that has finished too, with nothing
-    else running; adds them to its record and returns it.
+    else running; adds them to its record and returns it. Without enough memory the record stays as it was.
     """
     config, solved, path = prepared.config, prepared.plan, prepared.folder / "record.json"
-    record, trainee = load_record(path), _trained(prepared, machine)
+    record = load_record(path)
     batch = Batches(corpus.train, solved.model.context, config.train.batch_size, config.seed).at(0)
-    assess_memory(record, trainee, batch)
-    assess_speed(record, solved, trainee, _trained_baseline(prepared, machine), corpus, machine, batch)
-    assess_larger_speed(record, config, corpus, machine)
+    try:
+        trainee = _trained(prepared, machine)
+        assess_memory(record, trainee, batch)
+        assess_speed(record, solved, trainee, _trained_baseline(prepared, machine), corpus, machine, batch)
+        assess_larger_speed(record, config, corpus, machine)
+    except (MemoryError, RuntimeError) as error:
+        if out_of_memory(error) is None:
+            raise
+        print(f"{prepared.folder}: speed is not measured, because there is not enough memory. The record is kept.")
+        return load_record(path)
     record.environment = environment(machine.device)  # with the threads that were timed
-    record.save(path)
+    _save(record, path)
     return record
 
 

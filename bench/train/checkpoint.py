@@ -83,7 +83,8 @@ def save(
 ) -> None:
     """Write a checkpoint of `model` and `optimiser` into `folder`, replacing the previous one.
 
-    `steps.csv` in `folder` must be flushed. counters: the state of the loop: `step`, `flops` and `seconds` so far, the last `losses`, the `best` mean of them.
+    `steps.csv` in `folder` must be flushed. counters: the state of the loop: `step`, `flops` and
+    `seconds` so far, the `first` loss, the last `losses`, and the `best` mean of as many.
     """
     tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
     for name, parameter in model.named_parameters():

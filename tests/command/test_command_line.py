@@ -138,6 +138,7 @@ def test_bare_command_and_help_list_the_methods(tmp_path):
     assert (bare.returncode, asked.returncode) == (2, 0)
     for method in options("method"):
         assert method in bare.stderr and method in asked.stdout
+    assert max(map(len, asked.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("method", options("method"))

@@ -62,6 +62,8 @@ REFUSED = {
         "data.source=foo is not allowed: it must be one of kjv, sotu, kjv_sotu, text, hub",
     ),
     "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),
+    "a limit of both kinds": (["evaluate.limit=1.5"], "limit=1.5 is not allowed: .* a whole number .*, or a share"),
+    "no number for a limit": (["evaluate.limit=x"], "evaluate.limit=x is not allowed: it must be a number"),
     "a folder in a scale": (["data.name='a\\b'"], "data.name=.* must be a plain folder name"),
 }
 
@@ -72,6 +74,11 @@ def test_mistake_is_explained_in_one_line(words, message):
         (run,) = expand(["+method=mod", *words], multirun=False)
         configure(run)
     assert "\n" not in str(caught.value)
+
+
+def test_limit_is_a_number_of_documents_or_a_share_of_them():
+    limits = [configure(["+method=mod", f"evaluate.limit={value}"]).evaluate.limit for value in ("8", "0.5", "null")]
+    assert limits == [8, 0.5, None] and isinstance(limits[0], int)
 
 
 def test_dense_takes_no_values_of_a_method():

@@ -40,6 +40,7 @@ def test_configuration_and_hashes_of_committed_records_are_stable():
     assert records
     for record in records:
         config, run = validated(record["config"]), record["run"]
+        record["config"]["evaluate"].setdefault("include_path", None)  # a later key, hashed where it is given
         assert json.loads(json.dumps(asdict(config))) == record["config"]
         assert (config_hash(config), comparison_hash(config)) == (run["config_hash"], run["comparison_hash"])
         assert run_folder(config).name == run["id"]

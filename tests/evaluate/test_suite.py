@@ -135,6 +135,26 @@ def test_hub_task_without_a_network_is_refused_by_load_tasks(monkeypatch):
 
     monkeypatch.setattr(TaskManager, "load", offline)
     with pytest.raises(UserError, match=r"piqa could not be loaded \(no route to the hub\).*need a network") as caught:
-        load_tasks(["bench_copy", "piqa"])
+        load_tasks(EvaluateConfig(tasks=["bench_copy", "piqa"]))
     assert "\n" not in str(caught.value)
-    load_tasks(["bench_copy"])
+    load_tasks(EvaluateConfig(tasks=["bench_copy"]))
+
+
+@pytest.mark.slow  # lm-eval's index of its own tasks takes 20 s
+def test_own_task_file_is_scored_on_a_share_of_its_items(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    (tmp_path / "items.jsonl").write_text('{"question": "And", "answer": 0}\n' * 4)
+    (tmp_path / "mine.yaml").write_text(
+        f"task: my_own_task\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path}/items.jsonl}}, cache_dir: {tmp_path}/cache}}\n"
+        "doc_to_text: '{{question}}'\ndoc_to_choice: [a, bcd]\ndoc_to_target: answer\nmetric_list: [{metric: acc}]\n"
+    )
+    own = EvaluateConfig(tasks=["my_own_task"], include_path=str(tmp_path), limit=0.5)
+    assert evaluate(_Uniform(), corpus, own, seed=0)["my_own_task"]["acc"] == 1.0
+
+
+@pytest.mark.parametrize(("folder", "said"), [("none", "no such folder"), ("", "no_such_task is unknown")])
+def test_mistake_in_own_tasks_is_refused_in_one_line(folder, said, tmp_path):
+    own = EvaluateConfig(tasks=["no_such_task"], include_path=str(tmp_path / folder))
+    with pytest.raises(UserError, match=said):
+        suite.check_tasks(own)

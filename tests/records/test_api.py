@@ -71,6 +71,21 @@ def test_points_of_an_isoflop_study_are_those_of_its_curves():
     assert check_points(points, "points").notes == []
 
 
+@pytest.mark.parametrize("told", ["tokenizer", "name", "fingerprint"])
+def test_points_of_different_texts_are_refused_with_both(told, tmp_path):
+    for number in (0, 1):
+        record = make_record("dense", number, run_id=f"run{number}")
+        if told == "fingerprint":
+            record.run.corpus_fingerprint = f"text{number}"
+        else:
+            other = {"tokenizer": {"kind": ("bytes", "pretrained")[number]}, "name": f"text{number}"}
+            record.config["data"] = {"name": "kjv"} | {told: other[told]}
+        save(tmp_path, record)
+    with pytest.raises(UserError, match="run0 and .*run1 were trained on different text") as caught:
+        bench.load(tmp_path).points()
+    assert "\n" not in str(caught.value)
+
+
 def test_runs_give_their_files_loose_or_packed(tmp_path: Path):
     save(tmp_path, make_record("dense"), [210.0, 490.0, 810.0, 300.0, 600.0])
     save(tmp_path, make_record("mod", variant="x"))
