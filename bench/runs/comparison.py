@@ -12,7 +12,7 @@ from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.measure.machine import Machine, make_machine, set_threads
 from bench.records.record import Record
 from bench.runs.prepared import finished, prepare_run
-from bench.runs.run import count_flops, run
+from bench.runs.run import count_flops, refuse_leaks, run
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
@@ -31,10 +31,11 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
             load_tasks(config.evaluate.tasks)
     shared, done = _Shared(), dict[Path, Record]()
     due = {each.folder: each for pair in wanted for each in pair if records[each.folder] is None}
-    counted = {  # counts that disagree are refused before anything is trained
-        folder: count_flops(each, shared.corpus(each.config), shared.machine(each.config))
-        for folder, each in due.items()
-    }
+    counted = {}  # counts that disagree, and leaks, are refused before anything is trained
+    for folder, each in due.items():
+        corpus, machine = shared.corpus(each.config), shared.machine(each.config)
+        counted[folder] = count_flops(each, corpus, machine)
+        refuse_leaks(each, corpus, machine)
     for pair, command in zip(wanted, commands, strict=True):
         for each in pair:
             if each.folder in done:
