@@ -8,14 +8,16 @@ import torch
 
 import bench.model.attention as attention
 from bench.config.schema import DepthConfig, ExpertsConfig, MethodConfig, ModelConfig
-from bench.measure.audit import audit
+from bench.measure import audit as audits
+from bench.measure.audit import audit, audited_rows
 from bench.methods import build_model, experts
 from bench.methods.depth import DepthRouted, calibrate
 from bench.methods.routed import Selection
-from bench.methods.routers import ExpertThreshold, Predictor
+from bench.methods.routers import ExpertThreshold, Predictor, Threshold
 from bench.model import Attention, Transformer
 from bench.model.context import TokenContext
 from bench.model.prefix_tree import Branching
+from bench.records.record import Causality
 
 torch.set_num_threads(1)
 T, VOCABULARY, NEWLINE = 24, 64, 10
