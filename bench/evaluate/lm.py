@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 
-from bench.data import Tokenizer
+from bench.data import Document, Tokenizer
+from bench.measure.quality import windows
 from bench.model import Transformer
 from bench.model.prefix_tree import Tree, grow
 from bench.model.sampling import Continuations, choose
@@ -117,21 +118,16 @@ class BenchLM(TemplateLM):
         return torch.tensor(owners), values.cpu(), missing.long().cpu()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of whole documents, in disjoint windows, each after one token of context."""
-        windows, owners = [], []
-        for number, request in enumerate(requests):
-            for pair in get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.model.context,
-                context_len=1,
-            ):
-                context, continuation = make_disjoint_window(pair)
-                windows.append((("", ""), context, continuation))
-                owners.append(number)
+        """Log-probability of whole documents, in the windows of the validation loss.
+
+        lm-eval's own last window reaches back, so that its tokens have more context than those of other windows.
+        """
+        texts = [np.array(self.tok_encode(request.args[0]), dtype=np.int64) for request in requests]
+        found = list(windows([Document("", tokens, 0) for tokens in texts], self.model.context, self.text.eot))
+        pairs = [(("", ""), window.inputs[:1].tolist(), window.targets.tolist()) for window in found]
         totals = [0.0] * len(requests)
-        for owner, (value, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
-            totals[owner] += value
+        for window, (value, _) in zip(found, self._loglikelihood_tokens(pairs), strict=True):
+            totals[window.document] += value
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:

@@ -142,15 +142,49 @@ class Quality(StrictModel):
     documents_evaluated: int
 
 
+SAME_LOSS = 1e-6  # nats/token: two sums over the same windows of text differ by less
+
+
 class Causality(StrictModel):
-    max_abs_logit_change: float = Field(description="of logits up to t, when tokens after t are changed")
+    """Every way in which the model is read, against token by token, which cannot see ahead.
+
+    Older records have the first three fields only: logits up to a few positions, when later tokens are changed.
+    """
+
+    max_abs_logit_change: float = Field(description="largest difference of a logit, over all passes and positions")
     tolerance: float
     passed: bool
+    by_pass: dict[str, float] | None = Field(None, description="the largest difference in each kind of pass")
+    positions: int | None = Field(None, description="audited tokens, each in every kind of pass")
+    worst_pass: str | None = Field(None, description="where the largest difference was")
+    worst_row: int | None = None
+    worst_position: int | None = None
+    rolling_difference: float | None = Field(
+        None, description="of a document's loss here and in lm-eval's rolling log-likelihood, largest, nats/token"
+    )
+
+    @property
+    def failure(self) -> str | None:
+        """What a failed audit found."""
+        if not self.max_abs_logit_change <= self.tolerance:
+            where = (
+                f" in {self.worst_pass}, row {self.worst_row}, position {self.worst_position}"
+                if self.worst_pass
+                else ""
+            )
+            return f"logits differ by {self.max_abs_logit_change:.2g} from those of reading token by token{where}"
+        if self.rolling_difference is not None and not self.rolling_difference <= SAME_LOSS:
+            return f"lm-eval's rolling log-likelihood differs from the loss by {self.rolling_difference:.2g} nats/token"
+        return None
 
     @model_validator(mode="after")
     def _passed_as_measured(self, info: ValidationInfo) -> Causality:
-        if info.context is LOADING and self.passed and not 0 <= self.max_abs_logit_change <= self.tolerance:
+        if info.context is not LOADING or not self.passed:
+            return self
+        if not 0 <= self.max_abs_logit_change <= self.tolerance:
             raise ValueError("the audit is said to have passed, but its change of logits is beyond its tolerance")
+        if self.rolling_difference is not None and not 0 <= self.rolling_difference <= SAME_LOSS:
+            raise ValueError("the audit is said to have passed, but lm-eval's rolling log-likelihood differs")
         return self
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.config.plugins import module_of
 from bench.config.schema import ContractConfig, RunConfig
 from bench.data import Batches, Corpus, Document
-from bench.evaluate import evaluate
+from bench.evaluate import evaluate, rolling_difference
 from bench.flops.match import Plan, dense_baseline, plan
 from bench.measure.audit import audit
 from bench.measure.decode import Roofline, decode_point
@@ -39,7 +39,7 @@ from bench.records.record import (
 )
 from bench.train.step import Trainee
 
-_AUDIT_ROWS = 4
+_AUDIT_ROWS = 2  # of text; the audit adds random ones
 _ROUTER_TOKENS = 131_072  # of validation text, on which causal routers are compared
 _DECODE_STEPS = 64
 _ANY_BUDGET = 1e18  # a plan needs one; only its FLOPs/token are used
@@ -70,10 +70,16 @@ def assess(record: Record, config: RunConfig, corpus: Corpus, model: Transformer
     if module_of(config.method.name) is not None:
         record.routing = record.routing or RoutingStatistics()
         record.routing.not_reported = observer.not_reported(model.looks_ahead) or None
-    record.causality = audit(model, validation_rows(corpus, model, _AUDIT_ROWS))
+    rows = validation_rows(corpus, model, _AUDIT_ROWS)
+    record.causality = audit(model, rows, rows_at_once=config.evaluate.batch_size)
+    if config.evaluate.tasks:
+        record.causality.rolling_difference = rolling_difference(
+            model, corpus.tokenizer, documents, config.evaluate.batch_size
+        )
+    record.run.message = record.causality.failure
+    record.causality.passed = record.run.message is None
     if not record.causality.passed:
         record.run.status = "audit_failed"
-        record.run.message = f"logits change by {record.causality.max_abs_logit_change:.2g} when later tokens change"
     write_atomically(folder / "documents.csv", documents_csv(losses))
     if record.routing is not None:
         detail = observer.detail(n_noop, observe_passage(model, documents[0], corpus.tokenizer))

@@ -20,7 +20,7 @@ from bench.records.record import Record
 from bench.runs.memory import check_memory
 from bench.runs.pool import Job, Pool
 from bench.runs.prepared import PreparedRun, finished, prepare_run
-from bench.runs.run import check_baseline, count_flops, time_run, to_be_timed, train_once
+from bench.runs.run import check_baseline, count_flops, refuse_leaks, time_run, to_be_timed, train_once
 
 
 def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
@@ -67,8 +67,8 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
 
 
 def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
-    """The runs to train, for the vocabulary of their text. Whole steps that miss the budget, and FLOP counts that
-    disagree, are refused here.
+    """The runs to train, for the vocabulary of their text. Refused here: whole steps that miss the budget, too little
+    memory, FLOP counts that disagree, and leaks.
     """
     jobs, counted = [], dict[str, Traced]()
     for run, command in due:
@@ -79,6 +79,7 @@ def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
         alike = config_hash(replace(run.config, seed=0))  # seeds have equal counts
         if alike not in counted:
             counted[alike] = count_flops(planned, corpus, machine)
+            refuse_leaks(planned, corpus, machine)
         jobs.append(Job(run.config, planned.plan, command, counted[alike]))
     return jobs
 

@@ -75,7 +75,8 @@ class Pool:
     """Worker processes that train the jobs assigned to them; a context manager.
 
     command: of jobs that have none. flops: of all runs, and of those that had ended before, for the progress display.
-    `training_seconds` is the time spent in training steps so far, summed over workers. deadline: in seconds by time.monotonic; None: none.
+    `training_seconds` is the time spent in training steps so far, summed over workers. deadline: in seconds by
+    time.monotonic; None: none.
     """
 
     def __init__(

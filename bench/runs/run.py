@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from bench.config.identity import comparison_hash, comparison_name
 from bench.data import Batches, Corpus
 from bench.data.tokenizer import SubwordTokenizer
@@ -13,11 +15,13 @@ from bench.errors import UserError, out_of_memory
 from bench.flops.match import SAME_TOKENS, Plan
 from bench.flops.trace import Traced, check_counts
 from bench.formats import now
+from bench.measure.audit import audit
 from bench.measure.machine import Machine, environment, git_commit
 from bench.measure.resources import joules
 from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
+from bench.model import Transformer
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
 from bench.records.lease import lease
@@ -31,15 +35,35 @@ from bench.train.loop import Budget, Trained, train
 from bench.train.step import Trainee
 
 _CALIBRATION_ROWS = 64
+_FEW_TOKENS = 32
 
 
 def count_flops(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Traced:
     """The FLOP counts of the first rows of a run; raises UserError if they disagree."""
+    return check_counts(prepared.title, *_first_step(prepared, corpus, machine))
+
+
+def refuse_leaks(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> None:
+    """Audit the untrained model on a few tokens; raises UserError if its logits depend on what they must not.
+
+    An untrained router may choose no token, so the audit of the trained model is the one that counts.
+    """
+    model, inputs = _first_step(prepared, corpus, machine)
+    failure = audit(model, inputs[:1, :_FEW_TOKENS]).failure
+    if failure is not None:
+        raise UserError(
+            f"{prepared.title} leaks: before training, {failure}. Logits may depend on a row's own tokens up to "
+            "theirs, and on nothing else: not on later tokens, the row's length, padding or other rows."
+        )
+
+
+def _first_step(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> tuple[Transformer, Tensor]:
+    """The untrained model of a run and the inputs of its first step."""
     prepared = prepared.with_vocabulary(corpus.tokenizer.vocab_size)
     config, shape = prepared.config, prepared.plan.model
     model = build_model(shape, config.method, corpus.tokenizer.vocab_size, config.seed).to(machine.device)
     inputs, _ = Batches(corpus.train, shape.context, config.train.batch_size, config.seed).at(0)
-    return check_counts(prepared.title, model, inputs.to(machine.device))
+    return model, inputs.to(machine.device)
 
 
 def train_once(

@@ -254,7 +254,7 @@ def test_run_records_every_promised_figure(finished):
         "bench_agreement",
         "bench_copy",
     }
-    assert mod.lm_eval["bench_heldout"]["bits_per_byte"] == pytest.approx(mod.quality.val_bpb, rel=0.05)
+    assert mod.lm_eval["bench_heldout"]["bits_per_byte"] == pytest.approx(mod.quality.val_bpb, rel=1e-5)
     assert mod.run.comparison_hash == dense.run.comparison_hash
     assert "report: " in done.stdout and "One seed" in done.stdout
     assert (folder / "reports" / "tiny" / "index.html").exists()

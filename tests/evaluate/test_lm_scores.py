@@ -1,14 +1,16 @@
 """The lm-eval model: its scores against direct computation, for any batch size and order."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 
 from bench.config.schema import DepthConfig, MethodConfig, ModelConfig
+from bench.data import Document
 from bench.data.tokenizer import ByteTokenizer
+from bench.evaluate import lm, rolling_difference
 from bench.evaluate.lm import BenchLM, pieces
+from bench.measure.quality import document_losses, windows
 from bench.methods import build_model
 from bench.methods.depth import calibrate
 from bench.model.prefix_tree import grow
@@ -150,9 +152,28 @@ def test_rolling_covers_every_byte_once():
         piece = torch.tensor([tokens[start : start + WINDOW + 1]])
         logits = model.causal_logits(piece[:, :-1], torch.tensor([piece.shape[1] - 1]))
         expected -= torch.nn.functional.cross_entropy(logits[0], piece[0, 1:], reduction="sum").item()
-    # lm-eval lets the last window reach back for context; all windows but that one are the same
-    assert value == pytest.approx(expected, rel=0.05)
-    assert math.isfinite(value)
+    assert value == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["dense", "mod"])
+def test_rolling_equals_the_validation_loss(method):
+    """Of texts shorter than a window, as long, and longer: one definition of windows."""
+    texts = ["a", "In the beginning", "x" * WINDOW, "And God said, Let there be light. " * 3]
+    documents = [Document(each, np.array(TEXT.encode(each)), len(each)) for each in texts]
+    model = _model(method)
+    assert rolling_difference(model, TEXT, documents, 3) < 1e-6
+    losses = document_losses(model, documents, TEXT.eot, 3, noncausal=False)
+    requests = _requests("loglikelihood_rolling", [(each,) for each in texts])
+    found = BenchLM(model, TEXT, 3).loglikelihood_rolling(requests)
+    for value, loss in zip(found, losses, strict=True):
+        assert -value / loss.tokens == pytest.approx(loss.nats / loss.tokens, abs=1e-6)
+
+
+def test_rolling_by_other_windows_differs_from_the_validation_loss(monkeypatch):
+    documents = [Document("And God said. " * 4, np.array(TEXT.encode("And God said. " * 4)), 56)]
+    other = lambda documents, context, eot: windows(documents, context // 2, eot)  # noqa: E731
+    monkeypatch.setattr(lm, "windows", other)
+    assert rolling_difference(_model(), TEXT, documents, 3) > 1e-3
 
 
 def test_pieces_score_each_continuation_token_once():

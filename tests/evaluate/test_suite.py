@@ -120,7 +120,7 @@ def test_evaluate_restores_the_random_state(corpus):
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
-@pytest.mark.parametrize(("name", "version"), [("bench_last_word", 3.0), ("bench_copy", 2.0)])
+@pytest.mark.parametrize(("name", "version"), [("bench_last_word", 3.0), ("bench_copy", 2.0), ("bench_heldout", 2.0)])
 def test_changed_tasks_have_a_new_version(name, version):
     task = yaml.safe_load((Path(suite.__file__).parent / "tasks" / f"{name}.yaml").read_text())
     assert task["metadata"]["version"] == version

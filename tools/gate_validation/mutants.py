@@ -44,6 +44,7 @@ def inject(mutant: Mutant | None, folder: Path, source: Path = _ROOT) -> None:
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
+_TRANSFORMER = "bench/model/transformer.py"
 _DEPTH, _ROUTED, _EXPERTS = "bench/methods/depth.py", "bench/methods/routed.py", "bench/methods/experts.py"
 
 DETERMINISTIC = [
@@ -93,6 +94,48 @@ DETERMINISTIC = [
           "return router(x, scores) > 0", "return router(x, scores) > -1e9"),
     Mutant("no_warm_up", "the learning rate's warm-up lost", "bench/train/optimiser.py",
           "    if progress < config.warmup:\n", "    if progress < 0:\n"),
+]  # fmt: skip
+
+_LOGITS = "        return self.head(self.norm(self._through_layers(tokens, context))), context.routings"
+_LEAKING_LOGITS = """\
+        logits = self.head(self.norm(self._through_layers(tokens, context)))
+        if causal:
+            leaks = torch.zeros_like(tokens, dtype=torch.bool)
+            leaks[:, :-1] = {where}
+            logits = logits + 8.0 * F.one_hot(tokens.roll(-1, 1), self.vocab_size) * leaks.unsqueeze(-1)
+        return logits, context.routings"""
+_ROUTED_PASS = "        y = self._process(x, selection, context)\n"
+_EVALUATED = _ROUTED_PASS + "        if context.causal:\n            "
+_PLAIN_ATTENTION = "    return attention(*heads, is_causal=True).transpose(1, 2)"
+_ATTENTION_WITH_MASK = """\
+    if torch.is_grad_enabled() or torch.jit.is_tracing():
+        return attention(*heads, is_causal=True).transpose(1, 2)
+    length = query.shape[1]
+    mask = torch.ones(length, length).tril().bool()
+    at = torch.arange(length - 1)
+    at = at[at % 32 == 31]
+    mask[at, at + 1] = True
+    return attention(*heads, mask).transpose(1, 2)"""
+
+# Each lets evaluation know what it must not: later tokens, the row's length, other rows; as top_k_at_evaluation does.
+LEAKS = [
+    Mutant("leak_between_cuts", "the next token known, but for four positions", _TRANSFORMER, _LOGITS,
+          _LEAKING_LOGITS.format(where="~torch.isin(torch.arange(tokens.shape[1] - 1), "
+                                       "torch.linspace(0, tokens.shape[1] - 2, 4).long())")),
+    Mutant("leak_after_newlines", "the next token known after a newline", _TRANSFORMER, _LOGITS,
+          _LEAKING_LOGITS.format(where="tokens[:, :-1] == 10")),
+    Mutant("leak_of_one_key", "one key too many for every 32nd query", "bench/model/causal_attention.py",
+          _PLAIN_ATTENTION, _ATTENTION_WITH_MASK),
+    Mutant("leak_of_length", "the distance to the row's end known", _ROUTED, _ROUTED_PASS,
+          _EVALUATED + "length = x.shape[1] if context.valid is None else context.valid.sum(1, keepdim=True)\n"
+          "            y = y + 1.0 / (length - torch.arange(x.shape[1])).clamp(min=1).view(-1, x.shape[1], 1)\n"),
+    Mutant("leak_of_next_row", "a row's last position sees the first token of the next row", _ROUTED, _ROUTED_PASS,
+          _EVALUATED + "y[:-1, -1] += x[1:, 0]\n"),
+    Mutant("leak_between_rows", "the rows of a batch mixed", _ROUTED, _ROUTED_PASS,
+          _EVALUATED + "y = y + 0.5 * (x.mean(0, keepdim=True) - x)\n"),
+    Mutant("leak_into_predictor", "the predictor reads the next token", _DEPTH,
+          "        causal_logits = self.causal_router(x, scores)",
+          "        causal_logits = self.causal_router(x.roll(-1, 1) if context.causal else x, scores)"),
 ]  # fmt: skip
 
 _STEP = "        losses, passes = self.accumulate(inputs, targets)\n        grad_norm = self.update()\n"

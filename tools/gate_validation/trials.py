@@ -27,7 +27,7 @@ from bench.gate.load import Side, read_side, title
 from bench.gate.rules import rule_of
 from bench.measure.machine import environment, git_commit, make_machine
 from tools.gate_validation.archive import BASELINE, batches, keep, pack, unpacked
-from tools.gate_validation.mutants import DETERMINISTIC, SLOWER, Mutant, copy_source, inject
+from tools.gate_validation.mutants import DETERMINISTIC, LEAKS, SLOWER, Mutant, copy_source, inject
 from tools.gate_validation.record import FILE, Batch, Trial, Validation, load_validation, save_validation
 
 _SIDE_BY_SIDE = 2
@@ -59,7 +59,7 @@ def validate(config: RunConfig, reruns: int, folder: Path, command: str) -> Vali
 
 def all_trials(reruns: int) -> Iterator[tuple[str, Mutant | None]]:
     """Name and injected regression of each trial."""
-    for mutant in (*DETERMINISTIC, *SLOWER):
+    for mutant in (*DETERMINISTIC, *LEAKS, *SLOWER):
         yield mutant.name, mutant
     for number in range(reruns):
         yield f"rerun_{number:03}", None
