@@ -27,6 +27,7 @@ TINY = [
     "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=64", "train.batch_size=4",
     "train.budget_flops=3e9", "train.threads=1", "evaluate.validation_tokens=12000", "evaluate.timing_steps=2",
     "evaluate.limit=8",
+    "seeds=1", "evaluate.speed_shape=null",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ TINY = [
     "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=64", "train.batch_size=4",
     "train.budget_flops=3e9", "train.threads=1", "evaluate.validation_tokens=2000", "evaluate.timing_steps=2",
     "evaluate.tasks=[]", "evaluate.decode_batch_sizes=[]",
+    "seeds=1", "evaluate.speed_shape=null",
 ]  # fmt: skip
 
 

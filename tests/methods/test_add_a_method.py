@@ -16,6 +16,7 @@ TINY = [
     "model.n_layers=4", "model.d_model=32", "model.n_heads=2", "model.context=32", "train.batch_size=4",
     "train.budget_flops=2e9", "train.threads=1", "train.device=cpu", "evaluate.validation_tokens=2000",
     "evaluate.tasks=[]", "evaluate.timing_steps=1", "evaluate.decode_batch_sizes=[2]", "name=doc",
+    "seeds=1", "evaluate.speed_shape=null",
 ]  # fmt: skip
 
 

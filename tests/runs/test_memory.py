@@ -17,6 +17,7 @@ TINY = [
     "model.n_layers=2", "model.d_model=16", "model.n_heads=1", "model.context=32", "train.batch_size=4",
     "train.budget_flops=5e7", "train.threads=1", "train.device=cpu", "evaluate.validation_tokens=500",
     "evaluate.tasks=[]", "evaluate.timing_steps=1", "name=memory",
+    "seeds=1", "evaluate.speed_shape=null",
 ]  # fmt: skip
 MACHINE = Machine(torch.device("cpu"), 1e11)
 

@@ -22,6 +22,7 @@ TINY = [
     "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=32", "train.batch_size=4",
     "train.budget_flops=3e8", "train.threads=1", "train.device=cpu", "evaluate.validation_tokens=2000",
     "evaluate.tasks=[]", "evaluate.decode_batch_sizes=[]", "evaluate.timing_steps=0", "name=st",
+    "seeds=1", "evaluate.speed_shape=null",
 ]  # fmt: skip
 MACHINE = Machine(torch.device("cpu"), 1e11)
 

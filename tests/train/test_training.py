@@ -39,6 +39,8 @@ TINY = [
     "evaluate.validation_tokens=2000",
     "evaluate.timing_steps=2",
     "evaluate.tasks=[]",
+    "seeds=1",
+    "evaluate.speed_shape=null",
 ]
 COUNTERS = {"step": 3, "flops": 1e6, "seconds": 0.5, "losses": [5.5, 5.4, 5.3], "first": 5.5, "best": None}
 OWNER = checkpoint.Owner("own", "text")
