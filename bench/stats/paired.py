@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,37 +20,37 @@ from bench.stats.interval import Interval
 if TYPE_CHECKING:  # slow to import, and a training run needs neither pandas nor scipy
     import pandas as pd
 
-Cell = Sequence["pd.DataFrame"]  # the documents of one method's runs, one frame per seed
+Cell = Sequence["pd.DataFrame | None"]  # the documents of one method's runs, one frame per seed
 
 FEWEST_DEGREES = 5.0  # with fewer an interval over documents is open: its coverage is unknown
 
 
 def document_source(added: Sequence[Cell], taken: Sequence[Cell]) -> Source | None:
-    """The variance that validation documents add to `seed_difference` of the same cells, (nats/token)².
+    """The variance that validation documents add to `seed_difference` of the same cells, (nats/token)^2.
 
     Frames have `document`, `tokens`, `nats` (the document's total) and perhaps `cluster`; nats are averaged over the
-    seeds of a cell. None if the documents differ or are of one cluster.
+    seeds of a cell. None if a run has no frame, documents differ, or all are one cluster.
     """
     totals = _totals(added, taken)
-    return None if totals is None else ratio_source(*totals)
+    return None if totals is None or len(totals[0]) < 2 else ratio_source(*totals)
 
 
 def document_interval(added: Sequence[Cell], taken: Sequence[Cell]) -> Interval | None:
     """The difference over all documents, with the interval for other documents and the *same* training runs.
 
     It is information only: no verdict follows from it, because it does not know other seeds. Open at both ends with
-    fewer than `FEWEST_DEGREES` effective degrees of freedom. None as for `document_source`.
+    fewer than `FEWEST_DEGREES` effective degrees of freedom. n counts clusters. None if a run has no frame or documents
+    differ.
     """
     totals = _totals(added, taken)
     if totals is None:
         return None
     differences, tokens = totals
-    value, source = float(differences.sum() / tokens.sum()), ratio_source(differences, tokens)
-    n = len(tokens)
+    value, n = float(differences.sum() / tokens.sum()), len(tokens)
+    source = ratio_source(differences, tokens) if n > 1 else Source(0.0, 0.0)
     if source.degrees < FEWEST_DEGREES:
         return Interval(value, -math.inf, math.inf, n=n, unit="documents")
-    own = Interval.from_stderr(value, math.sqrt(source.variance), source.degrees)
-    return Interval(value, own.low, own.high, n=n, unit="documents")
+    return replace(Interval.from_stderr(value, math.sqrt(source.variance), source.degrees), n=n, unit="documents")
 
 
 def ratio_source(totals: np.ndarray, sizes: np.ndarray) -> Source:
@@ -71,19 +72,18 @@ def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float | None:
 
 
 def _totals(added: Sequence[Cell], taken: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Differences of nats and tokens of each cluster, (clusters,) each; None if documents differ or are one cluster."""
-    first = added[0][0].sort_values("document")
-    keys, tokens = first["document"].to_numpy(), first["tokens"].to_numpy(dtype=float)
-    differences = np.zeros(len(tokens))
-    for sign, cells in ((1, added), (-1, taken)):
-        for cell in cells:
-            for frame in cell:
-                own = frame.sort_values("document")
-                if not (np.array_equal(own["document"], keys) and np.array_equal(own["tokens"], tokens)):
-                    return None
-                differences += sign * own["nats"].to_numpy(dtype=float) / len(cell)
-    clusters = first["cluster"].to_numpy() if "cluster" in first else keys
-    _, place = np.unique(clusters, return_inverse=True)
-    if place.max() < 1:
+    """Differences of nats, and tokens, of each cluster, (clusters,) each; None if frames are missing or differ."""
+    cells = [(1 / len(cell), cell) for cell in added] + [(-1 / len(cell), cell) for cell in taken]
+    runs = [(weight, frame) for weight, cell in cells for frame in cell]
+    frames = [(weight, frame.sort_values("document")) for weight, frame in runs if frame is not None]
+    if len(frames) < len(runs):
         return None
-    return np.bincount(place, differences), np.bincount(place, tokens)
+    first = frames[0][1]
+    documents, tokens = first["document"].to_numpy(), first["tokens"].to_numpy(dtype=float)
+    differences = np.zeros(len(tokens))
+    for weight, frame in frames:
+        if not (np.array_equal(frame["document"], documents) and np.array_equal(frame["tokens"], tokens)):
+            return None
+        differences += weight * frame["nats"].to_numpy(dtype=float)
+    _, cluster = np.unique(first.get("cluster", documents), return_inverse=True)
+    return np.bincount(cluster, differences), np.bincount(cluster, tokens)

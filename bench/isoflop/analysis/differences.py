@@ -98,16 +98,13 @@ def document_noise(results: Results, method: str, other: str, budget: float) -> 
 
 def _document_noise(results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame]) -> DocumentNoise:
     """Of a sum of losses minus another, each that of the first run, by seed, of a set of runs of one shape."""
-    own, other = _first_documents(results, added), _first_documents(results, taken)
-    source = document_source(own, other) if own and other else None
+    source = document_source(_first_documents(results, added), _first_documents(results, taken))
     return DocumentNoise(math.sqrt(source.variance), source.degrees) if source else DocumentNoise(0.0, 0.0)
 
 
-def _first_documents(results: Results, cells: list[pd.DataFrame]) -> list[list[pd.DataFrame]] | None:
-    """Validation documents of the first run of each cell; None if one has no such file."""
-    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
-    known = [[frame] for frame in frames if frame is not None]
-    return known if len(known) == len(frames) else None
+def _first_documents(results: Results, cells: list[pd.DataFrame]) -> list[list[pd.DataFrame | None]]:
+    """Validation documents of the first run of each cell; None if it has no such file."""
+    return [[results.files[runs.sort_values("seed")["id"].iloc[0]].documents] for runs in cells]
 
 
 def _difference(
