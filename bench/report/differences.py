@@ -121,14 +121,14 @@ def _limits(difference: Difference) -> list[str]:
     if difference.loss.minimum_detectable is None:
         return _one_seed(difference)
     assert difference.dense_loss is not None
-    margin = (
-        f"{percent(SMALLEST_EFFECT, 0)} of dense’s loss, ±{decimal(SMALLEST_EFFECT * difference.dense_loss)} nats/token"
-    )
-    stricter = f" (with {percent(STRICTER_EFFECT)}: {difference.stricter})" * (
-        difference.stricter != difference.verdict
+    margin = f"±{decimal(SMALLEST_EFFECT * difference.dense_loss)} nats/token, {percent(SMALLEST_EFFECT, 0)} of dense’s"
+    stricter = (
+        ""
+        if difference.stricter == difference.verdict
+        else f" (with {percent(STRICTER_EFFECT)}: {difference.stricter})"
     )
     effect = f"minimum detectable effect {decimal(difference.loss.minimum_detectable)}"
-    return [f"Smallest effect of interest: {margin}{stricter}; {effect}"]
+    return [f"Smallest effect of interest {margin}{stricter}; {effect}"]
 
 
 def _one_seed(difference: Difference) -> list[str]:

@@ -47,9 +47,8 @@ def size_caveat(sides: Mapping[str, Record]) -> str | None:
         return None
     extrapolated = any(not FITTED[0] <= record.flops.train_total <= FITTED[1] for record in sides.values())
     law = ", by an extrapolated law" * extrapolated
-    favoured = {True: ": this favours fewer FLOPs/token", False: ": this favours more FLOPs/token"}
-    directions = {ratio > 1 for ratio in far.values()}
     named = ", ".join(f"{label} {times(ratio)}" for label, ratio in far.items())
-    return f"Far from the compute-optimal size{law}: {named}" + (
-        favoured[directions.pop()] if len(directions) == 1 else ""
-    )
+    favoured = ""  # unless some sides are too large and others too small
+    if min(far.values()) > 1 or max(far.values()) < 1:
+        favoured = f", which favours {'fewer' if min(far.values()) > 1 else 'more'} FLOPs/token"
+    return f"Far from the compute-optimal size{law}: {named}{favoured}"
