@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # slow to import, and a training run needs neither pandas nor
 
 Cell = Sequence["pd.DataFrame | None"]  # the documents of one method's runs, one frame per seed
 
-FEWEST_DEGREES = 5.0  # with fewer an interval over documents is open: its coverage is unknown
+FEWEST_DEGREES = 4.0  # five documents of equal weight: with fewer an interval over documents is open
 
 
 def document_source(added: Sequence[Cell], taken: Sequence[Cell]) -> Source | None:
@@ -54,16 +54,22 @@ def document_interval(added: Sequence[Cell], taken: Sequence[Cell]) -> Interval 
 
 
 def ratio_source(totals: np.ndarray, sizes: np.ndarray) -> Source:
-    """Variance of sum(totals) / sum(sizes) over independent units, both (n,), by leaving out each in turn.
+    """Variance of sum(totals) / sum(sizes) over two independent units or more, both (n,), by leaving out each in turn.
 
-    The jackknife about the full estimate (CV3 of MacKinnon and White 1985), which does not understate the part of
-    large units as the ratio estimator's formula does. Degrees of freedom: the number of equal units that would weigh
-    as much, less one, (sum t)^2 / sum t^2 - 1.
+    The sum of the squared moves from the full estimate (HC3 of MacKinnon and White 1985), which does not understate
+    the part of large units as the ratio estimator's formula does (Cochran 1977, eq. 6.9).
     """
-    n, whole = len(totals), float(sizes.sum())
+    whole = float(sizes.sum())
     residuals = totals - float(totals.sum()) / whole * sizes
-    moves = residuals / (whole - sizes)  # of the ratio, where the unit is left out
-    return Source((n - 1) / n * float(np.sum(moves**2)), whole**2 / float(np.sum(sizes**2)) - 1)
+    return Source(float(np.sum((residuals / (whole - sizes)) ** 2)), effective_degrees(sizes))
+
+
+def effective_degrees(sizes: np.ndarray) -> float:
+    """Degrees of freedom of units that weigh by size: one less than the number of equal units that weigh as much.
+
+    (sum t)^2 / sum t^2 - 1 (Kish 1965, Survey Sampling, section 11.7).
+    """
+    return float(sizes.sum()) ** 2 / float(np.sum(np.square(sizes, dtype=float))) - 1
 
 
 def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float | None:
