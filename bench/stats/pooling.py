@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.stats.difference import Source, estimate
+from bench.stats.difference import Source, estimate, satterthwaite
 from bench.stats.interval import Interval
 
 
@@ -51,28 +51,28 @@ def pool_studies(studies: Sequence[Interval]) -> Pooled:
     """Random-effects mean of independent studies of one question.
 
     Between-study variance by Paule and Mandel (1982, J. Res. NBS 87, 377-385); t interval with k - 1 degrees of
-    freedom by Hartung and Knapp (2001, Stat. Med. 20, 1771-1782), never narrower than the one with known variances
-    (Röver, Knapp and Friede 2015). One study is returned as it is. Raises ValueError if a study has no standard error.
+    freedom by Hartung and Knapp (2001, Stat. Med. 20, 1771-1782). If studies agree by chance better than their standard
+    errors allow, it is not narrower than the common-effect interval (Jackson et al. 2017, Stat. Med. 36, 3923-3934).
+    One study is returned as it is. Raises ValueError if a study has no standard error.
     """
     if len(studies) == 1:
         return Pooled(studies[0])
     from scipy import special
 
-    if not all(each.stderr for each in studies):
-        raise ValueError("every study to pool needs a standard error above 0")
+    if not all(each.stderr and each.degrees for each in studies):
+        raise ValueError("every study to pool needs a standard error above 0 and degrees of freedom")
     values = np.array([each.value for each in studies])
     variances = np.array([float(each.stderr or 0) ** 2 for each in studies])
-    q, rest = _spread(values, variances), len(studies) - 1
-    tau2 = _paule_mandel(values, variances)
+    rest, q, tau2 = len(studies) - 1, _spread(values, variances), _paule_mandel(values, variances)
     weights = 1 / (variances + tau2)
-    scale = max(1.0, _spread(values, variances + tau2) / rest)
-    effect = estimate(
-        float(np.average(values, weights=weights)),
-        [Source(scale / float(weights.sum()), rest)],
-        len(studies),
-        "studies",
-    )
-    return Pooled(effect, math.sqrt(tau2), q, float(special.chdtrc(rest, q)))
+    sources = [Source(_spread(values, variances + tau2) / rest / float(weights.sum()), rest)]
+    if tau2 == 0.0:
+        parts = zip(weights / weights.sum() ** 2, studies, strict=True)
+        sources.append(satterthwaite([Source(float(part), each.degrees or 0.0) for part, each in parts]))
+    mean = float(np.average(values, weights=weights))
+    effects = [estimate(mean, [source], len(studies), "studies") for source in sources]
+    widest = max(effects, key=lambda each: each.high or 0.0)
+    return Pooled(widest, math.sqrt(tau2), q, float(special.chdtrc(rest, q)))
 
 
 def _paule_mandel(values: np.ndarray, variances: np.ndarray) -> float:
