@@ -6,11 +6,18 @@ MoD runs of results/default; documents add 5 % of its variance.
 
 from __future__ import annotations
 
+import json
 import math
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from bench.formats import percent
+from bench.records.packed import find_records
+from bench.records.record import load_record
 from bench.stats.difference import Source, seed_difference
 from bench.stats.interval import Interval
 from bench.stats.pooling import pool_budgets
@@ -49,11 +56,40 @@ def pooled(draws: int, rng: np.random.Generator) -> tuple[str, list[str], list[l
 
 def same_method(draws: int, rng: np.random.Generator) -> tuple[str, list[str], list[list[str]]]:
     rows = []
-    for seeds in (1, *SEEDS):
-        found = [decide(difference(rng, 0.0, seeds), SMALLEST_EFFECT) for _ in range(draws)]
-        different = np.mean([each in (Verdict.BETTER, Verdict.WORSE) for each in found])
-        rows.append([f"{seeds} against {seeds}", f"{100 * different:.1f} %"])
+    for n in (1, *SEEDS):
+        rows.append(_called_different(f"{n} against {n}, simulated", draws, partial(difference, rng, 0.0, n)))
+    pool = [each for each in residuals(Path("results/isoflop_cpu")) if len(each) > 5]
+    name = f"3 against 3, deviations of {sum(map(len, pool))} runs of results/isoflop_cpu from their mean over seeds"
+
+    def split() -> Interval:
+        six = rng.permutation(pool[rng.integers(len(pool))])[:6]
+        return seed_difference([list(six[:3])], [list(six[3:])])
+
+    rows.append(_called_different(name, draws, split))
     return f"Comparisons of a method with itself called different, {draws:,} draws each.", ["seeds", "share"], rows
+
+
+def residuals(results: Path) -> list[np.ndarray]:
+    """Of the runs with three seeds or more of one setting, as shares of their mean loss: an array for each method.
+
+    Scaled by sqrt(n / (n - 1)), so that they vary as much as the losses of single runs.
+    """
+    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in map(load_record, find_records(results)):
+        if record.comparable and record.quality:
+            config = {key: value for key, value in record.config.items() if key not in ("seed", "train")}
+            settings = [config, record.flops.budget, record.training.lr]
+            cells[record.method, json.dumps(settings, sort_keys=True)].append(record.quality.val_loss_nats)
+    found: dict[str, list[float]] = defaultdict(list)
+    for (method, _), losses in cells.items():
+        if len(losses) > 2:
+            found[method] += list((np.array(losses) / np.mean(losses) - 1) * math.sqrt(len(losses) / (len(losses) - 1)))
+    return [np.array(each) for each in found.values()]
+
+
+def _called_different(name: str, draws: int, draw: Callable[[], Interval]) -> list[str]:
+    found = [decide(draw(), SMALLEST_EFFECT) in (Verdict.BETTER, Verdict.WORSE) for _ in range(draws)]
+    return [name, f"{100 * np.mean(found):.1f} %"]
 
 
 def _rows(draws: int, rng: np.random.Generator, budgets: int) -> tuple[list[str], list[list[str]]]:
