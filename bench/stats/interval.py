@@ -20,7 +20,8 @@ class Interval:
 
     `low` and `high` are None if they cannot be estimated, and infinite if that end is open.
     minimum_detectable: the true effect that a two-sided 5 % test finds with 80 % power, in the unit of `value`.
-    p: two-sided. n: the number of independent units (pairs, seeds, documents, rounds) that `unit` names.
+    p: two-sided. n: the number of independent units (seeds, documents, studies, rounds) that `unit` names.
+    stderr, degrees: of the t interval, where it is one; what tests and pooling need.
     """
 
     value: float
@@ -30,6 +31,8 @@ class Interval:
     p: float | None = None
     n: int | None = None
     unit: str = ""  # seeds | documents | rounds | ...
+    stderr: float | None = None
+    degrees: float | None = None
 
     @classmethod
     def from_draws(cls, value: float, draws: np.ndarray | None) -> Interval:
@@ -51,10 +54,10 @@ class Interval:
     @classmethod
     def from_stderr(cls, value: float, stderr: float, degrees: float, confidence: float = CONFIDENCE) -> Interval:
         """Student's t interval of a standard error with `degrees` degrees of freedom."""
-        from scipy import stats  # takes half a second
+        from scipy import special  # not loaded by the gate, which only compares numbers
 
-        half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
-        return cls(value, value - half, value + half)
+        half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * stderr
+        return cls(value, value - half, value + half, stderr=stderr, degrees=degrees)
 
     @classmethod
     def of_median(cls, samples: Sequence[float]) -> Interval:
@@ -76,11 +79,6 @@ class Interval:
         """`low` and `high`, or None if there is no interval."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
-    @property
-    def significant(self) -> bool:
-        """Whether there is an interval and it excludes 0."""
-        return self.below(0.0) is not None
-
     def below(self, limit: float) -> bool | None:
         """True: the whole interval is below `limit`; False: all of it is above; None: neither, or no interval."""
         if self.low is None or self.high is None:
@@ -95,5 +93,5 @@ class Interval:
 
         return replace(
             self, value=self.value / whole, low=share(self.low), high=share(self.high),
-            minimum_detectable=share(self.minimum_detectable),
+            minimum_detectable=share(self.minimum_detectable), stderr=share(self.stderr),
         )  # fmt: skip

@@ -16,13 +16,13 @@ from bench.formats import duration
 from bench.isoflop import study as isoflop
 from bench.isoflop.run import packing, step_times, token_study
 from bench.isoflop.run.plan import describe
-from bench.runs.pool import Pool, _Report, _Running
 from bench.isoflop.run.router_use import CLASSES, HeldOut, depth_use
 from bench.isoflop.run.session import Session
 from bench.isoflop.study import _first_packing
 from bench.measure.machine import Machine, environment
 from bench.records.isoflop import Packing, Study, TokenStudy, load_study
 from bench.records.record import Timing
+from bench.runs.pool import Pool, _Report, _Running
 from bench.train.log import Progress
 
 CPU = Machine(torch.device("cpu"), 1e11)

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from bench.isoflop.analysis.results import REFERENCE, Results
+from bench.stats.difference import minimum_detectable_effect
 from bench.stats.interval import CONFIDENCE, Interval
-from bench.stats.paired import document_stderr, minimum_detectable_effect
+from bench.stats.paired import document_source
 
 PARTS = ("moe", "mod")
 AT_EDGE, NEAR_EDGE = "at grid edge", "near grid edge"
@@ -79,40 +80,31 @@ class DocumentNoise:
     """Standard error of a difference over validation documents, nats/token; 0 where records do not hold them."""
 
     stderr: float
-    documents: int
+    degrees: float  # effective
 
     def errors(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """(count,) to add to a difference and its draws: 0 for the first, t with documents - 1 degrees for others."""
+        """(count,) to add to a difference and its draws: 0 for the first, t of its degrees for others."""
         drawn = np.zeros(count)
         if self.stderr > 0.0:
-            drawn[1:] = self.stderr * rng.standard_t(self.documents - 1, count - 1)
+            drawn[1:] = self.stderr * rng.standard_t(self.degrees, count - 1)
         return drawn
 
 
 def document_noise(results: Results, method: str, other: str, budget: float) -> DocumentNoise:
     """Of the best shapes of two methods at a budget; also used for the nearby minima, where there is no run."""
     own, against = results.best(method, budget), results.best(other, budget)
-    return DocumentNoise(0.0, 0) if own.empty or against.empty else _document_noise(results, [own], [against])
+    return DocumentNoise(0.0, 0.0) if own.empty or against.empty else _document_noise(results, [own], [against])
 
 
 def _document_noise(results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame]) -> DocumentNoise:
     """Of a sum of losses minus another, each that of the first run, by seed, of a set of runs of one shape."""
-    own, other = _summed_documents(results, added), _summed_documents(results, taken)
-    return DocumentNoise(0.0, 0) if own is None or other is None else DocumentNoise(*document_stderr(own, other))
+    source = document_source(_first_documents(results, added), _first_documents(results, taken))
+    return DocumentNoise(math.sqrt(source.variance), source.degrees) if source else DocumentNoise(0.0, 0.0)
 
 
-def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
-    """Validation documents with the summed nats of the first run of each cell; None if one has no such file."""
-    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
-    known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
-    if len(known) < len(frames):
-        return None
-    first = known[0]
-    for frame in known[1:]:
-        if not first[["document", "tokens"]].equals(frame[["document", "tokens"]]):
-            return None
-        first = first.assign(nats=first["nats"] + frame["nats"])
-    return first
+def _first_documents(results: Results, cells: list[pd.DataFrame]) -> list[list[pd.DataFrame | None]]:
+    """Validation documents of the first run of each cell; None if it has no such file."""
+    return [[results.files[runs.sort_values("seed")["id"].iloc[0]].documents] for runs in cells]
 
 
 def _difference(
