@@ -77,5 +77,5 @@ def _files(config: DataConfig, training: list[Path], validation: list[Path], tex
         "validation_documents": None if validation else config.validation_documents,
     }
     if validation:
-        chosen["order"] = "hash"  # of the validation documents; once it was that of the files
+        chosen["rules"] = 2  # in the order of their hashes, copies once; earlier records have no such key
     return Source(chosen, split, nulls)

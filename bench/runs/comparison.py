@@ -45,6 +45,9 @@ def compare(configs: Sequence[RunConfig], commands: Sequence[str]) -> bool:
             else:
                 corpus, machine = shared.corpus(each.config), shared.machine(each.config)
                 planned = each.with_vocabulary(corpus.tokenizer.vocab_size)
+                passes = planned.plan.tokens / corpus.train_tokens
+                if passes > 1:
+                    print(f"{planned.title} reads the {corpus.train_tokens:,} training tokens {passes:.1f} times.")
                 record = run(planned, corpus, machine, command, counted=counted[each.folder])
             if record.run.message:
                 print(f"{record.run.id}: {record.run.message}.")

@@ -19,7 +19,7 @@ from bench.methods.depth import calibrate
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
-from bench.records.record import Energy, Flops, Model, Record, Run, Training
+from bench.records.record import Energy, Flops, Model, Record, Run, Text, Training
 from bench.runs.assess import assess, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, again, finished
@@ -187,8 +187,15 @@ def _record(
             moved_bytes_per_token=counts.moved_bytes,
             parts=counts.parts,
         ),
+        corpus=Text(
+            train_tokens=corpus.train_tokens,
+            validation_documents=len(corpus.validation),
+            validation_copies=corpus.copies.validation,
+            training_copies=corpus.copies.training,
+        ),
         training=Training(
             tokens=trained.tokens,
+            passes=trained.tokens / corpus.train_tokens,
             steps=trained.steps,
             seconds=trained.seconds,
             final_loss=trained.final_loss,
