@@ -14,6 +14,7 @@ import numpy as np
 from bench.config.identity import digest
 from bench.config.schema import DataConfig
 from bench.data.cache import cached_folder
+from bench.data.progress import shown
 from bench.data.sources import Source, open_source
 from bench.data.split import Copies, Split
 from bench.data.tokenizer import SubwordTokenizer, Tokenizer, load_tokenizer, make_tokenizer, tokenizer_identity
@@ -22,7 +23,7 @@ from bench.errors import UserError
 _FORMAT = 1  # raise it when an equal configuration yields other tokens than before
 _COPIES = "copies.json"
 _LAYOUT = 2  # raise it when the cached files change but the tokens do not
-_BATCH_CHARACTERS = 4_000_000  # texts tokenised together
+_BATCH_CHARACTERS = 1_000_000  # texts tokenised together
 
 
 @dataclass
@@ -91,7 +92,7 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
         tokenizer.save(folder)
         _check_round_trip(tokenizer, split.validation)
     _write_tokens(folder / "validation.bin", split.validation, tokenizer)
-    train_tokens = _write_tokens(folder / "train.bin", split.train(), tokenizer)
+    train_tokens = _write_tokens(folder / "train.bin", shown(split.train(), "tokenising"), tokenizer)
     with open(folder / "validation.jsonl", "w", encoding="utf-8") as file:
         for text, cluster in zip(split.validation, split.clusters or repeat(None), strict=False):
             file.write(json.dumps({"text": text, "cluster": cluster}) + "\n")

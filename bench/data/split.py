@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from unicodedata import normalize
 
+from bench.data.progress import shown
+
 Reader = Callable[[], Iterator[str]]  # reads the same documents from the start each time it is called
 
 _ONE_IN = 20  # documents is for validation
@@ -50,7 +52,7 @@ def copy_hash(text: str) -> bytes:
 
 def split_by_source(train: Reader, validation: Reader) -> Split:
     """A split that the source defines. Copies within validation count once; training loses those of validation."""
-    documents = sorted(validation(), key=document_hash)
+    documents = sorted(shown(validation(), "reading validation"), key=document_hash)
     first = {copy_hash(text): text for text in reversed(documents)}
     kept = sorted(first.values(), key=document_hash)
     return _without_copies(train, kept, len(documents) - len(kept))
@@ -66,7 +68,7 @@ def split_by_hash(read: Reader, limit: int) -> Split:
     wanted = max(limit, _ONE_IN)
     seen: set[bytes] = set()
     smallest: dict[bytes, tuple[bytes, str]] = {}  # of each document the copy of smallest hash
-    for text in read():
+    for text in shown(read(), "reading"):
         key, rank = copy_hash(text), document_hash(text)
         seen.add(key)
         if key not in smallest or rank < smallest[key][0]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.config.schema import TokenizerConfig
 from bench.data.files import content_hash
+from bench.data.progress import timed
 from bench.errors import UserError
 
 KINDS = ("bytes", "bpe", "pretrained")
@@ -182,7 +183,8 @@ def _train_bpe(vocab_size: int, texts: Iterator[str]) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    implementation.train_from_iterator(_sample(texts), trainer)
+    with timed(f"training a BPE of {vocab_size:,} tokens"):
+        implementation.train_from_iterator(_sample(texts), trainer)
     return implementation
 
 
