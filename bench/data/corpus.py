@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unicodedata import normalize
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from bench.config.identity import digest
 from bench.config.schema import DataConfig
 from bench.data.cache import cached_folder
+from bench.data.hub import download_folder
 from bench.data.progress import shown
 from bench.data.sources import Source, open_source
 from bench.data.split import Copies, Split
@@ -24,6 +26,7 @@ _FORMAT = 1  # raise it when an equal configuration yields other tokens than bef
 _COPIES = "copies.json"
 _LAYOUT = 2  # raise it when the cached files change but the tokens do not
 _BATCH_CHARACTERS = 1_000_000  # texts tokenised together
+_QUICK_BYTES = {"bytes": 50_000_000, "bpe": 4_000_000, "pretrained": 8_000_000}  # of text, tokenised in seconds
 
 
 @dataclass
@@ -61,7 +64,7 @@ def prepare(config: DataConfig) -> Corpus:
     """
     source = open_source(config)
     fingerprint = _fingerprint(config, source)
-    folder = Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}-v{_LAYOUT}"
+    folder = _folder(config, fingerprint)
     built = cached_folder(folder, lambda temporary: _build(config, source.split(), temporary))
     corpus = _load(config, folder, fingerprint)
     if built:
@@ -77,9 +80,41 @@ def prepare(config: DataConfig) -> Corpus:
     return corpus
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How large a corpus is."""
+
+    vocab_size: int
+    train_tokens: int
+
+
+def extent(config: DataConfig) -> Extent | None:
+    """The extent of a corpus that is in the cache or is tokenised in seconds; None if it would take longer.
+
+    Leaves nothing on disk. Raises UserError like `prepare`, for missing files always.
+    """
+    if config.source == "hub" and not download_folder(config).exists():
+        return None
+    source = open_source(config)
+    fingerprint = _fingerprint(config, source)
+    if _folder(config, fingerprint).exists():
+        corpus = prepare(config)
+    elif source.n_bytes > _QUICK_BYTES[config.tokenizer.kind]:
+        return None
+    else:
+        with TemporaryDirectory() as place:
+            _build(config, source.split(), Path(place))
+            corpus = _load(config, Path(place), fingerprint)
+    return Extent(corpus.tokenizer.vocab_size, corpus.train_tokens)
+
+
 def corpus_fingerprint(config: DataConfig) -> str:
     """The fingerprint of what `prepare` would return now; nothing is tokenised. Raises UserError like `prepare`."""
     return _fingerprint(config, open_source(config))
+
+
+def _folder(config: DataConfig, fingerprint: str) -> Path:
+    return Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}-v{_LAYOUT}"
 
 
 def _fingerprint(config: DataConfig, source: Source) -> str:

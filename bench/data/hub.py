@@ -29,6 +29,13 @@ def download(config: DataConfig) -> tuple[Path, Path]:
     the hub's layout, which is read again if a file in it changes. Raises UserError for a data set that is unknown or
     cannot be reached.
     """
+    folder = download_folder(config)
+    cached_folder(folder, lambda temporary: _download(config, config.dataset, temporary))
+    return folder / "train.jsonl", folder / "validation.jsonl"
+
+
+def download_folder(config: DataConfig) -> Path:
+    """Where `download` leaves its files. Raises UserError if no data set is named."""
     if config.dataset is None:
         raise UserError("data.source=hub needs data.dataset, for example data.dataset=roneneldan/TinyStories.")
     keys = ("dataset", "subset", "split", "validation_split", "text_key", "max_documents", "validation_documents")
@@ -38,9 +45,7 @@ def download(config: DataConfig) -> tuple[Path, Path]:
         chosen["files"] = [
             (str(path.relative_to(local)), content_hash(path)) for path in sorted(local.rglob("*")) if path.is_file()
         ]
-    folder = Path(config.cache_dir) / f"hub-{digest(chosen)}"
-    cached_folder(folder, lambda temporary: _download(config, config.dataset, temporary))
-    return folder / "train.jsonl", folder / "validation.jsonl"
+    return Path(config.cache_dir) / f"hub-{digest(chosen)}"
 
 
 def _download(config: DataConfig, dataset: str | None, folder: Path) -> None:
