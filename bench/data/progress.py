@@ -13,9 +13,7 @@ def shown(texts: Iterable[str], work: str) -> Iterator[str]:
     """The same texts; the terminal shows how many characters have gone by."""
     from tqdm import tqdm
 
-    with tqdm(
-        desc=work, unit=" characters", unit_scale=True, delay=_QUIET_SECONDS, mininterval=0.5, leave=False
-    ) as bar:
+    with tqdm(desc=work, unit=" characters", unit_scale=True, delay=_QUIET_SECONDS, leave=False) as bar:
         for text in texts:
             yield text
             bar.update(len(text))
