@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unicodedata import normalize
 
 import numpy as np
@@ -14,14 +15,18 @@ import numpy as np
 from bench.config.identity import digest
 from bench.config.schema import DataConfig
 from bench.data.cache import cached_folder
+from bench.data.hub import download_folder
+from bench.data.progress import shown
 from bench.data.sources import Source, open_source
-from bench.data.split import Split
+from bench.data.split import Copies, Split
 from bench.data.tokenizer import SubwordTokenizer, Tokenizer, load_tokenizer, make_tokenizer, tokenizer_identity
 from bench.errors import UserError
 
 _FORMAT = 1  # raise it when an equal configuration yields other tokens than before
+_COPIES = "copies.json"
 _LAYOUT = 2  # raise it when the cached files change but the tokens do not
-_BATCH_CHARACTERS = 4_000_000  # texts tokenised together
+_BATCH_CHARACTERS = 1_000_000  # texts tokenised together
+_QUICK_BYTES = {"bytes": 50_000_000, "bpe": 4_000_000, "pretrained": 8_000_000}  # of text, tokenised in seconds
 
 
 @dataclass
@@ -41,8 +46,9 @@ class Corpus:
     name: str
     tokenizer: Tokenizer
     train: np.memmap  # (train_tokens,) of tokenizer.dtype: documents, each followed by the end-of-text token
-    validation: list[Document]
+    validation: list[Document]  # in the order of their hashes, so that any prefix is a sample
     fingerprint: str
+    copies: Copies  # documents that were left out, because their words are those of a validation document
 
     @property
     def train_tokens(self) -> int:
@@ -58,12 +64,15 @@ def prepare(config: DataConfig) -> Corpus:
     """
     source = open_source(config)
     fingerprint = _fingerprint(config, source)
-    folder = Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}-v{_LAYOUT}"
+    folder = _folder(config, fingerprint)
     built = cached_folder(folder, lambda temporary: _build(config, source.split(), temporary))
     corpus = _load(config, folder, fingerprint)
     if built:
         for path, count in source.nulls.items():
             print(f"Rows of {path} skipped because data.text_key={config.text_key!r} is null: {count:,}.")
+        for side, count in asdict(corpus.copies).items():
+            if count:
+                print(f"Documents of {side} left out because they are copies of validation documents: {count:,}.")
         print(
             f"Prepared {config.name}: {corpus.train_tokens:,} training tokens ({corpus.tokenizer.name}), "
             f"{len(corpus.validation):,} validation documents, in {folder}."
@@ -71,9 +80,41 @@ def prepare(config: DataConfig) -> Corpus:
     return corpus
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How large a corpus is."""
+
+    vocab_size: int
+    train_tokens: int
+
+
+def extent(config: DataConfig) -> Extent | None:
+    """The extent of a corpus that is in the cache or is tokenised in seconds; None if it would take longer.
+
+    Leaves nothing on disk. Raises UserError like `prepare`, for missing files always.
+    """
+    if config.source == "hub" and not download_folder(config).exists():
+        return None
+    source = open_source(config)
+    fingerprint = _fingerprint(config, source)
+    if _folder(config, fingerprint).exists():
+        corpus = prepare(config)
+    elif source.n_bytes > _QUICK_BYTES[config.tokenizer.kind]:
+        return None
+    else:
+        with TemporaryDirectory() as place:
+            _build(config, source.split(), Path(place))
+            corpus = _load(config, Path(place), fingerprint)
+    return Extent(corpus.tokenizer.vocab_size, corpus.train_tokens)
+
+
 def corpus_fingerprint(config: DataConfig) -> str:
     """The fingerprint of what `prepare` would return now; nothing is tokenised. Raises UserError like `prepare`."""
     return _fingerprint(config, open_source(config))
+
+
+def _folder(config: DataConfig, fingerprint: str) -> Path:
+    return Path(config.cache_dir) / f"{config.name.replace('/', '-')}-{fingerprint}-v{_LAYOUT}"
 
 
 def _fingerprint(config: DataConfig, source: Source) -> str:
@@ -86,16 +127,18 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
         tokenizer.save(folder)
         _check_round_trip(tokenizer, split.validation)
     _write_tokens(folder / "validation.bin", split.validation, tokenizer)
-    train_tokens = _write_tokens(folder / "train.bin", split.train(), tokenizer)
+    train_tokens = _write_tokens(folder / "train.bin", shown(split.train(), "tokenising"), tokenizer)
     with open(folder / "validation.jsonl", "w", encoding="utf-8") as file:
         for text, cluster in zip(split.validation, split.clusters or repeat(None), strict=False):
             file.write(json.dumps({"text": text, "cluster": cluster}) + "\n")
-    for side, is_empty in (("train", train_tokens == 0), ("validation", not split.validation)):
-        if is_empty:
-            raise UserError(
-                f"data={config.name} is too small: no text is left for {side}. A document on both sides "
-                "counts as validation. Give more text."
-            )
+    (folder / _COPIES).write_text(json.dumps(asdict(split.copies)), encoding="utf-8")
+    if not split.validation:
+        raise UserError(f"data={config.name} is too small: no text is left for validation. Give more text.")
+    if not train_tokens:
+        raise UserError(
+            f"data={config.name}: no text is left for train, because all {split.copies.training:,} training documents "
+            "are copies of validation documents. Give data.train and data.validation different text."
+        )
 
 
 def _check_round_trip(tokenizer: SubwordTokenizer, texts: list[str]) -> None:
@@ -156,4 +199,5 @@ def _load(config: DataConfig, folder: Path, fingerprint: str) -> Corpus:
         Document(row["text"], tokens[:-1], len(row["text"].encode()), row["cluster"])
         for row, tokens in zip(rows, np.split(joined, ends[:-1] + 1), strict=True)
     ]
-    return Corpus(config.name, tokenizer, train, validation, fingerprint)
+    copies = Copies(**json.loads((folder / _COPIES).read_text(encoding="utf-8")))
+    return Corpus(config.name, tokenizer, train, validation, fingerprint, copies)

@@ -27,6 +27,7 @@ _LONGEST_HELD_OUT = 35_000
 _EVERY = 3
 _SECTION = 4_000  # characters of a document at most, about a chapter of the Bible
 
+EMBEDDED_BYTES = 16_400_000  # of both texts, about
 _VERSE_MARK = re.compile(r"\b(\d+):\d+\s+")
 
 

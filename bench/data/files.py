@@ -74,6 +74,8 @@ def _suffix(path: Path) -> str | None:
 
 
 def _check(path: Path, key: str) -> None:
+    if not path.exists():
+        raise UserError(f"{key}: {path} does not exist (searched from {Path.cwd()}).")
     if _suffix(path) is None:
         raise UserError(f"{key}: {path} is none of the kinds that can be read: {_READABLE}.")
     try:

@@ -15,6 +15,7 @@ from typing import Any
 from bench.config.identity import digest
 from bench.config.schema import DataConfig
 from bench.data.cache import cached_folder
+from bench.data.files import content_hash
 from bench.errors import UserError
 
 _TIMEOUT_SECONDS = 5.0
@@ -25,14 +26,26 @@ def download(config: DataConfig) -> tuple[Path, Path]:
 
     Validation is the first `validation_documents` of `validation_split`, or of `split` where none is
     given; training is the first (or next) `max_documents` of `split`. `dataset` may also be a local folder in
-    the hub's layout. Raises UserError for a data set that is unknown or cannot be reached.
+    the hub's layout, which is read again if a file in it changes. Raises UserError for a data set that is unknown or
+    cannot be reached.
     """
+    folder = download_folder(config)
+    cached_folder(folder, lambda temporary: _download(config, config.dataset, temporary))
+    return folder / "train.jsonl", folder / "validation.jsonl"
+
+
+def download_folder(config: DataConfig) -> Path:
+    """Where `download` leaves its files. Raises UserError if no data set is named."""
     if config.dataset is None:
         raise UserError("data.source=hub needs data.dataset, for example data.dataset=roneneldan/TinyStories.")
     keys = ("dataset", "subset", "split", "validation_split", "text_key", "max_documents", "validation_documents")
-    folder = Path(config.cache_dir) / f"hub-{digest({key: getattr(config, key) for key in keys})}"
-    cached_folder(folder, lambda temporary: _download(config, config.dataset, temporary))
-    return folder / "train.jsonl", folder / "validation.jsonl"
+    chosen = {key: getattr(config, key) for key in keys}
+    local = Path(config.dataset)
+    if local.is_dir():
+        chosen["files"] = [
+            (str(path.relative_to(local)), content_hash(path)) for path in sorted(local.rglob("*")) if path.is_file()
+        ]
+    return Path(config.cache_dir) / f"hub-{digest(chosen)}"
 
 
 def _download(config: DataConfig, dataset: str | None, folder: Path) -> None:

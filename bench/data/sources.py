@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.schema import DataConfig
-from bench.data.embedded import identity, passages
+from bench.data.embedded import EMBEDDED_BYTES, identity, passages
 from bench.data.files import file_identity, find_files, read_documents
 from bench.data.hub import download
 from bench.data.split import Reader, Split, split_by_hash, split_by_source
@@ -22,6 +22,7 @@ class Source:
 
     identity: dict[str, Any]  # plain values; equal for equal splits
     split: Callable[[], Split]
+    n_bytes: int  # of the training text as it is stored
     nulls: dict[Path, int] = field(default_factory=dict)  # rows without text that the last pass skipped, by file
 
 
@@ -54,7 +55,7 @@ def _embedded(config: DataConfig) -> Source:
         split = split_by_source(lambda: islice(training, config.max_documents), lambda: iter(held_out))
         return replace(split, clusters=[held_out[text] for text in split.validation])
 
-    return Source({**identity(config.source), "max_documents": config.max_documents}, split)
+    return Source({**identity(config.source), "max_documents": config.max_documents}, split, EMBEDDED_BYTES)
 
 
 def _files(config: DataConfig, training: list[Path], validation: list[Path], text_key: str) -> Source:
@@ -77,5 +78,5 @@ def _files(config: DataConfig, training: list[Path], validation: list[Path], tex
         "validation_documents": None if validation else config.validation_documents,
     }
     if validation:
-        chosen["order"] = "hash"  # of the validation documents; once it was that of the files
-    return Source(chosen, split, nulls)
+        chosen["rules"] = 2  # in the order of their hashes, copies once; earlier records have no such key
+    return Source(chosen, split, sum(path.stat().st_size for path in training), nulls)

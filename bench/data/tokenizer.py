@@ -12,11 +12,13 @@ import numpy as np
 
 from bench.config.schema import TokenizerConfig
 from bench.data.files import content_hash
+from bench.data.progress import timed
 from bench.errors import UserError
 
 KINDS = ("bytes", "bpe", "pretrained")
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eot_id|>", "<|im_end|>", "[SEP]")
 _BPE_SAMPLE = 50_000_000  # characters; with more, merges hardly change but training takes longer
+_LONGEST_WORD = 128  # bytes
 _FILE = "tokenizer.json"
 
 
@@ -125,7 +127,7 @@ def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
                 f"data.tokenizer.vocab_size={config.vocab_size} is too small: 256 bytes and the end-of-text token "
                 "need 257. Use 512 or more, or data.tokenizer.kind=bytes."
             )
-        return {"kind": "bpe", "vocab_size": config.vocab_size, "sample": _BPE_SAMPLE}
+        return {"kind": "bpe", "vocab_size": config.vocab_size, "sample": _BPE_SAMPLE, "word": _LONGEST_WORD}
     if config.name is None:
         raise UserError(
             "data.tokenizer.kind=pretrained needs data.tokenizer.name: a Hugging Face name such as gpt2, "
@@ -160,12 +162,20 @@ def load_tokenizer(config: TokenizerConfig, folder: Path) -> Tokenizer:
 
 
 def _train_bpe(vocab_size: int, texts: Iterator[str]) -> Any:
-    """A byte-level BPE (GPT-2's pre-tokenisation), the same for the same texts."""
+    """A byte-level BPE (GPT-2's pre-tokenisation, words of at most `_LONGEST_WORD` bytes), the same for the same texts.
+
+    Training takes time quadratic in the length of a word, so unbroken data would never end.
+    """
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Implementation
-    from tokenizers import decoders, models, pre_tokenizers, trainers
 
     implementation = Implementation(models.BPE())
-    implementation.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    implementation.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Split(Regex(f".{{1,{_LONGEST_WORD}}}"), "isolated"),
+        ]
+    )
     implementation.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -173,7 +183,8 @@ def _train_bpe(vocab_size: int, texts: Iterator[str]) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    implementation.train_from_iterator(_sample(texts), trainer)
+    with timed(f"training a BPE of {vocab_size:,} tokens"):
+        implementation.train_from_iterator(_sample(texts), trainer)
     return implementation
 
 

@@ -146,7 +146,8 @@ _RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 # Numbers of a record that are not figures: names and settings; standard errors, which become intervals; the audit's
-# result, which has a tolerance of its own; and times without samples to test.
+# result, which has a tolerance of its own; the size of the text, which its fingerprint covers; and times without
+# samples to test.
 _NOT_FIGURES = (
     "schema_version",
     "run.seed",
@@ -159,6 +160,8 @@ _NOT_FIGURES = (
     "causality.worst_position",
     "causality.rolling_difference",
     "training.seconds",
+    "training.passes",
+    "corpus.*",
     "energy.*",
     "speed.train_step_seconds.*",
     "speed.train_tokens_per_second",

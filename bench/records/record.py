@@ -119,8 +119,18 @@ class Flops(StrictModel):
     parts: dict[str, float] = Field(description="forward FLOPs/token, by part of the model")
 
 
+class Text(StrictModel):
+    """What was read. Copies have the same words; case, spaces, line ends and punctuation do not count."""
+
+    train_tokens: int
+    validation_documents: int = Field(description="available; quality.documents_evaluated of them were used")
+    validation_copies: int = Field(description="validation documents left out as copies of another one")
+    training_copies: int = Field(description="training documents left out as copies of a validation document")
+
+
 class Training(StrictModel):
     tokens: int
+    passes: float | None = Field(None, description="tokens over corpus.train_tokens; absent from older records")
     steps: int
     seconds: float = Field(description="in training steps, without checkpoints and compilation")
     final_loss: Loss | None = Field(None, description="mean training loss over the last 20 steps, nats")
@@ -293,6 +303,7 @@ class Record(StrictModel):
     command: str = Field(description="reproduces this record")
     model: Model
     flops: Flops
+    corpus: Text | None = Field(None, description="absent from older records")
     training: Training
     quality: Quality | None = None
     causality: Causality | None = None

@@ -18,6 +18,7 @@ def caveats(group: Group) -> list[str]:
         *_excluded(group),
         *_whole_steps(group),
         *_not_reported(group),
+        *_passes(group),
         *_mixtures(group),
         *_seeds(group),
         *_held_equal(group),
@@ -64,6 +65,15 @@ def _not_reported(group: Group) -> list[str]:
         for method in group.methods
         if (routing := method.first.routing) and routing.not_reported
     ]
+
+
+def _passes(group: Group) -> list[str]:
+    """Repeated text flatters whatever overfits least, so it is said."""
+    passes = {method.label: max(run.record.training.passes or 0 for run in method.runs) for method in group.methods}
+    repeated = [f"{label} {count:.1f} times" for label, count in passes.items() if count > 1]
+    if not repeated:
+        return []
+    return [f"The training text was read more than once: {', '.join(repeated)}. New text would teach more."]
 
 
 def _mixtures(group: Group) -> list[str]:
@@ -144,9 +154,17 @@ def _documents(group: Group) -> list[str]:
     quality = next((run.record.quality for run in group.runs if run.record.quality), None)
     if quality is None:
         return []
+    text = next((run.record.corpus for run in group.runs if run.record.corpus), None)
+    of_all, chosen = (f" of {text.validation_documents}", ", chosen by hash") if text else ("", "")
     line = (
-        f"Quality is measured on {quality.documents_evaluated} validation documents ({quality.tokens_evaluated:,} "
-        "tokens) of the same corpus. The loss of one run has a standard error of about "
-        f"{decimal(quality.val_loss_nats_stderr)} nats/token over documents. Most of it cancels in paired differences."
+        f"Quality is measured on {quality.documents_evaluated}{of_all} validation documents "
+        f"({quality.tokens_evaluated:,} tokens) of the same corpus{chosen}. The loss of one "
+        f"run has a standard error of about {decimal(quality.val_loss_nats_stderr)} nats/token over documents. Most of "
+        "it cancels in paired differences."
     )
+    if text and text.validation_copies + text.training_copies:
+        line += (
+            f" Left out as copies of validation documents: {text.validation_copies:,} of validation, "
+            f"{text.training_copies:,} of training."
+        )
     return [line]

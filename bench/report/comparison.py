@@ -108,7 +108,6 @@ def summary_table(records: Sequence[Record], results: Path | None = None) -> str
 
 def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str]:
     """A verdict, wrapped for the terminal, for each method that has a dense baseline among `records`."""
-    return [
     groups = _groups(records, results)
     return [
         textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench.config.identity import comparison_name, config_hash
+from bench.config.identity import MethodId, comparison_name, config_hash
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
 from bench.errors import UserError
@@ -80,6 +80,12 @@ def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
         if alike not in counted:
             counted[alike] = count_flops(planned, corpus, machine)
             refuse_leaks(planned, corpus, machine)
+            passes = planned.plan.tokens / corpus.train_tokens
+            if passes > 1:
+                print(
+                    f"{MethodId.of(run.config.method).title} reads the {corpus.train_tokens:,} training tokens "
+                    f"{passes:.1f} times."
+                )
         jobs.append(Job(run.config, planned.plan, command, counted[alike]))
     return jobs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.config.identity import MethodId
 from bench.config.schema import RunConfig
+from bench.data.corpus import Extent, extent
 from bench.data.tokenizer import vocabulary_size
 from bench.evaluate import check_tasks
 from bench.flops.match import Plan
@@ -24,31 +25,42 @@ ASSUMED_UTILISATION = 0.5
 def describe(config: RunConfig) -> str:
     """Parameters, FLOPs, steps, tokens, and estimates of time and memory, for the method and its dense baseline."""
     check_tasks(config.evaluate)
-    own = prepare_run(config)
+    known = extent(config.data)
+    own = prepare_run(config, known.vocab_size if known else None)
+    text = known.train_tokens if known else None
     for run in (own.baseline, own):
         if run is not None:
             run.check_whole_steps()
     rate = make_machine(config).matmul_flops
     if own.baseline is None:
-        columns = [["", *_FIGURES], ["dense", *_figures(own, own, rate)]]
+        columns = [["", *_FIGURES], ["dense", *_figures(own, own, rate, text)]]
     else:
         name = MethodId.of(config.method).title
-        columns = [["", *_FIGURES], ["dense baseline", *_figures(own.baseline, own.baseline, rate)]]
-        columns.append([name, *_figures(own, own.baseline, rate)])
+        columns = [["", *_FIGURES], ["dense baseline", *_figures(own.baseline, own.baseline, rate, text)]]
+        columns.append([name, *_figures(own, own.baseline, rate, text)])
     table = "\n".join(aligned(list(zip(*columns, strict=True))))
     note = f"Time: this machine's matrix products run at {rate / 1e9:,.0f} GFLOP/s; half of it is assumed."
-    return f"contract {config.contract.name}\n{table}\n{note} Nothing was trained."
+    return f"contract {config.contract.name}\n{table}\n{_text(config, known)}\n{note} Nothing was trained."
+
+
+def _text(config: RunConfig, known: Extent | None) -> str:
+    """What is known of the text, as a sentence."""
+    if known is not None:
+        return f"Text: {known.train_tokens:,} training tokens, a vocabulary of {known.vocab_size:,}."
+    at_most = "at most " if config.data.tokenizer.kind == "bpe" else ""
+    size = f"{at_most}{vocabulary_size(config.data.tokenizer):,}"
+    return f"Text: not read, because that takes longer; the plan is for a vocabulary of {size}."
 
 
 _FIGURES = (
     "parameters", "active parameters", "layers", "d_model x d_ff", "forward FLOPs/token", "training FLOPs/token",
-    "steps", "tokens", "training FLOPs", "forward FLOPs over dense's", "training time (estimate)",
-    "training memory (at most)",
+    "steps", "tokens", "passes over the text", "training FLOPs", "forward FLOPs over dense's",
+    "training time (estimate)", "training memory (at most)",
 )  # fmt: skip
 
 
-def _figures(run: PreparedRun, dense: PreparedRun, rate: float) -> list[str]:
-    """The cells of `_FIGURES`, in their order. rate: FLOP/s of the machine's matrix products."""
+def _figures(run: PreparedRun, dense: PreparedRun, rate: float, text: int | None) -> list[str]:
+    """The cells of `_FIGURES`, in their order. rate: FLOP/s of the machine's matrix products. text: its tokens."""
     solved, count = run.plan, run.plan.count
     return [
         f"{count.params_total:,}",
@@ -59,20 +71,22 @@ def _figures(run: PreparedRun, dense: PreparedRun, rate: float) -> list[str]:
         f"{count.train:,.0f}",
         f"{solved.steps:,}",
         f"{solved.tokens:,}",
+        f"{solved.tokens / text:.3g}" if text else "unknown",
         f"{solved.steps * solved.step_flops:.4g}",
         f"{count.forward / dense.plan.count.forward:.4f}",
         duration(solved.budget_flops / rate / ASSUMED_UTILISATION),
-        f"{training_memory(solved, run.config) / 2**30:.2f} GiB",
+        f"{training_memory(solved, run.config, run.vocab_size) / 2**30:.2f} GiB",
     ]
 
 
-def training_memory(p: Plan, config: RunConfig) -> float:
+def training_memory(p: Plan, config: RunConfig, vocab_size: int | None = None) -> float:
     """Weights, gradients, two AdamW moments, and one micro-batch's activations and logits in float32.
 
-    An upper bound: as if nothing were skipped, and all were allocated at once.
+    vocab_size: that of the plan; None: the configured one. An upper bound: as if nothing were skipped, and all were
+    allocated at once.
     """
     rows = config.train.micro_batch_size or config.train.batch_size
     layers = layer_count(p.model, config.method)
     kept = layers * (_KEPT_D_MODEL * p.model.d_model + _KEPT_D_FF * feed_forward_width(p.model))
-    logits = _KEPT_LOGITS * vocabulary_size(config.data.tokenizer)
+    logits = _KEPT_LOGITS * (vocab_size or vocabulary_size(config.data.tokenizer))
     return 16 * p.count.params_total + 4 * rows * p.model.context * (kept + logits)

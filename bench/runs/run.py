@@ -25,7 +25,7 @@ from bench.model import Transformer
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
 from bench.records.lease import lease
-from bench.records.record import Energy, Flops, Model, Record, Run, Training, load_record
+from bench.records.record import Energy, Flops, Model, Record, Run, Text, Training, load_record
 from bench.runs.assess import assess, assess_larger_speed, assess_memory, assess_speed, validation_rows
 from bench.runs.load import WEIGHTS
 from bench.runs.prepared import PreparedRun, again, finished
@@ -278,8 +278,15 @@ def _record(
             moved_bytes_per_token=counts.moved_bytes,
             parts=counts.parts,
         ),
+        corpus=Text(
+            train_tokens=corpus.train_tokens,
+            validation_documents=len(corpus.validation),
+            validation_copies=corpus.copies.validation,
+            training_copies=corpus.copies.training,
+        ),
         training=Training(
             tokens=trained.tokens,
+            passes=trained.tokens / corpus.train_tokens,
             steps=trained.steps,
             seconds=trained.seconds,
             final_loss=trained.final_loss,

@@ -14,8 +14,9 @@ import torch
 from bench.config.compose import configure, expand
 from bench.config.identity import comparison_hash, config_hash
 from bench.config.options import options
+from bench.data import prepare
 from bench.errors import UserError
-from bench.flops.match import plan
+from bench.flops.match import dense_baseline, plan
 from bench.measure.resources import peak_bytes
 from bench.methods import build_model
 from bench.records.files import write_atomically
@@ -188,6 +189,33 @@ def test_dry_run_prints_layers_and_flop_ratio_of_the_method():
     assert [float(cell) for cell in said["forward FLOPs over dense's"]] == [1.0, pytest.approx(own / dense, abs=1e-4)]
     whole, fewer = (float(cell.split()[0]) for cell in said["training memory (at most)"])
     assert fewer < 0.6 * whole
+
+
+def test_dry_run_plans_for_the_vocabulary_and_passes_of_the_text(tmp_path):
+    """A BPE on little text is far smaller than configured, and little text is read many times."""
+    (tmp_path / "a.txt").write_text("\n\n".join(f"Lantern {number} of the quiet harbour." for number in range(300)))
+    words = ["+method=mod", "data=text", f"data.train=[{tmp_path / 'a.txt'}]", f"data.cache_dir={tmp_path / 'cache'}"]
+    said = describe(configure([*words, "train.device=cpu"]))
+    corpus = prepare(configure(words).data)
+    size = corpus.tokenizer.vocab_size
+    assert size < 2000
+    assert f"Text: {corpus.train_tokens:,} training tokens, a vocabulary of {size:,}." in said
+    solved = plan(dense_baseline(configure(words)), size)
+    rows = _dry_run(*words)
+    assert rows["parameters"][0] == f"{solved.count.params_total:,}"
+    assert float(rows["passes over the text"][0]) == pytest.approx(solved.tokens / corpus.train_tokens, rel=0.01)
+
+
+@pytest.mark.parametrize("words", [["data.train=[nope.txt]"], ["data.train=[nope/]"], []])
+def test_dry_run_refuses_missing_text(words):
+    with pytest.raises(UserError, match="data.train"):
+        describe(configure(["+method=mod", "data=text", *words]))
+
+
+def test_dry_run_says_at_most_for_text_that_it_does_not_read(tmp_path):
+    (tmp_path / "a.txt").write_text("word " * 900_000)
+    said = describe(configure(["+method=dense", "data=text", f"data.train=[{tmp_path / 'a.txt'}]"]))
+    assert "a vocabulary of at most 16,384" in said
 
 
 @pytest.mark.parametrize("method", ["dense", "moe", "shallow"])

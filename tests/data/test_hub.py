@@ -39,14 +39,25 @@ def test_first_documents_of_a_stream_are_for_validation(data_set):
     assert documents(corpus) == [f"train {number}" for number in range(5, 25)]
 
 
-def test_validation_split_is_used_and_needs_no_hub_again(data_set, tmp_path):
+def test_validation_split_is_used_and_is_not_downloaded_again(data_set, tmp_path):
     config = data_set(text_key="story", validation_split="validation", validation_documents=5)
     corpus = prepare(config)
     assert sorted(document.text for document in corpus.validation) == [f"validation {number}" for number in range(5)]
     assert documents(corpus) == [f"train {number}" for number in range(50)]
-    for file in (tmp_path / "stories").iterdir():
-        file.unlink()
-    assert prepare(config).fingerprint == corpus.fingerprint, "once downloaded, no hub is needed"
+    downloads = {file: file.stat() for file in (tmp_path / "cache").glob("hub-*/*")}
+    assert prepare(config).fingerprint == corpus.fingerprint
+    assert {file: file.stat() for file in (tmp_path / "cache").glob("hub-*/*")} == downloads
+
+
+@pytest.mark.parametrize("change", ["rewritten", "added"])
+def test_local_data_set_that_changes_is_read_again(data_set, tmp_path, change):
+    config = data_set(text_key="story", validation_documents=5)
+    before = prepare(config)
+    place = tmp_path / "stories" / ("train.parquet" if change == "rewritten" else "train-00001.parquet")
+    pandas.DataFrame({"story": [f"other {number}" for number in range(50)]}).to_parquet(place)
+    after = prepare(config)
+    assert after.fingerprint != before.fingerprint
+    assert "other 7" in documents(after)
 
 
 def test_null_text_of_the_hub_is_skipped_and_counted(data_set, tmp_path, capsys):

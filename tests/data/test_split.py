@@ -2,7 +2,10 @@ import json
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bench.data.split import copy_hash
 from bench.errors import UserError
 from bench.measure.quality import choose
 
@@ -47,7 +50,10 @@ def test_training_documents_in_the_validation_set_are_excluded(tmp_path, prepare
     corpus = prepared(train, validation=[str(validation)])
     assert sorted(document.text for document in corpus.validation) == sorted(TEXTS[:50])
     assert documents(corpus) == TEXTS[50:]
-    with pytest.raises(UserError, match="no text is left for train"):
+    with pytest.raises(
+        UserError,
+        match="no text is left for train, because all 50 training documents are copies",
+    ):
         prepared(validation, validation=[str(train)])
 
 
@@ -95,3 +101,57 @@ def test_too_little_text_is_refused(tmp_path, prepared):
     (tmp_path / "a.txt").write_text("short")
     with pytest.raises(UserError, match="data=texts is too small: no text is left for validation"):
         prepared(tmp_path / "a.txt")
+
+
+WORDS = [f"Lantern {number} stands in the garden; the harbour is quiet." for number in range(60)]
+NEAR = {
+    "line ends": lambda text: text + "\r\n",
+    "spaces": lambda text: "  " + text.replace(" ", "\t "),
+    "case": str.upper,
+    "punctuation": lambda text: text.replace(";", " \u2014").replace(".", "!"),
+    "Unicode form": lambda text: text.replace("fi", "\ufb01").replace("quiet", "q\uff55iet"),
+    "a full copy": str,
+}
+
+
+@pytest.mark.parametrize("change", NEAR.values(), ids=NEAR)
+def test_near_copies_of_validation_leave_training_and_are_counted(tmp_path, prepared, capsys, change):
+    train = write_lines(tmp_path / "a.jsonl", [change(text) for text in WORDS])
+    validation = write_lines(tmp_path / "b.jsonl", WORDS[:20])
+    corpus = prepared(train, validation=[str(validation)])
+    assert documents(corpus) == [change(text) for text in WORDS[20:]]
+    assert corpus.copies.training == 20
+    assert (
+        "Documents of training left out because they are copies of validation documents: 20." in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("change", NEAR.values(), ids=NEAR)
+def test_near_copies_within_validation_count_once(tmp_path, prepared, change):
+    train = write_lines(tmp_path / "a.jsonl", TEXTS)
+    eight = [text for text in WORDS[:5] for _ in range(4)] + [change(text) for text in WORDS[:5] for _ in range(4)]
+    once = prepared(train, validation=[str(write_lines(tmp_path / "b.jsonl", eight))])
+    again = prepared(train, validation=[str(write_lines(tmp_path / "c.jsonl", eight[::-1]))])
+    assert len(once.validation) == 5 and once.copies.validation == 35
+    assert [document.text for document in once.validation] == [document.text for document in again.validation]
+
+
+@pytest.mark.parametrize("change", NEAR.values(), ids=NEAR)
+def test_near_copies_stay_on_one_side_of_a_split_by_hash(tmp_path, prepared, change):
+    texts = [each for text in WORDS for each in (text, change(text))]
+    one, other = (
+        prepared(write_lines(tmp_path / name, order), validation_documents=3)
+        for name, order in (("a.jsonl", texts), ("b.jsonl", random.Random(1).sample(texts, len(texts))))
+    )
+    assert [document.text for document in one.validation] == [document.text for document in other.validation]
+    assert len(one.validation) == 3 and len(documents(one)) == 2 * 57 and one.copies.training == 6
+
+
+def test_texts_of_other_words_are_no_copies():
+    texts = ["1 11", "11 1", "a b", "ab", "caf\u00e9", "cafe", "+", "-", "\u2014", "x", "\u4e00", "\u4e01"]
+    assert len({copy_hash(text) for text in texts}) == len(texts)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=40))
+def test_copies_in_ascii_are_those_of_the_general_rule(text):
+    assert (copy_hash(text) == copy_hash(f"{text} \u2014")) == any(map(str.isalnum, text))

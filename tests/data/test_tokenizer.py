@@ -30,6 +30,14 @@ def test_bpe_round_trips_any_text(bpe):
     assert len(bpe.encode("And God said unto them")) < 12
 
 
+def test_bpe_of_unbroken_letters_ends_and_round_trips():
+    """Words are capped: training takes time quadratic in their length, so this would take hours."""
+    letters = "".join(np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz"), 400_000))
+    tokenizer = make_tokenizer(TokenizerConfig("bpe", 300), [letters])
+    assert tokenizer.decode(tokenizer.encode(letters[:5000])) == letters[:5000]
+    assert max(map(len, tokenizer.pieces(range(300)))) < 128 + len("<|endoftext|>")
+
+
 def test_pieces_are_readable(bpe):
     assert ByteTokenizer().pieces([104, 0xC3, 0xBC, 10]) == ["h", "\u00b7", "\u00b7", "\n"]
     assert bpe.pieces(bpe.encode(" the LORD said")) == [" the", " LORD", " said"]

@@ -13,8 +13,9 @@ import pytest
 from report_records import make_record, save
 
 from bench.errors import UserError
-from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics
+from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics, Text
 from bench.report import build, summary_table, verdicts
+from bench.report.caveats import caveats
 from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
 from bench.report.load import read_files, read_results
@@ -328,3 +329,14 @@ def test_budget_missed_beyond_the_tolerance_is_a_caveat(trained, named, tmp_path
     build(tmp_path, tmp_path / "reports")
     (page,) = (tmp_path / "reports").rglob("index.html")
     assert ("off its FLOP budget" in page.read_text(encoding="utf-8")) is named
+
+
+def test_caveats_say_passes_sample_and_copies(tmp_path):
+    for record in (make_record(), make_record("mod")):
+        record.corpus = Text(train_tokens=1000, validation_documents=100, validation_copies=3, training_copies=20)
+        record.training.passes = 4.24 if record.method == "mod" else 0.5
+        save(tmp_path, record)
+    text = " ".join(caveats(read_results(tmp_path)[0][0].groups[0]))
+    assert "The training text was read more than once: MoD 4.2 times." in text
+    assert "of 100 validation documents" in text and "chosen by hash" in text
+    assert "copies of validation documents: 3 of validation, 20 of training" in text
