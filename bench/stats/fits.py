@@ -231,33 +231,37 @@ def _power(flops: float) -> str:
 
 
 def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
-    """Log FLOPs along the curve through dense's optima, against log loss."""
-    if len(dense.log_flops) < 2:
+    """Log FLOPs along the curve through dense's optima, against log loss; none if that does not fall throughout.
+
+    A drawn curve is the fitted one, off by the drawn errors of the two optima of dense next to the place.
+    """
+    line = np.log(dense.loss)
+    if len(line) < 2 or not np.all(np.diff(line) < 0):
         return []
+    errors = np.log(dense.loss_draws) - line if dense.loss_draws.size and method.loss_draws.size else None
     found = []
-    drawn = dense.loss_draws.size and method.loss_draws.size
     for place, (log_flops, loss) in enumerate(zip(method.log_flops, method.loss, strict=True)):
-        value = _log_flops_at(np.log(loss), dense.log_flops, np.log(dense.loss)) - log_flops
-        if not np.isfinite(value):
-            continue
+        at = float(_log_flops_at(np.log(loss), dense.log_flops, line))
         draws = None
-        if drawn:
-            with np.errstate(invalid="ignore"):
-                pairs = zip(np.log(method.loss_draws[:, place]), np.log(dense.loss_draws), strict=True)
-                draws = np.exp([_log_flops_at(own, dense.log_flops, line) - log_flops for own, line in pairs])
+        if errors is not None:
+            right = int(np.clip(np.searchsorted(dense.log_flops, at), 1, len(line) - 1))
+            left = right - 1
+            share = (at - dense.log_flops[left]) / (dense.log_flops[right] - dense.log_flops[left])
+            there = (1 - share) * errors[:, left] + share * errors[:, right]
+            draws = _log_flops_at(np.log(method.loss_draws[:, place]) - there, dense.log_flops, line)
+            with np.errstate(over="ignore"):
+                draws = np.exp(draws - log_flops)
         first, last = np.exp(dense.log_flops[[0, -1]] - log_flops)
-        times = Interval.from_draws(float(np.exp(value)), draws)
+        times = Interval.from_draws(float(np.exp(at - log_flops)), draws)
         found.append(Equivalent(float(np.exp(log_flops)), times, (float(first), float(last))))
     return found
 
 
-def _log_flops_at(log_loss: float, log_flops: np.ndarray, line: np.ndarray) -> float:
-    """Where the curve through (log_flops, line) reaches `log_loss`; NaN if that does not fall throughout.
+def _log_flops_at(log_loss: np.ndarray, log_flops: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """Where the curve through (log_flops, line), which falls, reaches `log_loss` (...,).
 
     A monotone cubic between the points, since the curve bends; a straight line beyond them.
     """
-    if not np.all(np.diff(line) < 0):
-        return float("nan")
     curve = PchipInterpolator(-line, log_flops)
-    inside = float(np.clip(-log_loss, -line[0], -line[-1]))
-    return float(curve(inside) + curve(inside, nu=1) * (-log_loss - inside))
+    inside = np.clip(-log_loss, -line[0], -line[-1])
+    return np.asarray(curve(inside) + curve(inside, nu=1) * (-log_loss - inside))
