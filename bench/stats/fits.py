@@ -21,6 +21,7 @@ from bench.stats.points import Points
 
 SCHEMA_VERSION = 1
 _REFERENCE = "dense"
+_BEND = 0.15  # typical exponent of the best loss above its floor, by which a curve through two optima would bend
 _NAMED = 6  # outliers of a budget that a note names
 _REJECTED = {
     "concave": "its parabola opens downwards",
@@ -249,6 +250,9 @@ def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
             share = (at - dense.log_flops[left]) / (dense.log_flops[right] - dense.log_flops[left])
             there = (1 - share) * errors[:, left] + share * errors[:, right]
             draws = _log_flops_at(np.log(method.loss_draws[:, place]) - there, dense.log_flops, line)
+            if len(line) == 2:  # a straight line: what its bend may add has to be allowed for
+                bend = _BEND / 2 * share * (1 - share) * (dense.log_flops[1] - dense.log_flops[0]) ** 2
+                draws = draws + bend * np.random.default_rng(place).standard_normal(len(draws))
             with np.errstate(over="ignore"):
                 draws = np.exp(draws - log_flops)
         first, last = np.exp(dense.log_flops[[0, -1]] - log_flops)

@@ -7,8 +7,10 @@ with the reason. A run far off the parabola through the others is excluded and n
 
 Intervals: standard errors by the delta method, from the scatter of all of a method's runs about their parabolas,
 relative to the loss, and from the shift of the minimum where the residuals show a cubic term; Student's t with the
-degrees of freedom of that scatter. An end beyond the sizes that were run is open. The power law weighs every minimum by
-its precision. It also uses a minimum outside the sizes if that may be noise, because leaving it out would select.
+degrees of freedom of that scatter. An end beyond the sizes that were run is open, and both are where the parabola may
+be flat (Fieller 1954, J. R. Stat. Soc. B 16). The power law weighs every minimum by its precision. It also uses a
+minimum outside the sizes if that may be noise, because leaving it out would select. Its interval is open if the budgets
+taken together may be flat.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
         if minimum and (optimum.status == "ok" or optimum.status == "edge" and _may_be_inside(budget, minimum, about)):
             of_law.append(minimum)
     laws = [_law(of_law, name, about.degrees) for name in ("params", "tokens")]
-    if not bootstraps:
+    if not bootstraps or about.degrees and _flat(fitted, about):
         laws = [replace(law, degrees=0) if law else None for law in laws]
     log_flops, loss = (np.array([getattr(each, name) for each in accepted]) for name in ("log_flops", "loss"))
     draws = np.empty((0, 0))
@@ -142,7 +144,10 @@ def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple
     if about.degrees:
         half = t_quantile(about.degrees)
         away = half * by_size
-    ends = budget.open_at_ends(np.array([at - away, at + away])) if half else None
+    ends = None
+    if half:
+        unknown = _flat([budget], about)
+        ends = np.array([-np.inf, np.inf]) if unknown else budget.open_at_ends(np.array([at - away, at + away]))
     optimum = Optimum(
         budget.flops,
         fault or "ok",
@@ -154,6 +159,14 @@ def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple
     )
     here, there = (float(budget.tokens_at(np.array(size))) for size in (at, at + by_size))
     return optimum, _Minimum(np.log(budget.flops), at, here, loss, by_size, abs(there - here), by_loss)
+
+
+def _flat(budgets: list[Budget], about: Noise) -> bool:
+    """Whether the mean curvature, weighted by precision, is within its 95 % interval of 0."""
+    each = [(budget.coefficients(budget.loss)[2] / budget.loss.mean(), budget.covariance[2, 2]) for budget in budgets]
+    curvature, variance = np.transpose(each)
+    mean_stderr = about.sd / np.sqrt(np.sum(1 / variance))
+    return bool(np.average(curvature, weights=1 / variance) <= t_quantile(about.degrees) * mean_stderr)
 
 
 def _may_be_inside(budget: Budget, minimum: _Minimum, about: Noise) -> bool:
