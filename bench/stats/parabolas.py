@@ -53,12 +53,14 @@ class MethodFit:
     """A method's optima and their power laws; None if fewer than two budgets have a minimum.
 
     `log_flops`, `loss` and `loss_draws` (R, budgets) are of the accepted optima, the drawn ones for comparisons.
+    unweighted: the law of params with every budget counting alike, its interval from the scatter about the line.
     misfit: whether the losses are parabolas.
     """
 
     optima: list[Optimum]
     params_law: PowerLaw | None
     tokens_law: PowerLaw | None
+    unweighted: PowerLaw | None
     log_flops: np.ndarray
     loss: np.ndarray
     loss_draws: np.ndarray
@@ -116,7 +118,7 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
             accepted.append(minimum)
         if minimum and (optimum.status == "ok" or optimum.status == "edge" and _may_be_inside(budget, minimum, about)):
             of_law.append(minimum)
-    laws = [_law(of_law, name, about.degrees) for name in ("params", "tokens")]
+    laws = [_law(of_law, *name) for name in (("params", about.degrees), ("tokens", about.degrees), ("params", 0))]
     if not bootstraps or about.degrees and _flat(fitted, about):
         laws = [replace(law, degrees=0) if law else None for law in laws]
     log_flops, loss = (np.array([getattr(each, name) for each in accepted]) for name in ("log_flops", "loss"))
@@ -124,7 +126,7 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
     if about.degrees and accepted:
         errors = np.array([each.loss_stderr for each in accepted])
         draws = loss + errors * t_draws(bootstraps, len(accepted), about.degrees, rng)
-    return MethodFit(optima, laws[0], laws[1], log_flops, loss, draws, bend)
+    return MethodFit(optima, *laws, log_flops, loss, draws, bend)
 
 
 def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple[Optimum, _Minimum | None]:

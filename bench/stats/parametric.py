@@ -79,7 +79,7 @@ def fit_parametric(
     drawn = fitted + scale * rng.choice(log_loss - fitted, (bootstraps, len(loss)))
     draws, _ = _refine(np.tile(best, (bootstraps, 1)), log_n, log_d, drawn, np.inf, done)
     with np.errstate(over="ignore"):  # a drawn exponent so large that its coefficient is infinite
-        own = {name: (float(of(best)), of(draws.T) if bootstraps else None) for name, of in _NAMED.items()}
+        own = {name: (float(of(best)), of(draws.T) if bootstraps else None) for name, of in NAMED.items()}
     return Parametric(**{name: Interval.from_draws(*numbers) for name, numbers in own.items()}, draws=draws)
 
 
@@ -91,7 +91,7 @@ def _independent(log_n: np.ndarray, log_d: np.ndarray) -> bool:
     return bool(abs(np.corrcoef(log_n, log_d)[0, 1]) < _SAME_DIRECTION)
 
 
-_NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "E": lambda p: np.exp(p[0]),
     "A": lambda p: np.exp(p[1]),
     "B": lambda p: np.exp(p[2]),
