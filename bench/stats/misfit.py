@@ -28,7 +28,7 @@ class Misfit:
         """By how much log params at the minimum would move, to first order, with the cubic term in the fit."""
         _, c1, c2 = coefficients
         z = -c1 / (2 * c2)
-        own = np.linalg.pinv(budget.design) @ (budget.log_params - budget.centre) ** 3
+        own = budget.inverse @ (budget.log_params - budget.centre) ** 3
         slope = self.cubic * float(budget.loss.mean()) * (3 * z * z - own[1] - 2 * own[2] * z)
         return float(-slope / (2 * c2))
 
@@ -42,7 +42,7 @@ def misfit(budgets: list[Budget]) -> Misfit:
         design = budget.design
         cube = (budget.log_params - budget.centre) ** 3
         fit = design @ budget.coefficients(budget.loss)
-        cubes.append(cube - design @ (np.linalg.pinv(design) @ cube))
+        cubes.append(cube - design @ (budget.inverse @ cube))
         left.append(budget.loss / fit - 1)
         degrees += len(fit) - 3
     if degrees < 1:

@@ -7,6 +7,7 @@ about the line by more than their standard errors explain, these grow accordingl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -48,7 +49,8 @@ class PowerLaw:
     def _interval(self, value: float, stderr: float) -> Interval:
         if self.degrees < 1 or not np.isfinite(stderr):
             return Interval(value)
-        return Interval.from_stderr(value, float(stderr), self.degrees, CONFIDENCE)
+        half = t_quantile(self.degrees) * float(stderr)
+        return Interval(value, value - half, value + half)
 
 
 def power_law(log_flops: np.ndarray, log_values: np.ndarray, stderr: np.ndarray, degrees: int) -> PowerLaw | None:
@@ -80,6 +82,7 @@ def t_draws(count: int, budgets: int, degrees: int, rng: np.random.Generator) ->
     return rng.standard_normal((count, budgets)) * common
 
 
+@cache
 def t_quantile(degrees: int) -> float:
     """Half-width of a 95 % interval in standard errors."""
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
