@@ -72,7 +72,11 @@ def table(fits: Fits, title: Callable[[str], str] = str) -> str:
             cells.append(_cell(times.times if times else None, fits.bootstraps) + far)
             status = optimum.status + (", near grid edge" if optimum.near_edge else "")
             lines.append(f"| {_safe(title(name))} | {power(optimum.flops)} | {' | '.join(cells)} | {status} |")
-    lines += ["", "Exponent of optimal params, by approach 2, by its line with every budget alike, and by approach 3.", ""]
+    lines += [
+        "",
+        "Exponent of optimal params by approach 2, its minima weighted by precision or alike, and by approach 3.",
+        "",
+    ]
     lines += _exponents(fits, title)
     lines += ["", "Power laws of the optima (approach 2): value = coefficient x FLOPs^exponent.", ""]
     lines += _rows(fits, fits.optima, _LAWS, title)

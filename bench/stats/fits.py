@@ -128,7 +128,9 @@ class Fits:
                     *((key, getattr(optimum, key) if counts else None) for key in ("params", "tokens", "loss")),
                     ("dense_needs", equivalent.times if equivalent else None),
                 ):
-                    numbers = (value.value, *(_closed(end) for end in (value.low, value.high))) if value else [np.nan] * 3
+                    numbers = (
+                        (value.value, *(_closed(end) for end in (value.low, value.high))) if value else [np.nan] * 3
+                    )
                     row |= dict(zip((key, f"{key}_low", f"{key}_high"), numbers, strict=True))
                 rows.append(row)
         return pd.DataFrame(rows)

@@ -193,4 +193,6 @@ def _exp(log_value: float, log_ends: np.ndarray | None) -> Interval:
         return Interval(float(np.exp(log_value)))
     low, high = sorted(float(end) for end in log_ends)
     with np.errstate(over="ignore"):
-        return Interval(float(np.exp(log_value)), -np.inf if low == -np.inf else float(np.exp(low)), float(np.exp(high)))
+        return Interval(
+            float(np.exp(log_value)), -np.inf if low == -np.inf else float(np.exp(low)), float(np.exp(high))
+        )

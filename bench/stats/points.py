@@ -218,9 +218,7 @@ def _faults(frame: pd.DataFrame) -> pd.Series:
 
 
 def _remedy(value: str) -> str:
-    """How to write a number that cannot be read."""
-    if re.fullmatch(r"[\d.,\s]*\d\s*[kKMBGTE]", value):
-        return "; write it without a unit"
+    """How to write a number with commas; empty for others."""
     return "; write decimals with a point and no separators" if re.fullmatch(r"[\d.]*,[\d.,]*(e.*)?", value) else ""
 
 

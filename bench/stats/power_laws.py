@@ -42,7 +42,9 @@ class PowerLaw:
     def at(self, flops: float) -> Interval:
         """The value at `flops`, with a 95 % interval; infinite ends are those too large for a float."""
         away = np.log(flops) - self.centre
-        log = self._interval(self.level + self.exponent * away, np.hypot(self.level_stderr, self.exponent_stderr * away))
+        log = self._interval(
+            self.level + self.exponent * away, np.hypot(self.level_stderr, self.exponent_stderr * away)
+        )
         with np.errstate(over="ignore"):
             return Interval(*(None if end is None else float(np.exp(end)) for end in (log.value, log.low, log.high)))
 
