@@ -237,8 +237,8 @@ def _near(frame: pd.DataFrame, within: float | None, title: Callable[[str], str]
     best = frame.groupby(["method", "budget"])["loss"].transform("min")
     far = frame["loss"] > best * (1 + within)
     notes = [
-        f"{title(str(name))}: {len(own)} of the runs at {_power(float(flops))} FLOPs are more than {within:.3g} of the "
-        f"best loss above it, left out of the parabola: {_some([_run(*run) for run in runs])}."
+        f"{title(str(name))}: {len(own)} of the runs at {_power(float(flops))} FLOPs are more than "
+        f"{100 * within:.3g} % above the best loss, left out of the parabola: {_some([_run(*run) for run in runs])}."
         for (name, flops), own in frame[far].groupby(["method", "budget"], sort=False)
         for runs in [own[["params", "loss"]].to_numpy()]
     ]

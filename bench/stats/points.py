@@ -27,7 +27,7 @@ _LEAST = {"flops": 1.0, "loss": 1e-6, "params": 1e3, "tokens": 1.0, "budget": 1.
 
 @dataclass(frozen=True)
 class Points:
-    """`frame`: method, flops, loss, params, tokens, budget (as given, or the mean of its group). `notes`: exclusions."""
+    """`frame`: method, flops, loss, params, tokens, budget (as given, or its group's mean). `notes`: exclusions."""
 
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)

@@ -230,3 +230,11 @@ def test_frame_has_no_infinite_ends():
     assert any(np.isinf(optimum.params.low) for optimum in found.optima["dense"].optima if optimum.status == "ok")
     rows = found.frame().select_dtypes(float)
     assert not np.isinf(rows.to_numpy()).any() and rows["params_low"].isna().any()
+
+
+def test_parametric_law_with_a_floor_above_the_lowest_loss_is_refused():
+    frame = make_points()
+    frame.loc[len(frame) - 4, "loss"] = 1.5  # below the law's own E, 1.69
+    fits = fit(check_points(frame, "x"), bootstraps=0)
+    assert fits.parametric["dense"] is None
+    assert any("its E would be above the lowest loss, 1.5:" in note for note in fits.notes)
