@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -37,24 +38,43 @@ class Budget:
     log_tokens: np.ndarray
     loss: np.ndarray
 
-    @property
+    @cached_property
     def centre(self) -> float:
         return float(self.log_params.mean())
 
-    @property
+    @cached_property
     def design(self) -> np.ndarray:
         z = self.log_params - self.centre
         return np.stack([np.ones_like(z), z, z * z], axis=1)
 
-    @property
+    @cached_property
     def leverage(self) -> np.ndarray:
         """Of each point on its own fitted loss, 0 to 1."""
-        design = self.design
-        return np.clip(np.einsum("ij,ji->i", design, np.linalg.pinv(design)), 0, 1)
+        return np.clip(np.einsum("ij,ji->i", self.design, self.inverse), 0, 1)
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """Of the design, (3, n): from losses to coefficients."""
+        return np.linalg.pinv(self.design)
 
     def coefficients(self, losses: np.ndarray) -> np.ndarray:
         """losses (..., n) -> (..., 3)."""
-        return losses @ np.linalg.pinv(self.design).T
+        return losses @ self.inverse.T
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Of the coefficients (3, 3), for losses with a standard deviation of 1."""
+        return self.inverse @ self.inverse.T
+
+    def minimum_stderr(self, coefficients: np.ndarray, sd: float) -> tuple[float, float]:
+        """Standard errors of log params and loss at the minimum, by the delta method; sd: relative, of one run."""
+        c0, c1, c2 = coefficients
+        z = -c1 / (2 * c2)
+        scale = sd * float(self.loss.mean())
+        by_size, by_loss = np.array([0, 1, 2 * z]) / (2 * c2), np.array([1, z, z * z])
+        own = (scale * float(np.sqrt(way @ self.covariance @ way)) for way in (by_size, by_loss))
+        at, loss = own
+        return at, loss
 
     def drawn(self, left: np.ndarray, bootstraps: int, rng: np.random.Generator) -> np.ndarray:
         """Coefficients (R, 3) of parabolas through the fitted losses with relative residuals drawn from `left`."""
@@ -118,7 +138,7 @@ class Budget:
         sizes = self.by_size[0]
         return not sizes[1] < log_params < sizes[-2]
 
-    @property
+    @cached_property
     def by_size(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log sizes (S,), the mean loss of each, and how many runs it had."""
         sizes, place, runs = np.unique(self.log_params, return_inverse=True, return_counts=True)
@@ -141,6 +161,16 @@ def residuals(budgets: list[Budget]) -> np.ndarray:
             found.append(((budget.loss - fit) / fit)[free] / np.sqrt(1 - leverage[free]))
     pooled = np.concatenate(found) if found else np.empty(0)
     return pooled - pooled.mean() if len(pooled) else pooled
+
+
+def scatter(budgets: list[Budget]) -> Noise:
+    """Of runs about the parabolas of all budgets."""
+    squares, degrees = 0.0, 0
+    for budget in budgets:
+        fit = budget.design @ budget.coefficients(budget.loss)
+        squares += float(np.sum((budget.loss / fit - 1) ** 2))
+        degrees += len(budget.loss) - 3
+    return Noise(float(np.sqrt(squares / degrees)), degrees) if degrees else Noise(0.0, 0)
 
 
 def noise(budgets: list[Budget]) -> Noise:

@@ -190,3 +190,51 @@ def test_dense_in_any_case_is_the_reference():
     assert list(fit(check_points(frame, "x"), bootstraps=0).equivalents) == ["mod"]
     frame = pd.concat([make_points(method="base"), make_points(method="mod", better=2.0)])
     assert any("no method is called dense" in note for note in fit(check_points(frame, "x"), bootstraps=0).notes)
+
+
+def test_points_far_above_the_best_are_left_out_of_the_parabola_and_named():
+    frame = make_points(noise=0.001, span=200.0, sizes=9)
+    fits = fit(check_points(frame, "x"), bootstraps=0, within=0.06)
+    best = frame.groupby("flops")["loss"].transform("min")
+    near = (frame["loss"] <= 1.06 * best).groupby(frame["flops"]).sum()
+    assert [optimum.points for optimum in fits.optima["dense"].optima] == near.tolist() and near.sum() < len(frame)
+    assert sum("left out of the parabola" in note for note in fits.notes) == 5
+    assert fits.optima["dense"].params_exponent.value == pytest.approx(EXPONENT, abs=0.02)
+
+
+def test_predictions_without_noise_are_the_laws_own():
+    fits = fit(check_points(make_points(span=3.0, sizes=9), "x"), bootstraps=100, at=[1e23])
+    params, tokens = best_params(1e23), 1e23 / (6 * best_params(1e23))
+    parabolas, law = fits.predictions
+    assert (parabolas.approach, law.approach) == (2, 3)
+    assert parabolas.params.value == pytest.approx(params, rel=0.05)
+    assert parabolas.params.value * parabolas.tokens.value * 6 == pytest.approx(1e23, rel=1e-6)
+    assert law.params.value == pytest.approx(params, rel=1e-3)
+    assert law.loss.value == pytest.approx(law_loss(params, tokens), rel=1e-4)
+    assert "| dense | 1e23 | 3 |" in table(fits)
+
+
+def test_one_concave_budget_leaves_the_law_its_interval():
+    frame = make_points(noise=0.003)
+    first = frame["flops"] == BUDGETS[0]
+    frame.loc[first, "loss"] = 7.6 - frame.loc[first, "loss"]
+    own = fit(check_points(frame, "x"), bootstraps=100).optima["dense"]
+    assert own.optima[0].status == "concave"
+    assert own.params_exponent.low <= EXPONENT <= own.params_exponent.high
+    assert own.params_exponent.high - own.params_exponent.low < 0.2
+
+
+def test_frame_has_no_infinite_ends():
+    frame = make_points(noise=0.05, span=2.0, sizes=5, seed=3)
+    found = fit(check_points(frame, "x"), bootstraps=100)
+    assert any(np.isinf(optimum.params.low) for optimum in found.optima["dense"].optima if optimum.status == "ok")
+    rows = found.frame().select_dtypes(float)
+    assert not np.isinf(rows.to_numpy()).any() and rows["params_low"].isna().any()
+
+
+def test_parametric_law_with_a_floor_above_the_lowest_loss_is_refused():
+    frame = make_points()
+    frame.loc[len(frame) - 4, "loss"] = 1.5  # below the law's own E, 1.69
+    fits = fit(check_points(frame, "x"), bootstraps=0)
+    assert fits.parametric["dense"] is None
+    assert any("its E would be above the lowest loss, 1.5:" in note for note in fits.notes)

@@ -206,3 +206,27 @@ def test_a_diverged_run_is_excluded_and_named():
     frame.loc[3, "loss"] = 54.7
     points = check_points(frame, "x")
     assert len(points.frame) == len(frame) - 1 and "(line 5)" in points.notes[0]
+
+
+def test_budget_column_is_respected():
+    frame = make_points(budgets=(1e18, 1e19), sizes=4)
+    frame["budget"] = frame["flops"]
+    frame["flops"] *= 1 + 0.04 * np.random.default_rng(0).standard_normal(len(frame))
+    assert sorted(set(check_points(frame, "x").frame["budget"])) == [1e18, 1e19]
+    assert check_points(frame.drop(columns="budget"), "x").frame["budget"].nunique() > 2
+    with pytest.raises(UserError, match="column budget, which --cluster would override"):
+        check_points(frame, "x", cluster=0.05)
+
+
+def test_flops_off_a_figure_are_clustered_on_request():
+    frame = make_points(budgets=(1e18, 1e19), sizes=6)
+    frame["flops"] *= np.tile([0.98, 0.99, 1.0, 1.005, 1.01, 1.02], 2)
+    assert check_points(frame, "x").frame["budget"].nunique() > 2
+    assert check_points(frame, "x", cluster=0.05).frame["budget"].nunique() == 2
+
+
+def test_decimal_commas_are_refused_with_the_remedy():
+    frame = make_points()
+    frame["loss"] = [f"{loss:.3f}".replace(".", ",") for loss in frame["loss"]]
+    with pytest.raises(UserError, match="but '3,[0-9]+'; write decimals with a point"):
+        check_points(frame, "x")
