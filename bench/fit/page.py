@@ -101,7 +101,8 @@ def _exponents(fits: Fits, title: Callable[[str], str]) -> list[str]:
     rows = [["method", "parabolas (2)", "parabolas, unweighted", "parametric law (3)"], ["---", "--:", "--:", "--:"]]
     for name, own in fits.optima.items():
         law = fits.parametric[name]
-        values = (own.params_exponent, own.unweighted and own.unweighted.slope, law and law.params_exponent)
+        unweighted = own.unweighted.slope if own.unweighted else None
+        values = (own.params_exponent, unweighted, law.params_exponent if law else None)
         rows.append([_safe(title(name)), *(_cell(value, fits.bootstraps) for value in values)])
     return [f"| {' | '.join(row)} |" for row in rows]
 

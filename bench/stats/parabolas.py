@@ -121,12 +121,13 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
     laws = [_law(of_law, *name) for name in (("params", about.degrees), ("tokens", about.degrees), ("params", 0))]
     if not bootstraps or about.degrees and _flat(fitted, about):
         laws = [replace(law, degrees=0) if law else None for law in laws]
+    params_law, tokens_law, unweighted = laws
     log_flops, loss = (np.array([getattr(each, name) for each in accepted]) for name in ("log_flops", "loss"))
     draws = np.empty((0, 0))
     if about.degrees and accepted:
         errors = np.array([each.loss_stderr for each in accepted])
         draws = loss + errors * t_draws(bootstraps, len(accepted), about.degrees, rng)
-    return MethodFit(optima, *laws, log_flops, loss, draws, bend)
+    return MethodFit(optima, params_law, tokens_law, unweighted, log_flops, loss, draws, bend)
 
 
 def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple[Optimum, _Minimum | None]:

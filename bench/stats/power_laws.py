@@ -46,7 +46,8 @@ class PowerLaw:
             self.level + self.exponent * away, np.hypot(self.level_stderr, self.exponent_stderr * away)
         )
         with np.errstate(over="ignore"):
-            return Interval(*(None if end is None else float(np.exp(end)) for end in (log.value, log.low, log.high)))
+            low, high = (None if end is None else float(np.exp(end)) for end in (log.low, log.high))
+            return Interval(float(np.exp(log.value)), low, high)
 
     def _interval(self, value: float, stderr: float) -> Interval:
         if self.degrees < 1 or not np.isfinite(stderr):

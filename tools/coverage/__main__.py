@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tools.coverage import documents, intervals, verdicts
+from tools.coverage import documents, fits, intervals, verdicts
 
 Table = tuple[str, list[str], list[list[str]]]  # caption, columns, rows
 
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[int, np.random.Generator], Table]] = {
     "same_method": verdicts.same_method,
     "verdicts": verdicts.one_budget,
     "pooled": verdicts.pooled,
+    "fits": fits.table,
 }
 
 

@@ -1,4 +1,4 @@
-"""`python -m tools.fit_coverage [DRAWS]`: how often the 95 % intervals of bench.fit cover the truth, by simulation.
+"""How often the 95 % intervals of bench.fit cover the truth, by simulation.
 
 Points are drawn from laws L = E + A/N^alpha + B/D^beta whose optima are known, with the grids and kinds of noise of
 `SCENARIOS`. Each row is the share of intervals that cover, and the share that are open and say nothing.
@@ -6,7 +6,6 @@ Points are drawn from laws L = E + A/N^alpha + B/D^beta whose optima are known, 
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -114,28 +113,31 @@ def intervals(scenario: Scenario, rng: np.random.Generator) -> Iterator[tuple[st
         yield "dense-equivalent", each.times, _BETTER
 
 
-def coverage(scenario: Scenario, draws: int, seed: int = 0) -> dict[str, tuple[float, float]]:
+def coverage(scenario: Scenario, draws: int, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """Quantity -> (share of the intervals that cover the truth, share that are open at an end or missing)."""
-    rng = np.random.default_rng(seed)
-    covered, open_ = defaultdict(list), defaultdict(list)
+    covered, open_ = defaultdict[str, list[bool]](list), defaultdict[str, list[bool]](list)
     for _ in range(draws):
         for name, own, truth in intervals(scenario, rng):
             ends = own.ends if own else None
             open_[name].append(ends is None or not np.all(np.isfinite(ends)))
             if ends is not None:
                 covered[name].append(ends[0] <= truth <= ends[1])
-    return {name: (float(np.mean(covered[name] or [np.nan])), float(np.mean(open_[name]))) for name in open_}
+    return {
+        name: (float(np.mean(covered[name])) if covered[name] else float("nan"), float(np.mean(open_[name])))
+        for name in open_
+    }
 
 
-def main() -> None:
-    draws = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    names = ("exponent", "coefficient", "loss", "dense-equivalent", "optimal params")
-    print(f"| budgets x sizes | {' | '.join(names)} |\n| --- |{' --: |' * len(names)}")
+def table(draws: int, rng: np.random.Generator) -> tuple[str, list[str], list[list[str]]]:
+    """A row per scenario; at most a thousand draws of each, since a draw fits two methods."""
+    draws = min(draws, 1000)
+    names = ["exponent", "coefficient", "loss", "dense-equivalent", "optimal params"]
+    rows = []
     for name, scenario in SCENARIOS.items():
-        own = coverage(scenario, draws)
+        own = coverage(scenario, draws, rng)
         cells = [f"{100 * own[each][0]:.1f} ({100 * own[each][1]:.0f})" if each in own else "–" for each in names]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        rows.append([name, *cells])
+    caption = (
+        f"Per cent of 95 % intervals that cover the truth, over {draws} draws; in brackets, per cent that are open."
+    )
+    return caption, ["budgets x sizes", *names], rows
