@@ -141,11 +141,15 @@ def _speed(group: Group) -> list[str]:
     widest = max((timing.high - timing.low) / timing.median for timing in timings)
     samples = min(timing.samples for timing in timings)
     first = group.methods[0].first
+    larger = next((speed.larger for speed in speeds if speed.larger), None)
+    shapes = "at the shapes that were trained"
+    if larger:
+        shapes += f", and fresh models of {larger.n_layers} layers × {larger.d_model} wide, batch {larger.batch_size}"
     line = (
-        f"Speed: method and baseline were timed alternately in one process, at least {samples} pairs of steps, on "
-        f"{first.environment.device_name} with {first.environment.threads} threads in {first.training.dtype}. The CIs "
-        f"include timing noise and are up to {percent(widest)} of the speed-up wide. Other hardware and other sizes "
-        "have other ratios."
+        f"Speed: {shapes}, method and baseline were timed alternately in one process, at least {samples} pairs of "
+        f"steps, on {first.environment.device_name} with {first.environment.threads} threads in "
+        f"{first.training.dtype}. The CIs include timing noise and are up to {percent(widest)} of the speed-up wide. "
+        "Other hardware and other sizes have other ratios."
     )
     return [line]
 

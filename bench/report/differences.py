@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.formats import NBSP, decimal, percent, signed, span, times
 from bench.records.record import Record
+from bench.report.degenerate import degenerate
 from bench.report.load import Group, Method, RunFiles, contract_words
 from bench.report.optimal_size import size_caveat
 from bench.stats.difference import seed_difference
@@ -43,9 +44,11 @@ class Difference:
     dense_loss: float | None  # nats/token, mean over the runs of the baseline
     speedup: Interval | None  # dense step time over the method's
     speedup_ideal: float | None
+    larger: str | None  # the speed-up at a larger shape, in words
     memory_ratio: float | None
     excluded: list[str]  # why the quality of some runs, or all, is not compared
     sizes: str | None
+    degenerate: str | None  # routing that has collapsed, in one of the runs
     verdict: Verdict = Verdict.INCONCLUSIVE  # with SMALLEST_EFFECT
     stricter: Verdict = Verdict.INCONCLUSIVE  # with STRICTER_EFFECT
 
@@ -83,11 +86,12 @@ def verdict(difference: Difference) -> str:
     """Quality with its uncertainty and verdict, then its limits, speed and memory, in short sentences."""
     sentences = [_quality(difference)]
     if difference.loss:
-        sentences += [*_limits(difference), *filter(None, [difference.sizes])]
+        sentences += [*_limits(difference), *filter(None, [difference.sizes, difference.degenerate])]
     if difference.speedup:
         ideal = f", ideal {times(difference.speedup_ideal)}" if difference.speedup_ideal is not None else ""
         ci = confidence(difference.speedup, lambda ratio: decimal(ratio, 2))
-        sentences.append(f"Training step: {times(difference.speedup.value)} the dense speed ({ci}){ideal}")
+        larger = f"; {difference.larger}" if difference.larger else ""
+        sentences.append(f"Training: {times(difference.speedup.value)} dense’s tokens/s ({ci}){ideal}{larger}")
     if difference.memory_ratio is not None:
         sentences.append(f"Peak memory: {times(difference.memory_ratio)} dense’s")
     return ". ".join(sentences) + "."
@@ -175,8 +179,10 @@ def _difference(method: Method, baseline: Method) -> Difference:
         dense_loss=fmean(map(validation_loss, dense)) if compared else None,
         speedup=_speedup(method.runs),
         speedup_ideal=middle(method.runs, "speed.train_speedup_ideal"),
+        larger=_larger(method.runs),
         memory_ratio=_memory_ratio(method.runs, baseline.runs),
         excluded=excluded,
+        degenerate=next((fault[0].upper() + fault[1:] for run in method.runs if (fault := degenerate(run))), None),
         sizes=size_caveat({baseline.label: baseline.first, method.label: method.first}),
     )
 
@@ -224,6 +230,15 @@ def _speedup(runs: Sequence[RunFiles]) -> Interval | None:
         return None
     low, high = min(timing.low for timing in timings), max(timing.high for timing in timings)
     return Interval(median(timing.median for timing in timings), low, high)
+
+
+def _larger(runs: Sequence[RunFiles]) -> str | None:
+    timed = [run.record.speed.larger for run in runs if run.record.speed and run.record.speed.larger]
+    if not timed:
+        return None
+    shape, realised = timed[0], median(each.train_speedup_realised.median for each in timed)
+    ideal = times(shape.train_speedup_ideal)
+    return f"at {shape.n_layers} × {shape.d_model}, batch {shape.batch_size}: {times(realised)}, ideal {ideal}"
 
 
 def _memory_ratio(runs: Sequence[RunFiles], baselines: Sequence[RunFiles]) -> float | None:

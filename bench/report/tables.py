@@ -68,6 +68,8 @@ ROWS = [
     Row("Step time", "speed.train_step_seconds.median", duration),
     Row("Training speed-up, realised", "speed.train_speedup_realised.median", times),
     Row("Training speed-up, ideal", "speed.train_speedup_ideal", times),
+    Row("Training speed-up at the larger shape, realised", "speed.larger.train_speedup_realised.median", times),
+    Row("Training speed-up at the larger shape, ideal", "speed.larger.train_speedup_ideal", times),
     Row("FLOP utilisation", "speed.flop_utilisation", percent),
     Row("Peak memory", "memory.peak_bytes", mebibytes),
     Row("Energy, J/token", "energy.joules_per_token", significant),

@@ -47,7 +47,7 @@ def test_difference_of_three_seeds_is_better_by_welch():
         "better than dense at equal training FLOPs. Smallest effect of interest ±0.020 nats/token, "
         "1\u00a0% of dense’s; minimum detectable effect 0.02"
     )
-    assert "Training step: 1.50× the dense speed (95\u00a0% CI 1.40\u00a0to\u00a01.60), ideal 1.78×." in sentence
+    assert "Training: 1.50× dense’s tokens/s (95\u00a0% CI 1.40\u00a0to\u00a01.60), ideal 1.78×." in sentence
     assert "Peak memory: 0.80×" in sentence
     assert "One seed" not in sentence
 
