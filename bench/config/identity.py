@@ -70,8 +70,9 @@ def shared_settings(config: RunConfig) -> dict[str, Any]:
     for key in ("checkpoint_every_seconds", "log_every", "snapshots"):  # how often a run is logged
         settings["train"].pop(key)
     settings["data"].pop("cache_dir")
-    if settings["evaluate"]["include_path"] is None:  # as before it was a key
-        settings["evaluate"].pop("include_path")
+    for key in ("include_path", "speed_shape"):  # as before they were keys
+        if settings["evaluate"][key] is None:
+            settings["evaluate"].pop(key)
     return settings
 
 

@@ -36,9 +36,9 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def summary(verdict: Verdict) -> str:
-    """The verdict in one sentence, with the number of figures compared; first, if speed was not judged."""
+    """The verdict in one sentence, with the number of figures compared; first, if speed was not compared."""
     judged = off_pace(verdict.baseline, verdict.current) is None
-    unjudged = "" if judged else "speed: not judged (the machine ran at another pace); "
+    unjudged = "" if judged else "speed: not compared (the machine ran at another pace); "
     kinds = [finding.kind for finding in verdict.findings]
     counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     counted = f"{verdict.compared:,} figures of {verdict.current.study} compared"

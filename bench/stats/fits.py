@@ -90,7 +90,7 @@ class Fits:
     points: the rows that were used. optima: a parabola per budget and their power laws (approach 2). parametric: L(N,
     D), None if it could not be fitted (approach 3). equivalents: dense-equivalent compute, empty if no method is named
     dense. notes: what was excluded and what could not be fitted, in words. bootstraps: resamples behind the intervals.
-    predictions: what is optimal at the budgets that were asked for.
+    predictions: what is optimal at the budgets that were requested.
     """
 
     points: Points

@@ -27,12 +27,12 @@ def test_method_of_a_study_is_read_with_variant_and_values():
 
 
 def test_value_may_refer_to_another_key():
-    assert configure(["+method=mod", "model.d_ff=${model.d_model}"]).model.d_ff == 128
+    assert configure(["+method=mod", "model.d_model=48", "model.d_ff=${model.d_model}"]).model.d_ff == 48
 
 
 REFUSED = {
-    "odd width": (["model.d_model=33"], "model.d_model=33 is odd.*; 32 or 40 would work with model.n_heads=4"),
-    "odd heads": (["model.d_model=36"], "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would work"),
+    "odd width": (["model.d_model=33", "model.n_heads=4"], "model.d_model=33 is odd.*; 32 or 40 would work with model.n_heads=4"),
+    "odd heads": (["model.d_model=36", "model.n_heads=4"], "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would work"),
     "no study": (["study.name=x"], "study.name=x has no effect: no study is chosen. Add .study=NAME"),
     "a word for a list": (["data.train=nope.txt"], "it must be a list, such as data.train=.nope.txt."),
     "a number for a part": (["model=3"], "it must be set key by key: model.n_layers"),

@@ -316,7 +316,7 @@ def test_speed_is_judged_only_if_the_machine_is_as_fast(studies, times, judged_a
     slower = {"mod speed.train_step_over_dense", "dense speed.train_step_over_torch"} if judged_at else set()
     assert set(kinds(verdict)) == {"mod memory.peak_bytes"} | slower
     assert any(f"encoder took {times:.2f} times" in note for note in verdict.notes) != judged_at
-    assert summary(verdict).startswith("speed: not judged") != judged_at
+    assert summary(verdict).startswith("speed: not compared") != judged_at
     speeds = {name for name in row_of(verdict, None).figures if "speed.train_step_over" in name}
     exported = [name for own in json.loads(bencher(verdict)).values() for name in own if "train_step_over" in name]
     assert len(speeds) == len(exported) == (2 if judged_at else 0)

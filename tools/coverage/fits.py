@@ -19,7 +19,7 @@ from bench.stats.parabolas import fit_method
 
 _E, _A, _B, _ALPHA, _BETA = 1.82, 482.0, 2085.4, 0.348, 0.366  # Besiroglu et al. 2024, arXiv 2404.10102
 _EXPONENT = _BETA / (_ALPHA + _BETA)
-_BETTER = 1.5  # the method does with its FLOPs what dense does with so many times more
+_BETTER = 1.5  # the method does with its FLOPs what dense does with this many times the FLOPs
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
