@@ -143,7 +143,7 @@ def _section(group: Group, compared: Sequence[Difference], folder: str) -> Secti
         setup=setup.within(folder),
         config=_pretty(shared_settings(first.config)),
         methods=[(method.label, _pretty(method.first.config.get("method"))) for method in group.methods],
-        commands=[run.record.command for run in group.runs],
+        commands=list(dict.fromkeys(run.record.command for run in group.runs)),
     )
 
 

@@ -29,6 +29,7 @@ log = logging.getLogger("bench.report")
 STEP_COLUMNS = ["step", "tokens", "train_flops", "seconds", "loss"]
 DOCUMENT_COLUMNS = ["document", "tokens", "nats"]
 _NAMES = ["document", "cluster"]  # columns of text
+_OWN = ("method", "seed", "seeds", "tuned", "baseline")
 _HEADING_KEYS = 4  # named in a group's heading
 CONTRACTS = {
     "train_flops": "at equal training FLOPs",
@@ -314,5 +315,5 @@ def written(value: Any) -> str:
 
 
 def shared_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without method and seed, in which the runs of a comparison differ."""
-    return {key: value for key, value in config.items() if key not in ("method", "seed")}
+    """The configuration without method and seed, in which the runs of a comparison differ, and what came of them."""
+    return {key: value for key, value in config.items() if key not in _OWN}

@@ -174,11 +174,15 @@ def parts_table(group: Group) -> Table:
 
 def method_settings_table(group: Group) -> Table:
     """The settings in which the methods differ."""
-    settings = {method.label: flatten(method.first.config.get("method") or {}) for method in group.methods}
+    settings = {}
+    for method in group.methods:
+        config = method.first.config
+        tuned = {part: config.get(part) or {} for part in ("model", "train")}
+        settings[method.label] = flatten((config.get("method") or {}) | tuned)
     keys = varying_keys(list(settings.values()))
     rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
     columns = ["setting", *settings]
-    caption = "Settings of method in which the methods differ; all other settings are shared."
+    caption = "Settings in which the methods differ: their own, and shape, batch and rate where each was tuned."
     return Table("method_settings", caption, columns, rows, pd.DataFrame(rows, columns=columns), text=True)
 
 

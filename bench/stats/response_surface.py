@@ -33,8 +33,8 @@ class Search:
 def search(losses: Mapping[Point, float | None], start: Point, sizes: Point) -> Search:
     """Follow the search from `start` through the runs that have ended, point -> loss or None if it diverged.
 
-    sizes: of the ladders, each at least 3. A centre is moved inside, so that its design fits. Runs that no design requested
-    are ignored, so the result does not change when more of them end.
+    sizes: of the ladders, each at least 3. A centre is moved inside, so that its design fits. Runs of no design are
+    ignored, so the result does not change when more of them end.
     """
     centre, visited, planned = _inside(start, sizes), set[Point](), set[Point]()
     for _ in range(_MOST_ROUNDS):
