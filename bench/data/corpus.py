@@ -24,7 +24,7 @@ from bench.errors import UserError
 
 _FORMAT = 1  # raise it when an equal configuration yields other tokens than before
 _COPIES = "copies.json"
-_LAYOUT = 2  # raise it when the cached files change but the tokens do not
+_LAYOUT = 3  # raise it when the cached files change but the tokens do not
 _BATCH_CHARACTERS = 1_000_000  # texts tokenised together
 _QUICK_BYTES = {"bytes": 50_000_000, "bpe": 4_000_000, "pretrained": 8_000_000}  # of text, tokenised in seconds
 

@@ -55,7 +55,7 @@ MISTAKES = {
     "name": (["+method=mod", "name=../up"], "plain folder name"),
     "data name": (["+method=mod", "data.name=a/../../x"], "data.name='a/../../x' must be a plain folder name"),
     "budget": (["+method=mod", "train.budget_flops=1e5"], "less than one step"),
-    "context": (["+method=mod", "model.context=5000000", "train.budget_flops=1e22"], "model.context"),
+    "context": (["+method=mod", "model.context=16000000", "train.budget_flops=1e23"], "model.context"),
     "decoding": (["+method=mod", "model.context=2"], "at least 3, or evaluate.decode_batch_sizes=[]"),
     "missing file": (["+method=mod", "data=text", "data.train=[none.txt]"], "none.txt"),
     "no files": (["+method=mod", "data=text"], "data.train is empty"),
