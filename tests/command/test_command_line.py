@@ -32,6 +32,9 @@ TINY = [
 ]  # fmt: skip
 
 
+LONG = ["model.context=16000000", "train.budget_flops=1e23", "evaluate.decode_batch_sizes=[]"]  # longer than the text
+
+
 def _bench(*words, cwd):
     return subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, cwd=cwd)
 
@@ -55,7 +58,7 @@ MISTAKES = {
     "name": (["+method=mod", "name=../up"], "plain folder name"),
     "data name": (["+method=mod", "data.name=a/../../x"], "data.name='a/../../x' must be a plain folder name"),
     "budget": (["+method=mod", "train.budget_flops=1e5"], "less than one step"),
-    "context": (["+method=mod", "model.context=16000000", "train.budget_flops=1e23"], "model.context"),
+    "context": (["+method=mod", *LONG], "model.context"),
     "decoding": (["+method=mod", "model.context=2"], "at least 3, or evaluate.decode_batch_sizes=[]"),
     "missing file": (["+method=mod", "data=text", "data.train=[none.txt]"], "none.txt"),
     "no files": (["+method=mod", "data=text"], "data.train is empty"),
