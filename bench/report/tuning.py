@@ -33,21 +33,22 @@ def write_study(path: Path, reports: Path) -> Path:
 
 
 def finding(study: Tuning) -> str:
-    """The chosen dense setting against the best of its candidates, on seeds that chose neither."""
+    """The chosen dense setting against the best of the other candidates, on seeds that chose neither."""
     chosen, *others = study.methods["dense"].candidates
-    best = min([chosen, *others], key=lambda each: fmean(each.fresh))
+    seeds = f"{len(chosen.fresh)} fresh seeds each"
+    if not others:
+        return f"The chosen dense setting was the only candidate; it was measured on {len(chosen.fresh)} fresh seeds."
+    best = min(others, key=lambda each: fmean(each.fresh))
     ratio = over(chosen.fresh, best.fresh)
     low, high = ratio.ends or (ratio.value, ratio.value)
     return (
-        f"The chosen dense setting has {decimal(ratio.value, 4)} times the loss of the best candidate "
-        f"(95 % CI {decimal(low, 4)} to {decimal(high, 4)}, {len(chosen.fresh)} fresh seeds each)."
+        f"The chosen dense setting has {decimal(ratio.value, 4)} times the loss of the best other candidate "
+        f"(95 % CI {decimal(low, 4)} to {decimal(high, 4)}, {seeds})"
     )
 
 
 def over(chosen: list[float], best: list[float]) -> Interval:
     """Ratio of two mean losses of unpaired seeds, with Welch's interval by the delta method."""
-    if chosen == best:
-        return Interval(1.0, 1.0, 1.0)
     means = fmean(chosen), fmean(best)
     shares = [
         float(np.var(each, ddof=1)) / len(each) / mean**2 for each, mean in zip((chosen, best), means, strict=True)
