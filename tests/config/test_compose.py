@@ -31,8 +31,14 @@ def test_value_may_refer_to_another_key():
 
 
 REFUSED = {
-    "odd width": (["model.d_model=33", "model.n_heads=4"], "model.d_model=33 is odd.*; 32 or 40 would work with model.n_heads=4"),
-    "odd heads": (["model.d_model=36", "model.n_heads=4"], "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would work"),
+    "odd width": (
+        ["model.d_model=33", "model.n_heads=4"],
+        "model.d_model=33 is odd.*; 32 or 40 would work with model.n_heads=4",
+    ),
+    "odd heads": (
+        ["model.d_model=36", "model.n_heads=4"],
+        "heads of width 9.*one of model.n_heads=1, 2, 3, 6, 9, 18 would work",
+    ),
     "no study": (["study.name=x"], "study.name=x has no effect: no study is chosen. Add .study=NAME"),
     "a word for a list": (["data.train=nope.txt"], "it must be a list, such as data.train=.nope.txt."),
     "a number for a part": (["model=3"], "it must be set key by key: model.n_layers"),
