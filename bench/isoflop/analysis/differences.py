@@ -1,42 +1,41 @@
-"""Differences between shapes that were run with several seeds, with intervals over seeds and validation documents.
+"""Differences between shapes that were run with several seeds, at one budget and pooled over budgets.
 
 The best shape was chosen on seed 0, which makes its loss on that seed too low. So differences use the other seeds,
-which are free of selection. The standard deviation over seeds is pooled, because three seeds of one shape say little
-about it: over the best shapes of all methods at the budget, or for an ablation over all runs of the two methods.
-Pairing by seed does not help where methods draw different numbers from it.
+which are free of selection. Seeds are the units. A shape with six seeds and more has its own variance (Welch); with
+fewer, the variance is pooled over the best shapes of all methods at the budget, or for an ablation over all runs of the
+two methods. Validation documents and, for best shapes, the choice of the learning rate add their variance. Both are
+common to all budgets, so pooling does not average them out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from bench.isoflop.analysis.rate_sweep import rate_cost
 from bench.isoflop.analysis.results import REFERENCE, Results
-from bench.stats.interval import CONFIDENCE, Interval
-from bench.stats.paired import document_stderr, minimum_detectable_effect
+from bench.stats.difference import Source, estimate, of_mean, satterthwaite
+from bench.stats.interval import Interval
+from bench.stats.paired import document_source
+from bench.stats.pooling import pool_budgets
+from bench.stats.verdict import Verdict
 
 PARTS = ("moe", "mod")
 AT_EDGE, NEAR_EDGE = "at grid edge", "near grid edge"
+_OWN_VARIANCE = 6  # seeds of a shape from which its own variance is used
 _CELL = ["method", "capacity", "router", "causal", "n_layers", "d_model"]
+
+Cells = Sequence[pd.DataFrame]  # sets of runs, each of one shape at one budget
 
 
 def best_difference(
     results: Results, method: str, other: str, budget: float, all_seeds: bool = False
 ) -> Interval | None:
     """Loss of a method's best shape minus that of another's at a budget, nats/token; None if one was not run."""
-    own, against = (results.best(name, budget) for name in (method, other))
-    return difference(results, own, against, all_seeds=all_seeds)
-
-
-def difference(
-    results: Results, own: pd.DataFrame, other: pd.DataFrame, confidence: float = CONFIDENCE, all_seeds: bool = False
-) -> Interval | None:
-    """Between two sets of runs, each of one shape and at the same budget."""
-    return _difference(results, [own], [other], confidence, all_seeds)
+    return _of_best(results, [method], [other], budget, all_seeds)
 
 
 def sum_of_gains(results: Results, mode: str, budget: float) -> Interval | None:
@@ -44,22 +43,58 @@ def sum_of_gains(results: Results, mode: str, budget: float) -> Interval | None:
 
     Dense's runs occur twice in the sum of the parts and once in MoDE's difference, so once remains.
     """
-    added, taken = ([results.best(name, budget) for name in names] for names in ((mode, REFERENCE), PARTS))
-    return _difference(results, added, taken, CONFIDENCE)
+    return _of_best(results, [mode, REFERENCE], PARTS, budget)
 
 
-def below(
-    results: Results, budget: float, added: Sequence[str], taken: Sequence[str], value: Interval | None,
-    limit: float = 0.0,
-) -> bool | None:  # fmt: skip
-    """Whether losses of best shapes `added` minus those `taken` are below `limit`; None: inconclusive.
+def pooled(results: Results, added: Sequence[str], taken: Sequence[str]) -> Interval | None:
+    """Losses of best shapes `added` minus those `taken`, over all budgets at which each has seeds; None without any."""
+    budgets = pooled_budgets(results, [*added, *taken])
+    if not budgets:
+        return None
+    cells = [_sides(results, added, taken, budget) for budget in budgets]
+    each = [_difference(results, *sides, []) for sides in cells]
+    joined = [[pd.concat(place) for place in zip(*side, strict=True)] for side in zip(*cells, strict=True)]
+    shared = [*_documents(results, *joined), *_rates(results, added, taken)]
+    return pool_budgets([value for value in each if value is not None], *shared)
 
-    The whole interval has to be on one side. A best shape at the grid edge counts only for its method, because
-    another size of that method would do as well or better.
+
+def pooled_budgets(results: Results, methods: Sequence[str]) -> list[float]:
+    """The budgets at which the best shape of every method has seeds not used for model selection."""
+    return [b for b in results.budgets if all(len(fresh(results.best(name, b))) for name in methods)
+            and seed_spread(_pooled_with(results, [results.best(methods[0], b)]))[1]]  # fmt: skip
+
+
+def difference(results: Results, own: Cells, other: Cells) -> Interval | None:
+    """Mean over pairs of runs of one shape and at the same budget and rate, such as an ablation at several capacities.
+
+    None if a set of runs is empty.
     """
-    answer = value.below(limit) if value else None
-    at_edge = {name for name in (*added, *taken) if edge(results, name, budget) == AT_EDGE}
-    return None if answer is not None and at_edge & set(taken if answer else added) else answer
+    if any(runs.empty for runs in (*own, *other)):
+        return None
+    own, other = ([fresh(runs) if len(fresh(runs)) else runs for runs in side] for side in (own, other))
+    value = _difference(results, own, other, _documents(results, own, other))
+    return value.divided_by(len(own)) if value else None
+
+
+def fresh(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs on seeds not used for model selection."""
+    return runs[runs["stage"] != "grid"]
+
+
+def bounded(results: Results, methods: Sequence[str], budgets: Sequence[float]) -> list[str]:
+    """Those that may do better than they did: a best shape at the grid edge, or a rate at the sweep's edge."""
+    rules = results.study.learning_rates
+    at_edge = {results.method_of(name) for name, rule in rules.items() if rule.status == "edge"}
+    return [name for name in methods if name in at_edge or any(edge(results, name, b) == AT_EDGE for b in budgets)]
+
+
+def within_bounds(verdict: Verdict, added: Sequence[str], taken: Sequence[str]) -> Verdict:
+    """The verdict on losses added minus taken, where the `bounded` methods on either side may do better.
+
+    Those added can then only be better, those taken only worse.
+    """
+    allowed = [Verdict.BETTER] * (not taken) + [Verdict.WORSE] * (not added)
+    return verdict if verdict in allowed or not (added or taken) else Verdict.INCONCLUSIVE
 
 
 def edge(results: Results, method: str, budget: float) -> str:
@@ -74,79 +109,19 @@ def edge(results: Results, method: str, budget: float) -> str:
     return NEAR_EDGE if place in (1, len(sizes) - 2) else ""
 
 
-@dataclass(frozen=True)
-class DocumentNoise:
-    """Standard error of a difference over validation documents, nats/token; 0 where records do not hold them."""
-
-    stderr: float
-    documents: int
-
-    def errors(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """(count,) to add to a difference and its draws: 0 for the first, t with documents - 1 degrees for others."""
-        drawn = np.zeros(count)
-        if self.stderr > 0.0:
-            drawn[1:] = self.stderr * rng.standard_t(self.documents - 1, count - 1)
-        return drawn
-
-
-def document_noise(results: Results, method: str, other: str, budget: float) -> DocumentNoise:
+def document_noise(results: Results, method: str, other: str, budget: float) -> Source:
     """Of the best shapes of two methods at a budget; also used for the nearby minima, where there is no run."""
     own, against = results.best(method, budget), results.best(other, budget)
-    return DocumentNoise(0.0, 0) if own.empty or against.empty else _document_noise(results, [own], [against])
+    found = [] if own.empty or against.empty else _documents(results, [own], [against])
+    return found[0] if found else Source(0.0)
 
 
-def _document_noise(results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame]) -> DocumentNoise:
-    """Of a sum of losses minus another, each that of the first run, by seed, of a set of runs of one shape."""
-    own, other = _summed_documents(results, added), _summed_documents(results, taken)
-    return DocumentNoise(0.0, 0) if own is None or other is None else DocumentNoise(*document_stderr(own, other))
-
-
-def _summed_documents(results: Results, cells: list[pd.DataFrame]) -> pd.DataFrame | None:
-    """Validation documents with the summed nats of the first run of each cell; None if one has no such file."""
-    frames = [results.files[runs.sort_values("seed")["id"].iloc[0]].documents for runs in cells]
-    known = [frame[["document", "tokens", "nats"]] for frame in frames if frame is not None]
-    if len(known) < len(frames):
-        return None
-    first = known[0]
-    for frame in known[1:]:
-        if not first[["document", "tokens"]].equals(frame[["document", "tokens"]]):
-            return None
-        first = first.assign(nats=first["nats"] + frame["nats"])
-    return first
-
-
-def _difference(
-    results: Results, added: list[pd.DataFrame], taken: list[pd.DataFrame], confidence: float, all_seeds: bool = False
-) -> Interval | None:
-    """Mean losses of the first sets of runs minus those of the others; None if one is empty.
-
-    If a shape has only the seed that chose it, the value is that of all seeds, without an interval.
-    """
-    if any(runs.empty for runs in (*added, *taken)):
-        return None
-    sd, degrees = seed_spread(_pooled_with(results, [*added, *taken]))
-    fresh = [[runs[runs["stage"] != "grid"] for runs in side] for side in (added, taken)]
-    selected_only = any(runs.empty for side in fresh for runs in side)
-    if not all_seeds and not selected_only:
-        added, taken = fresh
-    value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)
-    if not degrees or (selected_only and not all_seeds):
-        return Interval(value)
-    over_seeds = sd * math.sqrt(sum(1 / len(runs) for runs in (*added, *taken)))
-    stderr = math.hypot(over_seeds, _document_noise(results, added, taken).stderr)
-    detectable = minimum_detectable_effect(stderr, degrees)
-    return replace(
-        Interval.from_stderr(value, stderr, degrees, confidence), minimum_detectable=detectable, unit="seeds"
-    )
-
-
-def _pooled_with(results: Results, cells: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The runs over which the standard deviation over seeds of `cells` is pooled."""
-    budget = cells[0]["budget"].iloc[0]
-    runs = results.runs[(results.runs["budget"] == budget) & (results.runs["stage"] != "rates")]
-    if any("controls" in set(cell["stage"]) for cell in cells):
-        return runs[runs["method"].isin([cell["method"].iloc[0] for cell in cells])]
-    return runs[runs["stage"] != "controls"]
+def drawn(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count,) errors to add to a difference and its draws: 0 for the first, Student's t for the others."""
+    errors = np.zeros(count)
+    if source.variance > 0.0:
+        errors[1:] = math.sqrt(source.variance) * rng.standard_t(source.degrees, count - 1)
+    return errors
 
 
 def seed_spread(runs: pd.DataFrame) -> tuple[float, int]:
@@ -157,3 +132,60 @@ def seed_spread(runs: pd.DataFrame) -> tuple[float, int]:
         squares += float(((losses - losses.mean()) ** 2).sum())
         degrees += len(losses) - 1
     return (math.sqrt(squares / degrees), degrees) if degrees else (0.0, 0)
+
+
+def _of_best(
+    results: Results, added: Sequence[str], taken: Sequence[str], budget: float, all_seeds: bool = False
+) -> Interval | None:
+    """If a shape has only the seed that chose it, the value is that of all seeds, without an interval."""
+    best = [[results.best(name, budget) for name in side] for side in (added, taken)]
+    if any(runs.empty for side in best for runs in side):
+        return None
+    selected_only = any(fresh(runs).empty for side in best for runs in side)
+    sides = best if all_seeds or selected_only else _sides(results, added, taken, budget)
+    value = _difference(results, *sides, [*_documents(results, *sides), *_rates(results, added, taken)])
+    return Interval(value.value) if selected_only and not all_seeds else value
+
+
+def _sides(results: Results, added: Sequence[str], taken: Sequence[str], budget: float) -> list[list[pd.DataFrame]]:
+    """The runs of best shapes on seeds not used for model selection."""
+    return [[fresh(results.best(name, budget)) for name in side] for side in (added, taken)]
+
+
+def _difference(results: Results, added: Cells, taken: Cells, others: Sequence[Source]) -> Interval:
+    """Mean losses of the first sets of runs minus those of the others, with the variance of seeds and `others`."""
+    cells = [*added, *taken]
+    value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)
+    many = [runs for runs in cells if len(runs) >= _OWN_VARIANCE]
+    shares = sum(1 / len(runs) for runs in cells if len(runs) < _OWN_VARIANCE)
+    sd, degrees = seed_spread(_pooled_with(results, cells))
+    if shares and not degrees:
+        return Interval(value)
+    seeds = [of_mean(runs["loss"].tolist()) for runs in many] + [Source(shares * sd**2, degrees)] * bool(shares)
+    return estimate(value, [*seeds, *others], min(map(len, cells)), "seeds")
+
+
+def _pooled_with(results: Results, cells: Cells) -> pd.DataFrame:
+    """The runs over which the standard deviation over seeds of `cells` is pooled."""
+    budget = cells[0]["budget"].iloc[0]
+    runs = results.runs[(results.runs["budget"] == budget) & (results.runs["stage"] != "rates")]
+    if any("controls" in set(cell["stage"]) for cell in cells):
+        return runs[runs["method"].isin([cell["method"].iloc[0] for cell in cells])]
+    return runs[runs["stage"] != "controls"]
+
+
+def _documents(results: Results, added: Cells, taken: Cells) -> list[Source]:
+    """Of other validation documents, averaged over the runs of each set; empty where records do not hold them."""
+    sides = [[[results.files[run].documents for run in runs["id"]] for runs in side] for side in (added, taken)]
+    if any(frame is None for side in sides for cell in side for frame in cell):
+        return []
+    source = document_source(*sides)
+    return [source] if source is not None else []
+
+
+def _rates(results: Results, added: Sequence[str], taken: Sequence[str]) -> list[Source]:
+    """Of the choice of each method's learning rate, where a sweep chose it."""
+    rules = {results.method_of(name): rule for name, rule in results.study.learning_rates.items()}
+    costs = [rate_cost(rules.get(name)) for name in (*added, *taken)]
+    known = [cost for cost in costs if cost is not None]
+    return [satterthwaite(known)] if known else []
