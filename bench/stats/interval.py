@@ -20,7 +20,8 @@ class Interval:
 
     `low` and `high` are None if they cannot be estimated, and infinite if that end is open.
     minimum_detectable: the true effect that a two-sided 5 % test finds with 80 % power, in the unit of `value`.
-    p: two-sided. n: the number of independent units (pairs, seeds, documents, rounds) that `unit` names.
+    p: two-sided. n: the number of independent units (seeds, documents, studies, rounds) that `unit` names.
+    stderr, degrees: of the t interval, where it is one; what tests and pooling need.
     """
 
     value: float
@@ -30,6 +31,8 @@ class Interval:
     p: float | None = None
     n: int | None = None
     unit: str = ""  # seeds | documents | rounds | ...
+    stderr: float | None = None
+    degrees: float | None = None
 
     @classmethod
     def from_draws(cls, value: float, draws: np.ndarray | None) -> Interval:
@@ -54,7 +57,7 @@ class Interval:
         from scipy import stats  # takes half a second
 
         half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * stderr
-        return cls(value, value - half, value + half)
+        return cls(value, value - half, value + half, stderr=stderr, degrees=degrees)
 
     @classmethod
     def of_median(cls, samples: Sequence[float]) -> Interval:
@@ -95,5 +98,5 @@ class Interval:
 
         return replace(
             self, value=self.value / whole, low=share(self.low), high=share(self.high),
-            minimum_detectable=share(self.minimum_detectable),
+            minimum_detectable=share(self.minimum_detectable), stderr=share(self.stderr),
         )  # fmt: skip

@@ -1,94 +1,89 @@
-"""Paired differences of two losses, with 95 % intervals and minimum detectable effects.
+"""How much a difference of losses would change with other validation documents of the same kind.
 
-Differences are method minus dense, in nats/token: below 0 the method is better.
+Losses are differenced document by document, which cancels how hard each document is. Clusters (a book, a speech;
+without such a column each document is one) are the independent units, and large ones weigh more: with skewed lengths
+24 documents act like 8.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.stats.interval import CONFIDENCE, Interval
+from bench.stats.difference import Source
+from bench.stats.interval import Interval
 
 if TYPE_CHECKING:  # slow to import, and a training run needs neither pandas nor scipy
     import pandas as pd
 
-POWER = 0.80
+Cell = Sequence["pd.DataFrame"]  # the documents of one method's runs, one frame per seed
+
+FEWEST_DEGREES = 5.0  # with fewer an interval over documents is open: its coverage is unknown
 
 
-def paired_seeds(method: Sequence[float], dense: Sequence[float]) -> Interval:
-    """Mean difference of runs paired by seed (which fixes the data order), with its t interval; n counts the pairs."""
-    differences = np.asarray(method, dtype=float) - np.asarray(dense, dtype=float)
-    pairs = len(differences)
-    if pairs < 2:
-        return Interval(float(differences[0]), n=pairs, unit="seeds")
-    stderr = float(differences.std(ddof=1) / np.sqrt(pairs))
-    return _interval(float(differences.mean()), stderr, pairs, "seeds")
+def document_source(added: Sequence[Cell], taken: Sequence[Cell]) -> Source | None:
+    """The variance that validation documents add to `seed_difference` of the same cells, (nats/token)².
 
-
-def paired_documents(method: pd.DataFrame, dense: pd.DataFrame) -> Interval | None:
-    """Difference of two runs' losses on the same documents; None if the documents differ or are fewer than two.
-
-    Both frames have `document`, `tokens` and `nats` (the document's total). The interval covers the choice of
-    documents, not the training seed.
+    Frames have `document`, `tokens`, `nats` (the document's total) and perhaps `cluster`; nats are averaged over the
+    seeds of a cell. None if the documents differ or are of one cluster.
     """
-    paired = _paired(method, dense)
-    if paired is None:
+    totals = _totals(added, taken)
+    return None if totals is None else ratio_source(*totals)
+
+
+def document_interval(added: Sequence[Cell], taken: Sequence[Cell]) -> Interval | None:
+    """The difference over all documents, with the interval for other documents and the *same* training runs.
+
+    It is information only: no verdict follows from it, because it does not know other seeds. Open at both ends with
+    fewer than `FEWEST_DEGREES` effective degrees of freedom. None as for `document_source`.
+    """
+    totals = _totals(added, taken)
+    if totals is None:
         return None
-    differences, tokens = paired
-    stderr = ratio_stderr(differences, tokens)
-    value = float(differences.sum() / tokens.sum())
-    return Interval(value) if stderr is None else _interval(value, stderr, len(tokens), "documents")
+    differences, tokens = totals
+    value, source = float(differences.sum() / tokens.sum()), ratio_source(differences, tokens)
+    n = len(tokens)
+    if source.degrees < FEWEST_DEGREES:
+        return Interval(value, -math.inf, math.inf, n=n, unit="documents")
+    own = Interval.from_stderr(value, math.sqrt(source.variance), source.degrees)
+    return Interval(value, own.low, own.high, n=n, unit="documents")
 
 
-def document_stderr(method: pd.DataFrame, dense: pd.DataFrame) -> tuple[float, int]:
-    """Standard error of `paired_documents` in nats/token, and the number of documents; zeros where that is None."""
-    paired = _paired(method, dense)
-    stderr = ratio_stderr(*paired) if paired else None
-    return (0.0, 0) if paired is None or stderr is None else (stderr, len(paired[0]))
+def ratio_source(totals: np.ndarray, sizes: np.ndarray) -> Source:
+    """Variance of sum(totals) / sum(sizes) over independent units, both (n,), by leaving out each in turn.
+
+    The jackknife about the full estimate (CV3 of MacKinnon and White 1985), which does not understate the part of
+    large units as the ratio estimator's formula does. Degrees of freedom: the number of equal units that would weigh
+    as much, less one, (sum t)^2 / sum t^2 - 1.
+    """
+    n, whole = len(totals), float(sizes.sum())
+    residuals = totals - float(totals.sum()) / whole * sizes
+    moves = residuals / (whole - sizes)  # of the ratio, where the unit is left out
+    return Source((n - 1) / n * float(np.sum(moves**2)), whole**2 / float(np.sum(sizes**2)) - 1)
 
 
 def ratio_stderr(totals: np.ndarray, sizes: np.ndarray) -> float | None:
-    """Standard error of sum(totals) / sum(sizes) over units, both of shape (n,); None for a single unit.
+    """Standard error of sum(totals) / sum(sizes) over units, both (n,), by `ratio_source`; None for a single unit."""
+    return math.sqrt(ratio_source(totals, sizes).variance) if len(totals) > 1 else None
 
-    The ratio estimator's (Cochran 1977, Sampling Techniques, 3rd ed., eq. 2.39 and 6.9).
-    """
-    n = len(totals)
-    if n < 2:
+
+def _totals(added: Sequence[Cell], taken: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Differences of nats and tokens of each cluster, (clusters,) each; None if documents differ or are one cluster."""
+    first = added[0][0].sort_values("document")
+    keys, tokens = first["document"].to_numpy(), first["tokens"].to_numpy(dtype=float)
+    differences = np.zeros(len(tokens))
+    for sign, cells in ((1, added), (-1, taken)):
+        for cell in cells:
+            for frame in cell:
+                own = frame.sort_values("document")
+                if not (np.array_equal(own["document"], keys) and np.array_equal(own["tokens"], tokens)):
+                    return None
+                differences += sign * own["nats"].to_numpy(dtype=float) / len(cell)
+    clusters = first["cluster"].to_numpy() if "cluster" in first else keys
+    _, place = np.unique(clusters, return_inverse=True)
+    if place.max() < 1:
         return None
-    residuals = totals - float(totals.sum() / sizes.sum()) * sizes
-    return float(np.sqrt(n / (n - 1) * np.sum(residuals**2)) / sizes.sum())
-
-
-def minimum_detectable_effect(stderr: float, degrees: int) -> float:
-    """The true difference that a two-sided 5 % t test finds with 80 % power, in the unit of `stderr`.
-
-    Exact, by the noncentral t distribution, with the standard error taken as the true one
-    (Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, 2nd ed., chapter 2).
-    """
-    from scipy import optimize, stats
-
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
-
-    def excess_power(shift: float) -> float:
-        return float(stats.nct.sf(critical, degrees, shift)) - POWER  # the other tail's share is below 1e-4
-
-    return stderr * float(optimize.brentq(excess_power, 0.1, 2 * critical + 2))
-
-
-def _paired(method: pd.DataFrame, dense: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
-    """Differences of the documents' nats and their tokens, (n,) each."""
-    both = method.merge(dense, on="document", suffixes=("", "_dense"), validate="one_to_one")
-    same = len(both) == len(method) == len(dense) and (both["tokens"] == both["tokens_dense"]).all()
-    if not same or len(both) < 2:
-        return None
-    return (both["nats"] - both["nats_dense"]).to_numpy(dtype=float), both["tokens"].to_numpy(dtype=float)
-
-
-def _interval(value: float, stderr: float, pairs: int, unit: str) -> Interval:
-    detectable = minimum_detectable_effect(stderr, pairs - 1)
-    own = Interval.from_stderr(value, stderr, pairs - 1)
-    return replace(own, minimum_detectable=detectable, n=pairs, unit=unit)
+    return np.bincount(place, differences), np.bincount(place, tokens)
