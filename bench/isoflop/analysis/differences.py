@@ -51,17 +51,24 @@ def pooled(results: Results, added: Sequence[str], taken: Sequence[str]) -> Inte
     budgets = pooled_budgets(results, [*added, *taken])
     if not budgets:
         return None
-    cells = [_sides(results, added, taken, budget) for budget in budgets]
-    each = [_difference(results, *sides, []) for sides in cells]
-    joined = [[pd.concat(place) for place in zip(*side, strict=True)] for side in zip(*cells, strict=True)]
-    shared = [*_documents(results, *joined), *_rates(results, added, taken)]
-    return pool_budgets([value for value in each if value is not None], *shared)
+    each = [_difference(results, *_sides(results, added, taken, budget), []) for budget in budgets]
+    return pool_budgets(each, *_shared(results, added, taken, budgets))
 
 
 def pooled_budgets(results: Results, methods: Sequence[str]) -> list[float]:
-    """The budgets at which the best shape of every method has seeds not used for model selection."""
-    return [b for b in results.budgets if all(len(fresh(results.best(name, b))) for name in methods)
-            and seed_spread(_pooled_with(results, [results.best(methods[0], b)]))[1]]  # fmt: skip
+    """The budgets at which every method has a best shape with seeds not used for model selection, which differ."""
+
+    def seeded(budget: float) -> bool:
+        best = [results.best(name, budget) for name in methods]
+        return all(len(fresh(runs)) for runs in best) and seed_spread(_pooled_with(results, best))[0] > 0
+
+    return [budget for budget in results.budgets if seeded(budget)]
+
+
+def shared_variance(results: Results, method: str) -> float:
+    """Of a method's difference from dense: the part that budgets have in common, (nats/token)²."""
+    names = ([method], [REFERENCE])
+    return sum(source.variance for source in _shared(results, *names, pooled_budgets(results, [method, REFERENCE])))
 
 
 def difference(results: Results, own: Cells, other: Cells) -> Interval | None:
@@ -83,9 +90,8 @@ def fresh(runs: pd.DataFrame) -> pd.DataFrame:
 
 def bounded(results: Results, methods: Sequence[str], budgets: Sequence[float]) -> list[str]:
     """Those that may do better than they did: a best shape at the grid edge, or a rate at the sweep's edge."""
-    rules = results.study.learning_rates
-    at_edge = {results.method_of(name) for name, rule in rules.items() if rule.status == "edge"}
-    return [name for name in methods if name in at_edge or any(edge(results, name, b) == AT_EDGE for b in budgets)]
+    return [name for name in methods
+            if results.rate_status(name) == "edge" or any(edge(results, name, b) == AT_EDGE for b in budgets)]  # fmt: skip
 
 
 def within_bounds(verdict: Verdict, added: Sequence[str], taken: Sequence[str]) -> Verdict:
@@ -150,6 +156,15 @@ def _of_best(
 def _sides(results: Results, added: Sequence[str], taken: Sequence[str], budget: float) -> list[list[pd.DataFrame]]:
     """The runs of best shapes on seeds not used for model selection."""
     return [[fresh(results.best(name, budget)) for name in side] for side in (added, taken)]
+
+
+def _shared(
+    results: Results, added: Sequence[str], taken: Sequence[str], budgets: Sequence[float]
+) -> list[Source]:  # fmt: skip
+    """What the differences of best shapes at several budgets have in common."""
+    cells = [_sides(results, added, taken, budget) for budget in budgets]
+    joined = [[pd.concat(place) for place in zip(*side, strict=True)] for side in zip(*cells, strict=True)]
+    return [*_documents(results, *joined), *_rates(results, added, taken)]
 
 
 def _difference(results: Results, added: Cells, taken: Cells, others: Sequence[Source]) -> Interval:

@@ -1,0 +1,83 @@
+"""Several studies of one question: what each found, and their random-effects mean.
+
+Studies of the same question differ by more than their seeds: each chose its own shapes and learning rates. The mean
+over studies therefore has the variance between studies, with studies as the units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.isoflop.analysis.differences import best_difference, pooled, pooled_budgets
+from bench.isoflop.analysis.results import REFERENCE, Results
+from bench.records.isoflop import BudgetDifference, Covariate, StudyDifference, StudySummary
+from bench.stats.interval import Interval
+from bench.stats.pooling import Pooled, pool_studies
+
+HARD = ("loss of the next token", "entropy of the next token")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A method against dense in every study: pooled over budgets, and at a budget that all studies have."""
+
+    method: str
+    studies: list[tuple[StudySummary, Interval, Interval | None]]  # pooled over budgets, and at `budget`
+    budget: float | None
+    pooled: Pooled
+    pooled_at: Pooled | None
+
+
+def summarise(results: Results, commit: str) -> StudySummary:
+    """What to keep of a study. commit: of the repository that holds its runs."""
+    found = []
+    for method in results.methods:
+        value = pooled(results, [method], [REFERENCE]) if method != REFERENCE else None
+        if value is None:
+            continue
+        budgets = [_at(results, method, budget) for budget in pooled_budgets(results, [method, REFERENCE])]
+        found.append(StudyDifference(method=method, minus_dense=value.value, **_error(value), budgets=budgets))
+    study = results.study
+    depth = {results.method_of(name): [each for each in use.correlations if each.layer == "all" and each.covariate in HARD]
+             for name, use in (study.tokens.depth if study.tokens else {}).items()}  # fmt: skip
+    machine = study.environment.device_name or study.environment.device
+    return StudySummary(created=study.created, source_commit=commit, machine=machine, differences=found, depth=depth)
+
+
+def _at(results: Results, method: str, budget: float) -> BudgetDifference:
+    value = best_difference(results, method, REFERENCE, budget)
+    assert value is not None
+    return BudgetDifference(budget=budget, minus_dense=value.value, **_error(value))
+
+
+def _error(value: Interval) -> dict[str, float]:
+    assert value.stderr is not None and value.degrees is not None
+    return {"stderr": value.stderr, "degrees": float(value.degrees)}
+
+
+def questions(results: Results) -> list[Question]:
+    """Every method that an earlier study compared with dense too, this study last; empty without earlier studies."""
+    studies = [*results.earlier, summarise(results, results.study.git_commit or "")]
+    found = []
+    for method in results.methods:
+        own = [(study, each) for study in studies for each in study.differences if each.method == method]
+        if len(own) < 2 or own[-1][0] is not studies[-1]:
+            continue
+        shared = set.intersection(*({at.budget for at in each.budgets} for _, each in own))
+        budget = min(shared) if shared else None
+        at = [next((_interval(at) for at in each.budgets if at.budget == budget), None) for _, each in own]
+        rows = [(study, _interval(each), there) for (study, each), there in zip(own, at, strict=True)]
+        known = [there for there in at if there is not None]
+        found.append(Question(method, rows, budget, pool_studies([value for _, value, _ in rows]),
+                              pool_studies(known) if known else None))  # fmt: skip
+    return found
+
+
+def depth_models(results: Results) -> list[list[Covariate]]:
+    """Of every model whose depth routers were studied, here and earlier: its correlations with hard tokens."""
+    studies = [*results.earlier, summarise(results, "")]
+    return [correlations for study in studies for correlations in study.depth.values()]
+
+
+def _interval(kept: BudgetDifference | StudyDifference) -> Interval:
+    return Interval.from_stderr(kept.minus_dense, kept.stderr, kept.degrees)
