@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.formats import decimal, percent
 from bench.report.differences import exclusion
 from bench.report.load import Group, contract_words
+from bench.stats.verdict import FEWEST_SEEDS
 
 
 def caveats(group: Group) -> list[str]:
@@ -13,7 +14,7 @@ def caveats(group: Group) -> list[str]:
         *_excluded(group),
         *_not_reported(group),
         *_mixtures(group),
-        _seeds(group),
+        *_seeds(group),
         *_held_equal(group),
         *_measured(group),
     ]
@@ -53,18 +54,18 @@ def _mixtures(group: Group) -> list[str]:
     return mixed
 
 
-def _seeds(group: Group) -> str:
+def _seeds(group: Group) -> list[str]:
+    lines = [
+        "Seeds are the units: CIs are Welch t intervals over seeds (runs are not paired: losses of one seed do not "
+        "correlate between methods), with the variance of validation documents where runs have their losses by "
+        "document. They do not cover the choice of learning rate. The minimum detectable effect (80 % power, 5 % "
+        "two-sided) is estimated from the same few runs, so it is rough.",
+        "Better, worse: the CI excludes 0. Equivalent: the 90 % CI lies within the smallest effect of interest. "
+        "Inconclusive: neither. The methods of this page are one family: verdicts are Holm-adjusted, CIs are not.",
+    ]
     if min(len(method.runs) for method in group.methods) < 2:
-        return (
-            "Some methods have one seed. Their CI comes from paired differences over the same validation documents, "
-            "so it covers the choice of documents. It does not cover the variance between training seeds, which is "
-            "often as large as the difference between methods. Run at least three seeds before deciding."
-        )
-    return (
-        "Runs are paired by seed, because a seed fixes the order of the data. CIs are t intervals of the paired "
-        "differences and are wide with few seeds. The minimum detectable effect (80 % power, 5 % two-sided) is "
-        "estimated from the same few runs, so it is rough. CIs are not corrected for the number of methods."
-    )
+        lines.insert(0, f"Some methods have one seed: they have no verdict. Train at least {FEWEST_SEEDS} seeds.")
+    return lines
 
 
 def _held_equal(group: Group) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.formats import scaled, signed
-from bench.report.differences import differences
+from bench.report.differences import Difference
 from bench.report.figures import (
     DENSE,
     INK,
@@ -23,6 +23,7 @@ from bench.report.figures import (
     wrapped,
 )
 from bench.report.load import Group, Method, contract_words
+from bench.stats.verdict import SMALLEST_EFFECT
 
 SMOOTHING = 0.02  # the moving mean covers this share of a run's steps
 _SHOWN = 0.2  # the frame fits the curves after this share of training: before it the loss falls steeply
@@ -43,9 +44,9 @@ _PART_COLOURS = ("#88ccee", "#44aa99", "#ddcc77", "#cc6677", "#332288", "#aa4499
 
 
 @styled
-def difference_figure(group: Group) -> Drawing | None:
-    """Loss minus dense for each method, with its interval and the band below the minimum detectable effect."""
-    compared = [difference for difference in differences(group) if difference.loss]
+def difference_figure(group: Group, differences: Sequence[Difference]) -> Drawing | None:
+    """Loss minus dense for each method with its interval, the detectable effect and the smallest one of interest."""
+    compared = [difference for difference in differences if difference.loss]
     if not compared:
         return None
     colours = method_colours([method.label for method in group.methods])
@@ -56,6 +57,9 @@ def difference_figure(group: Group) -> Drawing | None:
             axes.barh(row, 2 * effect, left=-effect, height=0.5, color=DENSE, alpha=0.18)
         error_bars(axes, [row], [difference.loss], colours[difference.label], horizontal=True, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
+    if compared[0].dense_loss is not None:
+        for side in (-SMALLEST_EFFECT, SMALLEST_EFFECT):
+            axes.axvline(side * compared[0].dense_loss, color=INK, linewidth=0.8, linestyle=":")
     axes.locator_params(axis="x", nbins=5)
     axes.set_yticks(range(len(compared)), [wrapped(difference.label) for difference in compared], color=INK)
     axes.set_ylim(len(compared) - 0.4, -0.6)
@@ -69,7 +73,8 @@ def difference_figure(group: Group) -> Drawing | None:
         "difference",
         "Validation loss against dense",
         f"Validation loss minus dense, in nats/token, {contract_words(compared[0].contract)}: {values}.",
-        "Dots: differences with their 95 % CI. Pale bars: below the minimum detectable effect (80 % power).",
+        "Dots: differences with their 95 % CI over seeds. Pale bars: below the minimum detectable effect (80 % power). "
+        f"Dotted lines: the smallest effect of interest, {100 * SMALLEST_EFFECT:.0f} % of dense’s loss.",
     )
 
 

@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Any
 
 from bench.config.identity import digest
-from bench.formats import aligned, decimal, scaled, times
+from bench.formats import DASH, aligned, decimal, scaled, times
 from bench.records.record import Record
 from bench.report.caveats import caveats
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
-from bench.report.differences import differences, verdict
+from bench.report.differences import Difference, differences, verdict
 from bench.report.figures import method_colours
 from bench.report.load import (
     Comparison,
@@ -29,6 +29,7 @@ from bench.report.load import (
     read_results,
     shared_settings,
 )
+from bench.report.optimal_size import SOURCE, size_words
 from bench.report.page import Part, write_page
 from bench.report.routing import accuracy_figure, expert_load_figures, heat_map_figures, heat_maps, weight_figures
 from bench.report.tables import (
@@ -73,7 +74,10 @@ def build(results: Path, reports: Path) -> list[Path]:
 def write_report(comparison: Comparison, reports: Path) -> Path:
     """Write the report of one comparison and return its page; raises UserError if it cannot be written."""
     alone = len(comparison.groups) == 1
-    sections = [_section(group, "" if alone else group.comparison_hash) for group in comparison.groups]
+    sections = [
+        _section(group, compared, "" if alone else group.comparison_hash)
+        for group, compared in zip(comparison.groups, differences(comparison.groups), strict=True)
+    ]
     parts = [part for section in sections for part in (*section.parts, section.setup)]
     values = {
         "name": comparison.name,
@@ -95,9 +99,10 @@ def folder_name(name: str) -> str:
 def summary_table(records: Sequence[Record], results: Path | None = None) -> str:
     """The methods against their dense baseline, as aligned text, one table per comparison hash among `records`.
 
-    With `results`, the folder they were saved below, one seed has an interval: that of its documents.
+    With `results`, the folder they were saved below, intervals include the choice of validation documents.
     """
-    return "\n\n".join(_aligned(group) for group in _groups(records, results))
+    groups = _groups(records, results)
+    return "\n\n".join(_aligned(*each) for each in zip(groups, differences(groups), strict=True))
 
 
 def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str]:
@@ -106,18 +111,18 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
         textwrap.fill(
             f"{each.label}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False
         )
-        for group in _groups(records, results)
-        for each in differences(group)
+        for compared in differences(_groups(records, results))
+        for each in compared
     ]  # fmt: skip
 
 
-def _section(group: Group, folder: str) -> Section:
+def _section(group: Group, compared: Sequence[Difference], folder: str) -> Section:
     """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
     first = group.methods[0].first
     colours = method_colours([method.label for method in group.methods])
     parts = [
-        Part("table", "Comparison with the dense baseline", drawings=_made(difference_figure(group)),
-             tables=[comparison_table(group), runs_table(group)]),
+        Part("table", "Comparison with the dense baseline", drawings=_made(difference_figure(group, compared)),
+             tables=[comparison_table(group, compared), runs_table(group)]),
         Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group)),
         Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
         Part("routing", "Routing", heat_maps=heat_maps(group), pictures=heat_map_figures(group),
@@ -130,7 +135,7 @@ def _section(group: Group, folder: str) -> Section:
     return Section(
         id=group.comparison_hash,
         settings=_settings_line(group),
-        verdicts=[(each.label, verdict(each), colours[each.label]) for each in differences(group)],
+        verdicts=[(each.label, verdict(each), colours[each.label]) for each in compared],
         parts=[part.within(folder) for part in parts if part],
         caveats=caveats(group),
         setup=setup.within(folder),
@@ -164,31 +169,31 @@ def _groups(records: Sequence[Record], results: Path | None) -> list[Group]:
     return group_runs([read_files(record, results / record.run.name / record.run.id)[0] for record in records])
 
 
-def _aligned(group: Group) -> str:
+def _aligned(group: Group, differences: Sequence[Difference]) -> str:
     """A line per method, 80 columns wide with the usual names: labels to the left, numbers to the right."""
-    compared = {difference.label: difference for difference in differences(group)}
-    rows = [["method", "n", "loss", "minus dense (95 % CI)", "speed-up", "ideal", "memory"]]
+    compared = {difference.label: difference for difference in differences}
+    rows = [["method", "n", "loss", "minus dense (95 % CI)", "verdict", "speed-up"]]
     for method in group.methods:
         losses = [run.record.quality.val_loss_nats for run in method.comparable if run.record.quality]
         difference = compared.get(method.label)
         speed = difference.speedup if difference else None
-        mark = "*" if difference and difference.loss and difference.loss.significant else ""
         rows.append(
             [
                 method.label,
                 str(len(method.runs)),
                 decimal(fmean(losses) if losses else None),
-                loss_cell(difference, mark),
+                loss_cell(difference),
+                difference.verdict if difference and difference.loss else DASH,
                 times(speed.value if speed else None),
-                times(difference.speedup_ideal if difference else None),
-                times(difference.memory_ratio if difference else None),
             ]
         )
     first = group.methods[0].first
+    sizes = ", ".join(f"{method.label} {size_words(method.first)}" for method in group.methods)
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
-            "validation loss in nats/token, n seeds; * significantly different from dense",
+            "validation loss in nats/token, n seeds",
             *aligned(rows, numbers=True),
+            *textwrap.wrap(f"tokens/parameter (× optimal size): {sizes}. Optimal: {SOURCE}.", _COLUMNS),
         ]
     )

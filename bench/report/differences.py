@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
-from bench.formats import NBSP, decimal, signed, span, times
+import pandas as pd
+
+from bench.formats import NBSP, decimal, percent, signed, span, times
 from bench.records.record import Record
 from bench.report.load import Group, Method, RunFiles, contract_words
+from bench.report.optimal_size import size_caveat
+from bench.stats.difference import seed_difference
 from bench.stats.interval import Interval
-from bench.stats.paired import paired_documents, paired_seeds
+from bench.stats.paired import document_interval, document_source
+from bench.stats.verdict import FEWEST_SEEDS, SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide_all
+
+_FINDINGS = {
+    Verdict.BETTER: "better than dense",
+    Verdict.WORSE: "worse than dense",
+    Verdict.EQUIVALENT: "equivalent to dense",
+    Verdict.INCONCLUSIVE: "inconclusive",
+}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One method against its dense baseline. Figures that were not measured, or are not comparable, are None."""
+    """One method against its dense baseline. Figures that were not measured, or are not comparable, are None.
+
+    loss: over training seeds, and without an interval where a side has one. documents: of one seed each, the interval
+    for other validation documents; no verdict follows from it. sizes: a sentence on sides far from their optimal size.
+    """
 
     label: str
     contract: str
+    seeds: tuple[int, int]  # comparable runs of the method and of the baseline
     loss: Interval | None
-    dense_loss: float | None  # nats/token, mean over the paired runs of the baseline
+    documents: Interval | None
+    dense_loss: float | None  # nats/token, mean over the runs of the baseline
     speedup: Interval | None  # dense step time over the method's
     speedup_ideal: float | None
     memory_ratio: float | None
     excluded: list[str]  # why the quality of some runs, or all, is not compared
+    sizes: str | None
+    verdict: Verdict = Verdict.INCONCLUSIVE  # with SMALLEST_EFFECT
+    stricter: Verdict = Verdict.INCONCLUSIVE  # with STRICTER_EFFECT
 
     @property
     def share(self) -> float | None:
@@ -33,9 +55,14 @@ class Difference:
         return self.loss.value / self.dense_loss if self.loss and self.dense_loss else None
 
 
-def differences(group: Group) -> list[Difference]:
-    """Every method of the group against the dense baseline; empty if there is none."""
-    return [_difference(method, group.twin) for method in group.others] if group.twin else []
+def differences(groups: Sequence[Group]) -> list[list[Difference]]:
+    """For each group of one page every method against the dense baseline; empty where there is none.
+
+    The methods of the page are one family of tests (Holm).
+    """
+    found = [[_difference(method, group.twin) for method in group.others if group.twin] for group in groups]
+    decided = iter(_decided([each for own in found for each in own]))
+    return [[next(decided) for _ in own] for own in found]
 
 
 def exclusion(record: Record) -> str | None:
@@ -53,16 +80,16 @@ def exclusion(record: Record) -> str | None:
 
 
 def verdict(difference: Difference) -> str:
-    """Quality with its uncertainty, then speed, memory and the limits of one seed, in short sentences."""
+    """Quality with its uncertainty and verdict, then its limits, speed and memory, in short sentences."""
     sentences = [_quality(difference)]
+    if difference.loss:
+        sentences += [*_limits(difference), *filter(None, [difference.sizes])]
     if difference.speedup:
         ideal = f", ideal {times(difference.speedup_ideal)}" if difference.speedup_ideal is not None else ""
         ci = confidence(difference.speedup, lambda ratio: decimal(ratio, 2))
         sentences.append(f"Training step: {times(difference.speedup.value)} the dense speed ({ci}){ideal}")
     if difference.memory_ratio is not None:
         sentences.append(f"Peak memory: {times(difference.memory_ratio)} dense’s")
-    if difference.loss and difference.loss.unit == "documents":
-        sentences.append("One seed: the CI covers the choice of documents, not the variance between training seeds")
     return ". ".join(sentences) + "."
 
 
@@ -73,11 +100,10 @@ def confidence(interval: Interval, write: Callable[[float | None], str] = signed
     return f"95{NBSP}% CI {span(interval.low, interval.high, write)}"
 
 
-def sample(interval: Interval) -> str:
-    """The sample behind an interval of losses: `n = 3 seeds`, or the documents of one seed."""
-    if interval.unit == "documents":
-        return f"n = 1 seed, {interval.n} documents"
-    return f"n = {interval.n} seed{'s' * (interval.n != 1)}"
+def sample(difference: Difference) -> str:
+    """The sample behind a difference of losses: `n = 3 seeds`, or `n = 3 seeds, dense 5`."""
+    own, dense = difference.seeds
+    return f"n = {own} seed{'s' * (own != 1)}" + f", dense {dense}" * (own != dense)
 
 
 def _quality(difference: Difference) -> str:
@@ -85,54 +111,91 @@ def _quality(difference: Difference) -> str:
     if loss is None:
         return f"quality not compared with dense, because {'; '.join(difference.excluded)}"
     share = f", {signed(100 * difference.share, 1)}{NBSP}%" if difference.share is not None else ""
-    measured = f"validation loss {signed(loss.value)} nats/token{share} ({confidence(loss)}, {sample(loss)}"
-    if loss.low is None:
-        return f"inconclusive {contract}: {measured}, no per-document losses)"
-    better = "better than" if loss.value < 0 else "worse than"
-    finding = better if loss.significant else "not significantly different from"
-    effect = f"minimum detectable effect {decimal(loss.minimum_detectable)} nats/token"
-    return f"{finding} dense {contract}: {measured}; {effect})"
+    measured = f"{signed(loss.value)} nats/token{share} ({confidence(loss)}, {sample(difference)})"
+    return f"{measured}: {_FINDINGS[difference.verdict]} {contract}"
+
+
+def _limits(difference: Difference) -> list[str]:
+    """What the verdict rests on, or what it lacks."""
+    assert difference.loss is not None
+    if difference.loss.minimum_detectable is None:
+        return _one_seed(difference)
+    assert difference.dense_loss is not None
+    margin = f"±{decimal(SMALLEST_EFFECT * difference.dense_loss)} nats/token, {percent(SMALLEST_EFFECT, 0)} of dense’s"
+    stricter = (
+        ""
+        if difference.stricter == difference.verdict
+        else f" (with {percent(STRICTER_EFFECT)}: {difference.stricter})"
+    )
+    effect = f"minimum detectable effect {decimal(difference.loss.minimum_detectable)}"
+    return [f"Smallest effect of interest {margin}{stricter}; {effect}"]
+
+
+def _one_seed(difference: Difference) -> list[str]:
+    """What is missing, and what the documents say of these runs alone."""
+    single = [side for side, seeds in zip((difference.label, "dense"), difference.seeds, strict=True) if seeds == 1]
+    missing = (
+        f"One seed of {' and '.join(single)} does not show how much the loss varies between seeds: "
+        f"train at least {FEWEST_SEEDS}"
+    )
+    documents = difference.documents
+    if documents is None or documents.low is None or documents.high is None:
+        return [missing]
+    if math.isinf(documents.high):
+        return [missing, f"The {documents.n} validation documents are too few, or too unequal, for an interval as well"]
+    return [
+        missing,
+        f"With other validation documents these runs would differ by {span(documents.low, documents.high, signed)} "
+        f"(95{NBSP}% CI, {documents.n} documents), which says nothing about other seeds",
+    ]
+
+
+def _decided(family: list[Difference]) -> list[Difference]:
+    """With their verdicts, as one family of tests."""
+    compared = [(each.loss, each.dense_loss) for each in family if each.loss and each.dense_loss]
+    losses = [loss for loss, _ in compared]
+    usual = iter(decide_all(losses, [SMALLEST_EFFECT * dense for _, dense in compared]))
+    stricter = iter(decide_all(losses, [STRICTER_EFFECT * dense for _, dense in compared]))
+    return [
+        replace(each, verdict=next(usual), stricter=next(stricter)) if each.loss and each.dense_loss else each
+        for each in family
+    ]
 
 
 def _difference(method: Method, baseline: Method) -> Difference:
-    pairs = _pairs(method.comparable, baseline.comparable)
+    own, dense = ([run for run in side.comparable if run.record.quality] for side in (method, baseline))
     excluded = [f"{run.record.run.id}: {why}" for run in method.runs + baseline.runs if (why := exclusion(run.record))]
     unmeasured = [run.record.run.id for run in method.comparable + baseline.comparable if run.record.quality is None]
     excluded += [f"{run_id}: the validation loss was not measured" for run_id in unmeasured]
-    loss, dense_loss = _loss_difference(pairs)
-    if loss is None and not excluded:
-        excluded = ["it has no seed in common with the dense baseline"]
+    compared = bool(own and dense)
     return Difference(
         label=method.label,
         contract=method.first.contract,
-        loss=loss,
-        dense_loss=dense_loss,
+        seeds=(len(own), len(dense)),
+        loss=_loss_difference(own, dense) if compared else None,
+        documents=_over_documents(own, dense) if compared else None,
+        dense_loss=fmean(map(validation_loss, dense)) if compared else None,
         speedup=_speedup(method.runs),
         speedup_ideal=middle(method.runs, "speed.train_speedup_ideal"),
         memory_ratio=_memory_ratio(method.runs, baseline.runs),
         excluded=excluded,
+        sizes=size_caveat({baseline.label: baseline.first, method.label: method.first}),
     )
 
 
-def _pairs(method: Sequence[RunFiles], baseline: Sequence[RunFiles]) -> list[tuple[RunFiles, RunFiles]]:
-    """Runs of the same seed, and so of the same data order, that both have a validation loss."""
-    dense = {run.record.run.seed: run for run in baseline if run.record.quality}
-    seeds = [run for run in method if run.record.quality and run.record.run.seed in dense]
-    return [(run, dense[run.record.run.seed]) for run in seeds]
+def _loss_difference(own: Sequence[RunFiles], dense: Sequence[RunFiles]) -> Interval:
+    """Over seeds, with the variance of validation documents where every run has its losses by document."""
+    losses = [[validation_loss(run) for run in side] for side in (own, dense)]
+    return seed_difference(losses[:1], losses[1:], document_source(*_documents(own, dense)))
 
 
-def _loss_difference(pairs: list[tuple[RunFiles, RunFiles]]) -> tuple[Interval | None, float | None]:
-    if not pairs:
-        return None, None
-    own = [validation_loss(run) for run, _ in pairs]
-    baselines = [validation_loss(run) for _, run in pairs]
-    dense_loss = fmean(baselines)
-    one, dense = pairs[0]
-    if len(pairs) == 1 and one.documents is not None and dense.documents is not None:
-        over_documents = paired_documents(one.documents, dense.documents)
-        if over_documents:
-            return over_documents, dense_loss
-    return paired_seeds(own, baselines), dense_loss
+def _over_documents(own: Sequence[RunFiles], dense: Sequence[RunFiles]) -> Interval | None:
+    return document_interval(*_documents(own, dense)) if min(len(own), len(dense)) == 1 else None
+
+
+def _documents(*sides: Sequence[RunFiles]) -> list[list[list[pd.DataFrame | None]]]:
+    """The losses by document of each side, as one cell."""
+    return [[[run.documents for run in side]] for side in sides]
 
 
 def validation_loss(run: RunFiles) -> float:

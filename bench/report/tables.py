@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import pandas as pd
 
 from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, span, times
-from bench.report.differences import Difference, differences, exclusion, figure, middle, sample
+from bench.records.record import Record
+from bench.report.differences import Difference, exclusion, figure, middle, sample
 from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
+from bench.report.optimal_size import SOURCE, times_optimal, tokens_per_param
 from bench.stats.interval import Interval
+from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT
 
 _NUMBER = re.compile(r"[+−-]?(\d[\d,]*(\.\d+)?|∞)(e[+−-]?\d+)?([\s×*%/]|$)")
 
@@ -75,21 +78,34 @@ ROWS = [
 ]
 
 
-def comparison_table(group: Group) -> Table:
+# Of the run with the lowest seed: name, name in the CSV file, value, and how it is written.
+_SIZES: list[tuple[str, str, Callable[[Record], float], Callable[[float | None], str]]] = [
+    (
+        "Training tokens per active parameter",
+        "tokens_per_active_param",
+        tokens_per_param,
+        lambda ratio: decimal(ratio, 2),
+    ),
+    ("Active parameters over compute-optimal", "params_over_optimal", times_optimal, times),
+]
+
+
+def comparison_table(group: Group, differences: Sequence[Difference]) -> Table:
     """Every method and the dense baseline: the difference in loss with its interval, then every figure."""
-    compared = {difference.label: difference for difference in differences(group)}
+    compared = {difference.label: difference for difference in differences}
     labels = [method.label for method in group.methods]
     rows = [["Seeds", *(", ".join(str(run.record.run.seed) for run in method.runs) for method in group.methods)]]
     for name, write in _DIFFERENCES:
         own = [compared.get(label) for label in labels]
         rows.append([name, *(write(each, each.loss) if each and each.loss else DASH for each in own)])
     rows += [[row.name, *(_cell(method, row) for method in group.methods)] for row in ROWS]
+    rows += [[name, *(write(of(method.first)) for method in group.methods)] for name, _, of, write in _SIZES]
     rows.append(["Causality audit (largest logit change)", *(_audit_cell(method) for method in group.methods)])
     rows = [row for row in rows if any(cell != DASH for cell in row[1:])]
     caption = (
         f"Compared {contract_words(group.methods[0].first.contract)} (contract {group.methods[0].first.contract}). "
         "Quality uses the causal router: mean over comparable seeds, ± the standard deviation over two seeds or more. "
-        f"Other figures are medians over seeds. {DASH}: not measured or not comparable."
+        f"Other figures are medians over seeds. Compute-optimal: {SOURCE}. {DASH}: not measured or not comparable."
     )
     return Table("comparison", caption, ["", *labels], rows, _comparison_data(group, compared))
 
@@ -192,28 +208,21 @@ def _cell(method: Method, row: Row) -> str:
     return row.write(value) if spread is None else f"{row.write(value)} ± {row.write(spread)}"
 
 
-def loss_cell(difference: Difference | None, mark: str = "") -> str:
-    """The difference in loss, with `mark`, and its interval in brackets."""
+def loss_cell(difference: Difference | None) -> str:
+    """The difference in loss and its interval in brackets."""
     if difference is None or difference.loss is None:
         return DASH
     loss = difference.loss
-    return f"{signed(loss.value)}{mark} ({span(loss.low, loss.high, signed)})"
-
-
-def _significance(loss: Interval) -> str:
-    if loss.low is None:
-        return "inconclusive"
-    if not loss.significant:
-        return "no"
-    return "yes, better" if loss.value < 0 else "yes, worse"
+    return f"{signed(loss.value)} ({span(loss.low, loss.high, signed)})"
 
 
 # Rows of the comparison table on the difference in loss: name, and its cell where there is one.
 _DIFFERENCES: list[tuple[str, Callable[[Difference, Interval], str]]] = [
     ("Loss minus dense, nats/token (95 % CI)", lambda each, loss: loss_cell(each)),
     ("Loss minus dense, %", lambda each, loss: DASH if each.share is None else f"{signed(100 * each.share, 1)} %"),
-    ("Sample", lambda each, loss: sample(loss)),
-    ("Significantly different from dense", lambda each, loss: _significance(loss)),
+    ("Sample", lambda each, loss: sample(each)),
+    (f"Verdict (smallest effect of interest {SMALLEST_EFFECT:.1%})", lambda each, loss: each.verdict),
+    (f"Verdict (smallest effect of interest {STRICTER_EFFECT:.1%})", lambda each, loss: each.stricter),
     ("Minimum detectable effect, nats/token", lambda each, loss: decimal(loss.minimum_detectable)),
 ]
 
@@ -233,12 +242,15 @@ def _comparison_data(group: Group, compared: dict[str, Difference]) -> pd.DataFr
     for method in group.methods:
         line: dict[str, object] = {"method": method.label, "contract": method.first.contract, "runs": len(method.runs)}
         if (difference := compared.get(method.label)) and (loss := difference.loss):
-            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "over": loss.unit}
-            line |= {"pairs": loss.n, "detectable": loss.minimum_detectable, "share": difference.share}
+            line |= {"loss_minus_dense": loss.value, "low": loss.low, "high": loss.high, "stderr": loss.stderr}
+            line |= {"degrees": loss.degrees, "seeds": difference.seeds[0], "dense_seeds": difference.seeds[1]}
+            line |= {"detectable": loss.minimum_detectable, "share": difference.share}
+            line |= {"verdict": difference.verdict, "verdict_stricter": difference.stricter}
         for row in ROWS:
             line[row.path], spread = _pooled(method, row.path)
             if row.path.startswith("quality."):
                 line[f"{row.path}_seed_sd"] = spread
+        line |= {name: of(method.first) for _, name, of, _ in _SIZES}
         data.append(line)
     return pd.DataFrame(data)
 

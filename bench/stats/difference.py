@@ -26,21 +26,21 @@ class Source:
 
 
 def seed_difference(
-    added: Sequence[Sequence[float]], taken: Sequence[Sequence[float]], *others: Source
+    added: Sequence[Sequence[float]], taken: Sequence[Sequence[float]], *others: Source | None
 ) -> Interval:  # fmt: skip
     """Sum of the means of `added` minus that of `taken`, each the losses of one method over its seeds.
 
     Welch's t interval (Welch 1947, for any sum of means). Runs are not paired by seed: losses of two methods with the
     same seed do not correlate (docs/concepts/statistics.md), and pairing would halve the degrees of freedom.
-    others: further sources, such as `document_source`; they are ignored where a method has one seed, because then
-    there is no interval. n: the fewest seeds of a method.
+    others: further sources, such as `document_source`, or None for one that is unknown. n: the fewest seeds of a
+    method; with one there is no interval, whatever the other sources.
     """
     cells = [*added, *taken]
     value = sum(map(statistics.fmean, added)) - sum(map(statistics.fmean, taken))
     seeds = min(map(len, cells))
     if seeds < 2:
         return Interval(value, n=seeds, unit="seeds")
-    return estimate(value, [*map(of_mean, cells), *others], seeds, "seeds")
+    return estimate(value, [*map(of_mean, cells), *filter(None, others)], seeds, "seeds")
 
 
 def of_mean(losses: Sequence[float]) -> Source:

@@ -79,11 +79,6 @@ class Interval:
         """`low` and `high`, or None if there is no interval."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
-    @property
-    def significant(self) -> bool:
-        """Whether there is an interval and it excludes 0."""
-        return self.below(0.0) is not None
-
     def below(self, limit: float) -> bool | None:
         """True: the whole interval is below `limit`; False: all of it is above; None: neither, or no interval."""
         if self.low is None or self.high is None:
