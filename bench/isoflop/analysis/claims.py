@@ -101,8 +101,8 @@ def claims(results: Results, against: Sequence[Against], matched: Sequence[IsoLo
             POOLED, more_than_the_sum(results), f"more seeds; {_LARGER}",
         ),
         _tested(
-            "A learned router beats a random one.", PAPER, f"{SEEDS}, mean over capacities", learned_against_random(results),
-            "more seeds; larger models",
+            "A learned router beats a random one.", PAPER, f"{SEEDS}, mean over capacities",
+            learned_against_random(results), "more seeds; larger models",
         ),
         _tested(
             "12.5 % is the best capacity of those from 12.5 to 95 %.", PAPER,

@@ -51,7 +51,7 @@ def pooled(results: Results, added: Sequence[str], taken: Sequence[str]) -> Inte
     budgets = pooled_budgets(results, [*added, *taken])
     if not budgets:
         return None
-    each = [_difference(results, *_sides(results, added, taken, budget), []) for budget in budgets]
+    each = [_difference(results, _sides(results, added, taken, budget), []) for budget in budgets]
     return pool_budgets(each, *_shared(results, added, taken, budgets))
 
 
@@ -78,9 +78,8 @@ def difference(results: Results, own: Cells, other: Cells) -> Interval | None:
     """
     if any(runs.empty for runs in (*own, *other)):
         return None
-    own, other = ([fresh(runs) if len(fresh(runs)) else runs for runs in side] for side in (own, other))
-    value = _difference(results, own, other, _documents(results, own, other))
-    return value.divided_by(len(own)) if value else None
+    sides = [[fresh(runs) if len(fresh(runs)) else runs for runs in side] for side in (own, other)]
+    return _difference(results, sides, _documents(results, sides)).divided_by(len(own))
 
 
 def fresh(runs: pd.DataFrame) -> pd.DataFrame:
@@ -90,8 +89,11 @@ def fresh(runs: pd.DataFrame) -> pd.DataFrame:
 
 def bounded(results: Results, methods: Sequence[str], budgets: Sequence[float]) -> list[str]:
     """Those that may do better than they did: a best shape at the grid edge, or a rate at the sweep's edge."""
-    return [name for name in methods
-            if results.rate_status(name) == "edge" or any(edge(results, name, b) == AT_EDGE for b in budgets)]  # fmt: skip
+
+    def at_edge(name: str) -> bool:
+        return results.rate_status(name) == "edge" or any(edge(results, name, b) == AT_EDGE for b in budgets)
+
+    return [name for name in methods if at_edge(name)]
 
 
 def within_bounds(verdict: Verdict, added: Sequence[str], taken: Sequence[str]) -> Verdict:
@@ -118,7 +120,7 @@ def edge(results: Results, method: str, budget: float) -> str:
 def document_noise(results: Results, method: str, other: str, budget: float) -> Source:
     """Of the best shapes of two methods at a budget; also used for the nearby minima, where there is no run."""
     own, against = results.best(method, budget), results.best(other, budget)
-    found = [] if own.empty or against.empty else _documents(results, [own], [against])
+    found = [] if own.empty or against.empty else _documents(results, [[own], [against]])
     return found[0] if found else Source(0.0)
 
 
@@ -149,7 +151,7 @@ def _of_best(
         return None
     selected_only = any(fresh(runs).empty for side in best for runs in side)
     sides = best if all_seeds or selected_only else _sides(results, added, taken, budget)
-    value = _difference(results, *sides, [*_documents(results, *sides), *_rates(results, added, taken)])
+    value = _difference(results, sides, [*_documents(results, sides), *_rates(results, added, taken)])
     return Interval(value.value) if selected_only and not all_seeds else value
 
 
@@ -164,11 +166,12 @@ def _shared(
     """What the differences of best shapes at several budgets have in common."""
     cells = [_sides(results, added, taken, budget) for budget in budgets]
     joined = [[pd.concat(place) for place in zip(*side, strict=True)] for side in zip(*cells, strict=True)]
-    return [*_documents(results, *joined), *_rates(results, added, taken)]
+    return [*_documents(results, joined), *_rates(results, added, taken)]
 
 
-def _difference(results: Results, added: Cells, taken: Cells, others: Sequence[Source]) -> Interval:
-    """Mean losses of the first sets of runs minus those of the others, with the variance of seeds and `others`."""
+def _difference(results: Results, sides: Sequence[Cells], others: Sequence[Source]) -> Interval:
+    """Mean losses of the first side's sets of runs minus those of the second, with the variance of seeds and `others`."""
+    added, taken = sides
     cells = [*added, *taken]
     value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)
     many = [runs for runs in cells if len(runs) >= _OWN_VARIANCE]
@@ -189,12 +192,10 @@ def _pooled_with(results: Results, cells: Cells) -> pd.DataFrame:
     return runs[runs["stage"] != "controls"]
 
 
-def _documents(results: Results, added: Cells, taken: Cells) -> list[Source]:
+def _documents(results: Results, sides: Sequence[Cells]) -> list[Source]:
     """Of other validation documents, averaged over the runs of each set; empty where records do not hold them."""
-    sides = [[[results.files[run].documents for run in runs["id"]] for runs in side] for side in (added, taken)]
-    if any(frame is None for side in sides for cell in side for frame in cell):
-        return []
-    source = document_source(*sides)
+    added, taken = ([[results.files[run].documents for run in runs["id"]] for runs in side] for side in sides)
+    source = document_source(added, taken)
     return [source] if source is not None else []
 
 

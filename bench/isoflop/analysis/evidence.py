@@ -132,7 +132,7 @@ def better_than_parts(results: Results) -> list[Evidence]:
 
 
 def more_than_the_sum(results: Results) -> list[Evidence]:
-    """MoDE's difference from dense minus the sum of MoE's and MoD's, pooled: below 0 it gains more than both together."""
+    """MoDE's difference from dense minus the sum of MoE's and MoD's, pooled: below 0 it gains more than both."""
     if not results.modes or not set(PARTS) <= set(results.methods):
         return []
     return _pooled(results, [results.modes[0], REFERENCE], PARTS, "minus the sum")

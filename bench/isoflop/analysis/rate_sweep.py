@@ -81,7 +81,7 @@ def rate_cost(rule: LearningRate | None) -> Source | None:
 
 
 def _parabola(size: np.ndarray, rate: np.ndarray, loss: np.ndarray) -> Parabola | None:
-    """None if it opens downwards. The standard error: delta method, Huber's covariance (1973, Ann. Stat. 1, 799-821)."""
+    """None if it opens downwards. Standard error: delta method, Huber's covariance (1973, Ann. Stat. 1, 799-821)."""
     from scipy.optimize import least_squares
 
     z = np.log(rate)

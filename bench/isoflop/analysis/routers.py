@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.formats import percent, power, signed
+from bench.formats import percent, signed
 from bench.isoflop.analysis.differences import difference
 from bench.isoflop.analysis.evidence import Evidence, if_better, if_true, in_words
 from bench.isoflop.analysis.results import REFERENCE, Results
@@ -58,28 +58,23 @@ def smallest_capacity(results: Results) -> list[Evidence]:
 
 
 def agreement_with_top_k(results: Results, at_least: float) -> list[Evidence]:
-    """Of the causal router, over the runs of each budget."""
-    found = []
-    for budget in results.budgets:
-        own = results.cell(METHOD, budget)["accuracy"].dropna().to_numpy(dtype=float)
-        if len(own):
-            value = _mean(own)
-            less = value.below(at_least)
-            text = f"{power(budget)}: {in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
-            found.append(if_true(text, None if less is None else not less))
-    return found
+    """Of the causal router, over the runs of all budgets."""
+    own = results.sized.query(f"method == '{METHOD}'")["accuracy"].dropna().to_numpy(dtype=float)
+    if not len(own):
+        return []
+    value = _mean(own)
+    less = value.below(at_least)
+    text = f"{in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
+    return [if_true(text, None if less is None else not less)]
 
 
 def cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
-    """Loss with the causal router over that with top-k."""
-    found = []
-    for budget in results.budgets:
-        own = results.cell(METHOD, budget).dropna(subset=["loss_noncausal"])
-        if len(own):
-            value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
-            text = f"{power(budget)}: {in_words(value, lambda v: percent(v, 2))}, {len(own)} runs"
-            found.append(if_true(text, value.below(at_most)))
-    return found
+    """Loss with the causal router over that with top-k, over the runs of all budgets."""
+    own = results.sized.query(f"method == '{METHOD}'").dropna(subset=["loss_noncausal"])
+    if not len(own):
+        return []
+    value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
+    return [if_true(f"{in_words(value, lambda v: percent(v, 2))}, {len(own)} runs", value.below(at_most))]
 
 
 def predictor_against_bce(results: Results) -> list[Evidence]:

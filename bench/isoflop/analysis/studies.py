@@ -38,8 +38,9 @@ def summarise(results: Results, commit: str) -> StudySummary:
         budgets = [_at(results, method, budget) for budget in pooled_budgets(results, [method, REFERENCE])]
         found.append(StudyDifference(method=method, minus_dense=value.value, **_error(value), budgets=budgets))
     study = results.study
-    depth = {results.method_of(name): [each for each in use.correlations if each.layer == "all" and each.covariate in HARD]
-             for name, use in (study.tokens.depth if study.tokens else {}).items()}  # fmt: skip
+    routed = study.tokens.depth if study.tokens else {}
+    depth = {results.method_of(name): [c for c in use.correlations if c.layer == "all" and c.covariate in HARD]
+             for name, use in routed.items()}  # fmt: skip
     machine = study.environment.device_name or study.environment.device
     return StudySummary(created=study.created, source_commit=commit, machine=machine, differences=found, depth=depth)
 

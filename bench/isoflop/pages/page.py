@@ -55,7 +55,8 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         "decided": [table for table in decided if table.rows],
         "shares": study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": packings(study), "rerun": rerun(study), "tally": _tally(found), "paper": PAPER,
-        "popular": POPULAR, "terms": terms(results), "csv_only": [table for table in tables if not table.rows and table.caption],
+        "popular": POPULAR, "terms": terms(results),
+        "csv_only": [table for table in tables if not table.rows and table.caption],
     }  # fmt: skip
     files = {
         "fit.json": json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n",

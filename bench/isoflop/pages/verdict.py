@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.formats import DASH, decimal, percent, power, scaled, signed
+from bench.formats import DASH, decimal, percent, power
 from bench.isoflop.analysis.contracts import Comparison
 from bench.isoflop.analysis.differences import AT_EDGE, best_difference, edge, fresh
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.studies import Question, questions
 from bench.isoflop.analysis.verdicts import Against, larger, operating_characteristic, plan_of
-from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named
+from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named, shape_of
 from bench.report.tables import Table
+from bench.stats.interval import Interval
 from bench.stats.pooling import Pooled
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide
 
+_EFFECTS = (0.0, 0.01, 0.02)  # of Dense's loss
 _SAYS = {
     Verdict.BETTER: "better than Dense",
     Verdict.WORSE: "worse than Dense",
@@ -31,8 +33,8 @@ def verdicts(results: Results, against: Sequence[Against]) -> list[tuple[str, st
 
 
 def _sentence(results: Results, each: Against) -> str:
-    value = each.difference
-    text = f"{_SAYS[each.verdict]}: {difference_cell(value)} {UNIT}, {percent(value.value / each.dense_loss)} of the loss"
+    value, share = each.difference, percent(each.difference.value / each.dense_loss)
+    text = f"{_SAYS[each.verdict]}: {difference_cell(value)} {UNIT}, {share} of the loss"
     if each.verdict == Verdict.INCONCLUSIVE and value.minimum_detectable:
         text += f"; minimum detectable effect {decimal(value.minimum_detectable)} (80 % power)"
     return f"{text}.{_bound(results, each)}"
@@ -56,13 +58,8 @@ def winners(results: Results) -> str:
         if len(losses) < 2:
             continue
         first = min(losses, key=losses.__getitem__)
-        size, where = best[first].iloc[0], edge(results, first, budget)
-        found.append(
-            f"at {power(budget)} FLOPs {title(first)}, {decimal(losses[first])} {UNIT} "
-            f"({size['n_layers']}×{size['d_model']}{f', {where}' if where else ''}; {scaled(size['params_total'])} "
-            f"parameters, {scaled(size['tokens'])} tokens)"
-        )
-    return f"Lowest loss on those seeds: {'; '.join(found)}." if found else ""
+        found.append(f"at {power(budget)} FLOPs {title(first)} ({shape_of(best[first])}), {decimal(losses[first])}")
+    return f"Lowest loss on those seeds, {UNIT}: {'; '.join(found)}." if found else ""
 
 
 def verdict_table(results: Results, against: Sequence[Against], compared: Sequence[Comparison]) -> Table:
@@ -81,7 +78,7 @@ def verdict_table(results: Results, against: Sequence[Against], compared: Sequen
             curves = difference_cell(curve.value) if curve and curve.value else curve.why if curve else DASH
             seeds = difference_cell(best_difference(results, method, REFERENCE, budget))
             rows.append([named(method, budget), f"{seeds}{_edge_note(results, method, budget)}", curves, "", ""])
-    effects = [f"verdict, {percent(effect, 1)}" for effect in (SMALLEST_EFFECT, STRICTER_EFFECT)]
+    effects = [f"verdict ({100 * effect:g} %)" for effect in (SMALLEST_EFFECT, STRICTER_EFFECT)]
     caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI). Verdicts by two smallest effects of interest."
     return Table("verdict", caption, ["", "by seeds", "by curves", *effects], rows, pd.DataFrame(data))
 
@@ -96,39 +93,46 @@ def power_table(results: Results, against: Sequence[Against]) -> Table:
     """How often the rule decides, by true effect: with this study's seeds, and with more."""
     plan, rows, data = plan_of(results, against), [], []
     if plan is not None:
-        effects = [share * plan.effect / SMALLEST_EFFECT for share in (0.0, -0.01, -0.02)]
+        dense = plan.effect / SMALLEST_EFFECT
         for each in (plan, larger(plan)):
             name = f"{each.seeds} seeds, {len(each.sds)} budget{'s' * (len(each.sds) != 1)}"
-            for effect, shares in zip(effects, operating_characteristic(each, effects), strict=True):
-                rows.append([f"{name}, {signed(effect)}", *(percent(shares[verdict], 0) for verdict in Verdict)])
-                data.append({"seeds": each.seeds, "budgets": len(each.sds), "effect": effect} | shares)
+            found = operating_characteristic(each, [-share * dense for share in _EFFECTS])
+            for share, shares in zip(_EFFECTS, found, strict=True):
+                truth = f"{100 * share:g} % better" if share else "equal"
+                rows.append([f"{name}: {truth}", *(percent(shares[verdict], 0) for verdict in Verdict)])
+                data.append({"seeds": each.seeds, "budgets": len(each.sds), "effect": -share * dense} | shares)
     caption = (
-        "Operating characteristic: how often one method gets each verdict, by the true difference. First rows: this "
-        "study. Last rows: more seeds, at budgets as noisy as the largest. Worst case of Holm’s correction."
+        "How often the rule gives each verdict, by the truth (simulated). First rows: this study. Last rows: more "
+        "seeds, at budgets as noisy as the largest. Worst case of Holm’s correction."
     )
-    return Table("operating_characteristic", caption, ["true difference", *Verdict], rows, pd.DataFrame(data))
+    return Table("operating_characteristic", caption, ["truth", *Verdict], rows, pd.DataFrame(data))
 
 
 def studies_table(results: Results) -> Table:
     """Every study of this question, and their random-effects mean, method by method."""
-    rows, data = [], []
+    rows: list[list[str]] = []
+    data: list[dict[str, object]] = []
     found = questions(results)
     budget = found[0].budget if found else None
     for each in found:
         for study, value, at in each.studies:
-            rows.append([f"{title(each.method)}, {study.created[:10]}", difference_cell(value), difference_cell(at), ""])
-            data.append({"method": each.method, "created": study.created, "source_commit": study.source_commit}
-                        | interval_columns(value, "minus_dense") | interval_columns(at, "at_one_budget"))  # fmt: skip
+            name = "this study" if study is each.studies[-1][0] else f"{study.created[:10]}, {study.source_commit}"
+            rows.append([f"{title(each.method)}, {name}", difference_cell(value), difference_cell(at), ""])
+            data.append({"method": each.method, "created": study.created, "source_commit": study.source_commit,
+                         **_both(value, at)})  # fmt: skip
         rows.append(_mean(results, each))
-        data.append({"method": each.method, "created": "all"} | interval_columns(each.pooled.effect, "minus_dense")
-                    | interval_columns(each.pooled_at.effect if each.pooled_at else None, "at_one_budget")
-                    | {"tau": each.pooled.tau, "p": each.pooled.p})  # fmt: skip
+        mean = _both(each.pooled.effect, each.pooled_at.effect if each.pooled_at else None)
+        data.append({"method": each.method, "created": "all", "tau": each.pooled.tau, "p": each.pooled.p, **mean})
     caption = (
-        f"All studies of this question: loss minus Dense’s, {UNIT} (95 % CI), the newest last. Mean: random effects "
-        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies, p of no such deviation."
+        f"All studies of this question, by date and commit: loss minus Dense’s, {UNIT} (95 % CI). Mean: random effects "
+        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies; p: of τ = 0."
     )
     columns = ["", "pooled over budgets", f"at {power(budget)} FLOPs" if budget else "at one budget", "verdict"]
     return Table("all_studies", caption, columns, rows, pd.DataFrame(data))
+
+
+def _both(pooled: Interval, at: Interval | None) -> dict[str, float | None]:
+    return interval_columns(pooled, "minus_dense") | interval_columns(at, "at_one_budget")
 
 
 def _mean(results: Results, each: Question) -> list[str]:
