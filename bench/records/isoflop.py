@@ -209,6 +209,9 @@ class StudyDifference(StrictModel):
     minus_dense: float
     stderr: float
     degrees: float
+    bounded: list[str] = Field(
+        [], description="methods whose best shape or learning rate was at an edge: may do better"
+    )
     budgets: list[BudgetDifference]
 
 

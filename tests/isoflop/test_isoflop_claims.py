@@ -11,15 +11,15 @@ from isoflop_studies import BUDGETS, make_study, verdict
 from report_records import change_records, make_record
 
 from bench.isoflop.analysis.claims import claims
-from bench.isoflop.analysis.contracts import comparisons
-from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, SUPPORTED
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study
+from bench.isoflop.analysis.verdicts import against_dense
 from bench.isoflop.pages import laws
 from bench.isoflop.pages.laws import study_fits
 from bench.records.isoflop import FILE, Covariate, DepthUse, TokenStudy, load_study
 from bench.records.record import DecodePoint, Environment, RoutingStatistics, Timing, load_record
 from bench.records.targets import Targets
+from bench.stats.verdict import Mark
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def quick(monkeypatch):
 
 def cards(folder: Path):
     results = read_study(folder)
-    return claims(results, comparisons(results), iso_losses(results), study_fits(results))
+    return claims(results, against_dense(results), iso_losses(results), study_fits(results))
 
 
 def card(folder: Path, begins: str):
@@ -69,7 +69,11 @@ def routed(folder: Path) -> float:
 
 @pytest.mark.parametrize(
     ("others", "expected"),
-    [((0.02, 0.03, 0.02), SUPPORTED), ((0.02, -0.02, 0.02), CONTRADICTED), ((0.02, 0.0, 0.02), INCONCLUSIVE)],
+    [
+        ((0.02, 0.03, 0.02), Mark.SUPPORTED),
+        ((0.02, -0.02, 0.02), Mark.CONTRADICTED),
+        ((0.02, 0.0, 0.02), Mark.INCONCLUSIVE),
+    ],
 )
 def test_best_capacity_must_beat_each_other_one(tmp_path: Path, others, expected):
     folder = make_study(tmp_path / "made", better=1.0)
@@ -80,21 +84,27 @@ def test_best_capacity_must_beat_each_other_one(tmp_path: Path, others, expected
     assert found.verdict == expected and "Bonferroni" in found.analysis
 
 
-@pytest.mark.parametrize(("worse", "expected"), [(0.05, SUPPORTED), (-0.05, CONTRADICTED), (0.0, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("worse", "expected"), [(0.05, Mark.SUPPORTED), (-0.05, Mark.CONTRADICTED), (0.0, Mark.INCONCLUSIVE)]
+)
 def test_learned_router_is_compared_at_the_random_ones_capacity(tmp_path: Path, worse, expected):
     folder = make_study(tmp_path / "made", better=1.0)
     add_controls(folder, {"mod_random/0.125/gaussian/predictor": routed(folder) + worse})
     assert verdict(folder, "A learned router beats a random one.") == expected
 
 
-@pytest.mark.parametrize(("worse", "expected"), [(0.05, SUPPORTED), (-0.05, CONTRADICTED), (0.0, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("worse", "expected"), [(0.05, Mark.SUPPORTED), (-0.05, Mark.CONTRADICTED), (0.0, Mark.INCONCLUSIVE)]
+)
 def test_bce_router_is_compared_with_the_predictor(tmp_path: Path, worse, expected):
     folder = make_study(tmp_path / "made", better=1.0)
     add_controls(folder, {"mod/0.125/learned/bce": routed(folder) + worse})
     assert verdict(folder, "The other causal router") == expected
 
 
-@pytest.mark.parametrize(("accuracy", "expected"), [(0.99, SUPPORTED), (0.9, CONTRADICTED), (0.97, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("accuracy", "expected"), [(0.99, Mark.SUPPORTED), (0.9, Mark.CONTRADICTED), (0.97, Mark.INCONCLUSIVE)]
+)
 def test_predictor_agreement_is_tested_against_97_percent(tmp_path: Path, accuracy, expected):
     folder, rng = make_study(tmp_path / "made"), np.random.default_rng(0)
 
@@ -105,7 +115,9 @@ def test_predictor_agreement_is_tested_against_97_percent(tmp_path: Path, accura
     assert verdict(folder, "A small predictor agrees") == expected
 
 
-@pytest.mark.parametrize(("cost", "expected"), [(0.001, SUPPORTED), (0.02, CONTRADICTED), (0.005, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("cost", "expected"), [(0.001, Mark.SUPPORTED), (0.02, Mark.CONTRADICTED), (0.005, Mark.INCONCLUSIVE)]
+)
 def test_causal_router_cost_is_tested_against_half_a_percent(tmp_path: Path, cost, expected):
     folder, rng = make_study(tmp_path / "made"), np.random.default_rng(0)
 
@@ -118,17 +130,19 @@ def test_causal_router_cost_is_tested_against_half_a_percent(tmp_path: Path, cos
     assert verdict(folder, "Routing by that predictor") == expected
 
 
-@pytest.mark.parametrize(("better", "expected"), [(2.5, SUPPORTED), (1.1, CONTRADICTED)])
+@pytest.mark.parametrize(("better", "expected"), [(2.5, Mark.SUPPORTED), (1.1, Mark.CONTRADICTED)])
 def test_saved_compute_does_not_count_extrapolations(tmp_path: Path, better, expected):
     folder = make_study(tmp_path / "made", better=better, noise=0.0002, budgets=(1e12, 2e12, 4e12, 8e12, 1.6e13))
     found = card(folder, "About 40 % of compute")
     assert "an extrapolation, not counted" in found.measured
     assert found.verdict == (
-        INCONCLUSIVE if expected == SUPPORTED else CONTRADICTED
+        Mark.INCONCLUSIVE if expected == Mark.SUPPORTED else Mark.CONTRADICTED
     )  # what is extrapolated keeps it from holding
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.12, SUPPORTED), (0.06, CONTRADICTED), (0.08, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("gain", "expected"), [(0.12, Mark.SUPPORTED), (0.06, Mark.CONTRADICTED), (0.08, Mark.INCONCLUSIVE)]
+)
 def test_gains_add_up_where_the_sum_is_reached(tmp_path: Path, gain, expected):
     folder = make_study(tmp_path / "made", methods=("dense", "moe", "mod", "mode"), noise=0.0)
     rng = np.random.default_rng(0)
@@ -143,7 +157,9 @@ def test_gains_add_up_where_the_sum_is_reached(tmp_path: Path, gain, expected):
 
     change_records(folder, "*", to)
     assert card(folder, "They add up").verdict == expected
-    assert card(folder, "Gains of depth and experts compound").verdict == (SUPPORTED if gain > 0.04 else INCONCLUSIVE)
+    assert card(folder, "Gains of depth and experts compound").verdict == (
+        Mark.SUPPORTED if gain > 0.04 else Mark.INCONCLUSIVE
+    )
 
 
 def decoded(folder: Path, speeds: dict[tuple[int, int], float]) -> None:
@@ -164,7 +180,7 @@ def decoded(folder: Path, speeds: dict[tuple[int, int], float]) -> None:
 
 @pytest.mark.parametrize(
     ("short", "expected", "told"),
-    [(1.7, SUPPORTED, "4 of 4 support"), (1.2, CONTRADICTED, "1 of 4 support, 3 contradict")],
+    [(1.7, Mark.SUPPORTED, "4 of 4 support"), (1.2, Mark.CONTRADICTED, "1 of 4 support, 3 contradict")],
 )
 def test_decoding_claim_counts_every_measured_point(tmp_path: Path, short, expected, told):
     folder = make_study(tmp_path / "made")
@@ -201,7 +217,7 @@ def test_difficulty_in_one_model_is_inconclusive(tmp_path: Path, as_it_is, at_eq
     folder = make_study(tmp_path / "made")
     studied(folder, as_it_is, at_equal, documents, p)
     found = card(folder, "Hard tokens get more depth")
-    assert told in found.measured and found.verdict == INCONCLUSIVE
+    assert told in found.measured and found.verdict == Mark.INCONCLUSIVE
     assert found.measured.count("unadjusted") == 2 and found.measured.count(" adjusted") == 2
     assert "one model, one seed" in found.analysis and "(Holm) below 0.05" in found.analysis
 
@@ -225,7 +241,7 @@ def test_claims_without_evidence_are_not_tested(tmp_path: Path):
     assert len(found) == 20 and all(each.analysis and each.next_experiment for each in found)
     for begins in ("It takes less energy", "Integrated MoDE", "MoD should grow", "It holds past 1 B"):
         own = next(each for each in found if each.text.startswith(begins))
-        assert own.verdict == NOT_TESTED and not own.evidence
+        assert own.verdict == Mark.NOT_TESTED and not own.evidence
 
 
 def test_energy_claim_uses_the_counter_where_runs_have_one(tmp_path: Path):
@@ -238,4 +254,4 @@ def test_energy_claim_uses_the_counter_where_runs_have_one(tmp_path: Path):
         record.energy = type(record).model_validate(content).energy
 
     change_records(folder, "*", to)
-    assert verdict(folder, "It takes less energy") == SUPPORTED
+    assert verdict(folder, "It takes less energy") == Mark.SUPPORTED

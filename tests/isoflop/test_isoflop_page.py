@@ -22,7 +22,6 @@ from scipy import stats
 from bench.errors import UserError
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.differences import best_difference
-from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages import laws
@@ -32,6 +31,7 @@ from bench.isoflop.pages.page import write_isoflop
 from bench.records.isoflop import FILE, LearningRate, Packing, Tried, load_study
 from bench.records.record import Causality, Timing
 from bench.report.__main__ import main
+from bench.stats.verdict import Mark
 
 FASTER = "Better loss than dense at equal training FLOPs, both at their best size."
 
@@ -78,7 +78,9 @@ def test_iso_loss_of_a_far_better_method_is_at_the_smallest_size(tmp_path: Path)
         assert parity.forward_flops is None and "smallest size" in parity.why
 
 
-@pytest.mark.parametrize(("better", "expected"), [(2.0, SUPPORTED), (0.5, CONTRADICTED), (1.0, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("better", "expected"), [(2.0, Mark.SUPPORTED), (0.5, Mark.CONTRADICTED), (1.0, Mark.INCONCLUSIVE)]
+)
 def test_verdicts_follow_the_intervals(tmp_path: Path, better, expected):
     assert verdict(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True), FASTER) == expected
 

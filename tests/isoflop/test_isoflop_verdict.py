@@ -12,13 +12,13 @@ from report_records import change_records
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
 from bench.isoflop.analysis.differences import below, best_difference
-from bench.isoflop.analysis.evidence import CONTRADICTED
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages.setup import equal_for_all, rerun
 from bench.isoflop.pages.verdict import chance, verdicts, winners
 from bench.records.isoflop import FILE, load_study
 from bench.records.record import load_record
+from bench.stats.verdict import Mark
 
 
 @pytest.mark.parametrize(("better", "first", "told"), [(2.0, "mod", "Dense"), (0.5, "dense", "MoD"), (1.0, "", "none")])
@@ -72,7 +72,7 @@ def test_mode_worse_than_a_part_contradicts_compounding(tmp_path: Path):
         record.quality.val_loss_nats = own + 0.001 * rng.standard_normal()
 
     change_records(folder, "*", to)
-    assert verdict(folder, "Gains of depth and experts compound") == CONTRADICTED
+    assert verdict(folder, "Gains of depth and experts compound") == Mark.CONTRADICTED
 
 
 def test_budget_without_a_dense_optimum_says_so(tmp_path: Path):

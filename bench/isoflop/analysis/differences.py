@@ -170,7 +170,7 @@ def _shared(
 
 
 def _difference(results: Results, sides: Sequence[Cells], others: Sequence[Source]) -> Interval:
-    """Mean losses of the first side's sets of runs minus those of the second, with the variance of seeds and `others`."""
+    """Mean losses of the first side minus those of the second, with the variance of seeds and of `others`."""
     added, taken = sides
     cells = [*added, *taken]
     value = sum(float(runs["loss"].mean()) for runs in added) - sum(float(runs["loss"].mean()) for runs in taken)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.isoflop.analysis.differences import best_difference, pooled, pooled_budgets
+from bench.isoflop.analysis.differences import best_difference, bounded, pooled, pooled_budgets
 from bench.isoflop.analysis.results import REFERENCE, Results
 from bench.records.isoflop import BudgetDifference, Covariate, StudyDifference, StudySummary
 from bench.stats.interval import Interval
@@ -18,11 +18,21 @@ HARD = ("loss of the next token", "entropy of the next token")
 
 
 @dataclass(frozen=True)
+class OneStudy:
+    """What one study found: pooled over budgets, and at the budget that all studies have."""
+
+    study: StudySummary
+    pooled: Interval
+    at: Interval | None
+    bounded: list[str]
+
+
+@dataclass(frozen=True)
 class Question:
-    """A method against dense in every study: pooled over budgets, and at a budget that all studies have."""
+    """A method against dense in every study; the mean over studies of both values."""
 
     method: str
-    studies: list[tuple[StudySummary, Interval, Interval | None]]  # pooled over budgets, and at `budget`
+    studies: list[OneStudy]
     budget: float | None
     pooled: Pooled
     pooled_at: Pooled | None
@@ -35,8 +45,11 @@ def summarise(results: Results, commit: str) -> StudySummary:
         value = pooled(results, [method], [REFERENCE]) if method != REFERENCE else None
         if value is None:
             continue
-        budgets = [_at(results, method, budget) for budget in pooled_budgets(results, [method, REFERENCE])]
-        found.append(StudyDifference(method=method, minus_dense=value.value, **_error(value), budgets=budgets))
+        names = [method, REFERENCE]
+        budgets = pooled_budgets(results, names)
+        each = [_at(results, method, budget) for budget in budgets]
+        found.append(StudyDifference(method=method, minus_dense=value.value, **_error(value), budgets=each,
+                                     bounded=bounded(results, names, budgets)))  # fmt: skip
     study = results.study
     routed = study.tokens.depth if study.tokens else {}
     depth = {results.method_of(name): [c for c in use.correlations if c.layer == "all" and c.covariate in HARD]
@@ -67,10 +80,11 @@ def questions(results: Results) -> list[Question]:
         shared = set.intersection(*({at.budget for at in each.budgets} for _, each in own))
         budget = min(shared) if shared else None
         at = [next((_interval(at) for at in each.budgets if at.budget == budget), None) for _, each in own]
-        rows = [(study, _interval(each), there) for (study, each), there in zip(own, at, strict=True)]
+        rows = [OneStudy(study, _interval(each), there, each.bounded)
+                for (study, each), there in zip(own, at, strict=True)]  # fmt: skip
         known = [there for there in at if there is not None]
-        found.append(Question(method, rows, budget, pool_studies([value for _, value, _ in rows]),
-                              pool_studies(known) if known else None))  # fmt: skip
+        means = pool_studies([row.pooled for row in rows]), pool_studies(known) if known else None
+        found.append(Question(method, rows, budget, *means))
     return found
 
 

@@ -66,7 +66,8 @@ def against_dense(results: Results) -> list[Against]:
 
 def dense_loss(results: Results, budgets: Sequence[float]) -> float:
     """Of its best shapes, on seeds not used for model selection, mean over budgets, nats/token."""
-    return float(np.mean([fresh(results.best(REFERENCE, budget))["loss"].mean() for budget in budgets]))
+    losses = [fresh(results.best(REFERENCE, budget))["loss"].mean() for budget in budgets]
+    return float(np.nanmean(losses))
 
 
 def _with_verdicts(results: Results, each: Against, verdict: Verdict, stricter: Verdict) -> Against:

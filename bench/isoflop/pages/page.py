@@ -14,6 +14,7 @@ from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import Results, read_study, title
+from bench.isoflop.analysis.studies import questions
 from bench.isoflop.analysis.verdicts import against_dense
 from bench.isoflop.pages.ablations import ablations_part
 from bench.isoflop.pages.differences import additivity_part, contracts_part
@@ -37,9 +38,10 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     """
     results = read_study(folder)
     compared, matched, fits = comparisons(results), iso_losses(results), study_fits(results)
-    against = against_dense(results)
+    against, asked = against_dense(results), questions(results)
     found = claims(results, against, matched, fits)
-    decided = [verdict_table(results, against, compared), power_table(results, against), studies_table(results)]
+    decided = [verdict_table(results, against, compared), power_table(results, against),
+               studies_table(results, asked)]  # fmt: skip
     parts = [
         sizes_part(results, fits), contracts_part(results, compared), additivity_part(results),
         speed_part(results, matched), laws_part(fits), ablations_part(results), _routing_part(results),
@@ -51,7 +53,7 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         "study": study, "claims": found, "parts": [part for part in parts if part],
         "problems": [*results.problems, *(f"By total parameters, {note}" for note in fits.notes), *outliers(results)],
         "settings": settings(results), "equal": equal_for_all(results), "repeats": repeats(results),
-        "winners": winners(results), "verdicts": verdicts(results, against),
+        "winners": winners(results), "verdicts": verdicts(results, against, asked),
         "decided": [table for table in decided if table.rows],
         "shares": study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": packings(study), "rerun": rerun(study), "tally": _tally(found), "paper": PAPER,

@@ -10,8 +10,8 @@ from bench.formats import DASH, decimal, percent, power
 from bench.isoflop.analysis.contracts import Comparison
 from bench.isoflop.analysis.differences import AT_EDGE, best_difference, edge, fresh
 from bench.isoflop.analysis.results import REFERENCE, Results, title
-from bench.isoflop.analysis.studies import Question, questions
-from bench.isoflop.analysis.verdicts import Against, larger, operating_characteristic, plan_of
+from bench.isoflop.analysis.studies import Question
+from bench.isoflop.analysis.verdicts import Against, dense_loss, larger, operating_characteristic, plan_of
 from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named, shape_of
 from bench.report.tables import Table
 from bench.stats.interval import Interval
@@ -27,9 +27,16 @@ _SAYS = {
 }
 
 
-def verdicts(results: Results, against: Sequence[Against]) -> list[tuple[str, str]]:
-    """(method, sentence): the verdict pooled over budgets, with the difference from dense."""
-    return [(title(each.method), _sentence(results, each)) for each in against]
+def verdicts(results: Results, against: Sequence[Against], asked: Sequence[Question]) -> list[tuple[str, str]]:
+    """(method, sentence): the verdict pooled over budgets, with the difference from dense; then over studies."""
+    found = []
+    for each in against:
+        others = [
+            f" Mean of {len(one.studies)} studies: {difference_cell(one.pooled.effect)}, {_verdict(results, one)}."
+            for one in asked if one.method == each.method
+        ]  # fmt: skip
+        found.append((title(each.method), _sentence(results, each) + "".join(others)))
+    return found
 
 
 def _sentence(results: Results, each: Against) -> str:
@@ -108,24 +115,29 @@ def power_table(results: Results, against: Sequence[Against]) -> Table:
     return Table("operating_characteristic", caption, ["truth", *Verdict], rows, pd.DataFrame(data))
 
 
-def studies_table(results: Results) -> Table:
+def studies_table(results: Results, found: Sequence[Question]) -> Table:
     """Every study of this question, and their random-effects mean, method by method."""
     rows: list[list[str]] = []
     data: list[dict[str, object]] = []
-    found = questions(results)
     budget = found[0].budget if found else None
     for each in found:
-        for study, value, at in each.studies:
-            name = "this study" if study is each.studies[-1][0] else f"{study.created[:10]}, {study.source_commit}"
-            rows.append([f"{title(each.method)}, {name}", difference_cell(value), difference_cell(at), ""])
+        for one in each.studies:
+            study = one.study
+            name = "this study" if one is each.studies[-1] else f"{study.created[:10]}, {study.source_commit}"
+            mark = " (a bound)" if one.bounded else ""
+            rows.append(
+                [f"{title(each.method)}, {name}", difference_cell(one.pooled) + mark, difference_cell(one.at), ""]
+            )
             data.append({"method": each.method, "created": study.created, "source_commit": study.source_commit,
-                         **_both(value, at)})  # fmt: skip
-        rows.append(_mean(results, each))
+                         "bounded": " ".join(one.bounded), **_both(one.pooled, one.at)})  # fmt: skip
+        cells = [_with_tau(mean) if mean else DASH for mean in (each.pooled, each.pooled_at)]
+        rows.append([f"{title(each.method)}, mean of {len(each.studies)}", *cells, _verdict(results, each)])
         mean = _both(each.pooled.effect, each.pooled_at.effect if each.pooled_at else None)
         data.append({"method": each.method, "created": "all", "tau": each.pooled.tau, "p": each.pooled.p, **mean})
     caption = (
         f"All studies of this question, by date and commit: loss minus Dense’s, {UNIT} (95 % CI). Mean: random effects "
-        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies; p: of τ = 0."
+        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies; p: of τ = 0. A bound: a best shape or learning rate is "
+        "at an edge, so a method may do better."
     )
     columns = ["", "pooled over budgets", f"at {power(budget)} FLOPs" if budget else "at one budget", "verdict"]
     return Table("all_studies", caption, columns, rows, pd.DataFrame(data))
@@ -135,11 +147,8 @@ def _both(pooled: Interval, at: Interval | None) -> dict[str, float | None]:
     return interval_columns(pooled, "minus_dense") | interval_columns(at, "at_one_budget")
 
 
-def _mean(results: Results, each: Question) -> list[str]:
-    losses = [fresh(results.best(REFERENCE, budget))["loss"].mean() for budget in results.budgets]
-    verdict = decide(each.pooled.effect, SMALLEST_EFFECT * float(pd.Series(losses).mean()))
-    cells = [_with_tau(pooled) if pooled else DASH for pooled in (each.pooled, each.pooled_at)]
-    return [f"{title(each.method)}, mean of {len(each.studies)}", *cells, verdict]
+def _verdict(results: Results, each: Question) -> Verdict:
+    return decide(each.pooled.effect, SMALLEST_EFFECT * dense_loss(results, results.budgets))
 
 
 def _with_tau(pooled: Pooled) -> str:
