@@ -79,7 +79,7 @@ def test_iso_loss_of_a_far_better_method_is_at_the_smallest_size(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("better", "expected"), [(2.0, Mark.SUPPORTED), (0.5, Mark.CONTRADICTED), (1.0, Mark.INCONCLUSIVE)]
+    ("better", "expected"), [(2.0, Mark.SUPPORTED), (0.5, Mark.CONTRADICTED), (1.0, Mark.EQUIVALENT)]
 )
 def test_verdicts_follow_the_intervals(tmp_path: Path, better, expected):
     assert verdict(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True), FASTER) == expected

@@ -102,8 +102,9 @@ def difficulty(results: Results) -> list[Evidence]:
             if not own:
                 continue
             value = _mean(np.array(own))
+            many = f"{len(own)} model{'s' * (len(own) != 1)}"
             what = f"{'adjusted' if adjusted else 'unadjusted'}, {name.removesuffix(' of the next token')}"
-            found.append(if_true(f"{what}: {in_words(value, signed)}, {len(own)} models", _above(value)))
+            found.append(if_true(f"{what}: {in_words(value, signed)}, {many}", _above(value)))
     return found
 
 

@@ -136,8 +136,8 @@ def studies_table(results: Results, found: Sequence[Question]) -> Table:
         data.append({"method": each.method, "created": "all", "tau": each.pooled.tau, "p": each.pooled.p, **mean})
     caption = (
         f"All studies of this question, by date and commit: loss minus Dense’s, {UNIT} (95 % CI). Mean: random effects "
-        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies; p: of τ = 0. A bound: a best shape or learning rate is "
-        "at an edge, so a method may do better."
+        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies; p: of τ = 0. A bound: a best shape or "
+        "learning rate is at an edge, so a method may do better."
     )
     columns = ["", "pooled over budgets", f"at {power(budget)} FLOPs" if budget else "at one budget", "verdict"]
     return Table("all_studies", caption, columns, rows, pd.DataFrame(data))
