@@ -92,18 +92,17 @@ def test_best_shape_at_the_grid_edge_is_never_worse(tmp_path: Path, place, loss,
     value = best_difference(results, "mod", "dense", BUDGETS[0])
     assert value.low > 0 if loss > 5 else value.high < 0
     (found,) = against_dense(results)
-    assert found.verdict == expected and found.bounded == ["mod"] * (place == 0)
+    assert found.verdict == expected and found.bounded == ["mod"] * (place in (0, 6))
     ((_, sentence),) = verdicts(results, [found], [])
-    assert ("may do better" in sentence) == (place == 0)
+    assert ("may do better" in sentence) == (place in (0, 6))
 
 
 def test_bounded_sides_leave_only_the_verdicts_that_cannot_change():
-    for verdict in Verdict:
-        assert within_bounds(verdict, [], []) == verdict
-        assert within_bounds(verdict, ["moe"], ["dense"]) == Verdict.INCONCLUSIVE
-        allowed = {verdict: within_bounds(verdict, ["moe"], []), Verdict.INCONCLUSIVE: Verdict.INCONCLUSIVE}
-        assert allowed[verdict] == (verdict if verdict == Verdict.BETTER else Verdict.INCONCLUSIVE)
-        assert within_bounds(verdict, [], ["dense"]) == (verdict if verdict == Verdict.WORSE else Verdict.INCONCLUSIVE)
+    for one in Verdict:
+        assert within_bounds(one, [], []) == one
+        assert within_bounds(one, ["moe"], ["dense"]) == Verdict.INCONCLUSIVE
+        assert within_bounds(one, ["moe"], []) == (one if one == Verdict.BETTER else Verdict.INCONCLUSIVE)
+        assert within_bounds(one, [], ["dense"]) == (one if one == Verdict.WORSE else Verdict.INCONCLUSIVE)
 
 
 def test_mode_worse_than_a_part_contradicts_compounding(tmp_path: Path):
@@ -189,8 +188,8 @@ def test_operating_characteristic_is_that_of_the_rule(family):
             each = [Interval.from_stderr(v, s, plan.degrees) for v, s in zip(values, estimated, strict=True)]
             pooled = pool_budgets(each, Source(plan.shared))
             counted[decide_all([pooled, *undecided], [plan.effect] * family)[0]] += 1
-        for verdict in Verdict:
-            assert found[verdict] == pytest.approx(counted[verdict] / drawn, abs=0.07)
+        for each in Verdict:
+            assert found[each] == pytest.approx(counted[each] / drawn, abs=0.07)
 
 
 def test_operating_characteristic_at_the_cost_of_the_evidence_plan():
