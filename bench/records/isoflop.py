@@ -128,6 +128,9 @@ class TokenStudy(StrictModel):
     depth: dict[str, DepthUse]
     experts: dict[str, list[ExpertUse]]
     settling: dict[str, list[Settling]]
+    seeds: dict[str, dict[str, list[Covariate]]] = Field(
+        {}, description="method -> run id of another seed -> its correlations over all routed layers"
+    )
 
 
 class Stages(StrictModel):

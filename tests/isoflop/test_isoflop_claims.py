@@ -207,16 +207,17 @@ def correlations(as_it_is: float, at_equal: float) -> list[Covariate]:
 
 
 def studied(folder: Path, *models: tuple[float, float]) -> None:
-    """The first model is the study's own, the others those of earlier studies."""
+    """The first model is the study's own, the second another seed, the others those of earlier studies."""
     study = load_study(folder / FILE)
     use = DepthUse(layers=[1], correlations=correlations(*models[0]), profiles={}, by_kind={})
-    study.tokens = TokenStudy(tokens=1000, documents=10, statistic="any", twin="dense",
-                              runs={"mod": "mod"}, kinds=[], depth={"mod": use}, experts={}, settling={})  # fmt: skip
+    seeds = {"mod": {f"seed{n}": correlations(*model) for n, model in enumerate(models[1:2], 1)}}
+    study.tokens = TokenStudy(tokens=1000, documents=10, statistic="any", twin="dense", runs={"mod": "mod"}, kinds=[],
+                              depth={"mod": use}, experts={}, settling={}, seeds=seeds)  # fmt: skip
     study.save(folder / FILE)
     earlier = [
         StudySummary(created=f"2026-11-{day}", source_commit="abc", machine="a CPU", differences=[],
                      depth={"mod": correlations(*model)})
-        for day, model in enumerate(models[1:], 10)
+        for day, model in enumerate(models[2:], 10)
     ]  # fmt: skip
     EarlierStudies(studies=earlier).save(folder / EARLIER)
 

@@ -90,8 +90,10 @@ def questions(results: Results) -> list[Question]:
 
 def depth_models(results: Results) -> list[list[Covariate]]:
     """Of every model whose depth routers were studied, here and earlier: its correlations with hard tokens."""
+    tokens = results.study.tokens
+    own = [models for seeds in (tokens.seeds if tokens else {}).values() for models in seeds.values()]
     studies = [*results.earlier, summarise(results, "")]
-    return [correlations for study in studies for correlations in study.depth.values()]
+    return [*own, *(correlations for study in studies for correlations in study.depth.values())]
 
 
 def _interval(kept: BudgetDifference | StudyDifference) -> Interval:
