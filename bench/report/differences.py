@@ -122,13 +122,10 @@ def _limits(difference: Difference) -> list[str]:
         return _one_seed(difference)
     assert difference.dense_loss is not None
     margin = f"±{decimal(SMALLEST_EFFECT * difference.dense_loss)} nats/token, {percent(SMALLEST_EFFECT, 0)} of dense’s"
-    stricter = (
-        ""
-        if difference.stricter == difference.verdict
-        else f" (with {percent(STRICTER_EFFECT)}: {difference.stricter})"
-    )
+    if difference.stricter != difference.verdict:
+        margin += f" (with {percent(STRICTER_EFFECT)}: {difference.stricter})"
     effect = f"minimum detectable effect {decimal(difference.loss.minimum_detectable)}"
-    return [f"Smallest effect of interest {margin}{stricter}; {effect}"]
+    return [f"Smallest effect of interest {margin}; {effect}"]
 
 
 def _one_seed(difference: Difference) -> list[str]:
@@ -142,7 +139,8 @@ def _one_seed(difference: Difference) -> list[str]:
     if documents is None or documents.low is None or documents.high is None:
         return [missing]
     if math.isinf(documents.high):
-        return [missing, f"The {documents.n} validation documents are too few, or too unequal, for an interval as well"]
+        few = f"{documents.n} validation documents are too few, or too unequal,"
+        return [missing, f"{'1 validation document is too few' if documents.n == 1 else few} for a CI over documents"]
     return [
         missing,
         f"With other validation documents these runs would differ by {span(documents.low, documents.high, signed)} "

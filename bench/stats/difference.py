@@ -50,14 +50,21 @@ def of_mean(losses: Sequence[float]) -> Source:
 
 def estimate(value: float, sources: Sequence[Source], n: int | None = None, unit: str = "") -> Interval:
     """t interval, p and minimum detectable effect of a value whose variance is the sum of `sources`."""
-    from scipy import stats  # takes half a second
-
     total = satterthwaite(sources)
     stderr = math.sqrt(total.variance)
     own = Interval.from_stderr(value, stderr, total.degrees)
-    p = float(2 * stats.t.sf(abs(value) / stderr, total.degrees)) if stderr else float(value == 0)
     detectable = minimum_detectable_effect(stderr, total.degrees)
-    return replace(own, minimum_detectable=detectable, p=p, n=n, unit=unit)
+    p = 2 * upper_tail(abs(value), stderr, total.degrees)
+    return replace(own, minimum_detectable=detectable, p=min(1.0, p), n=n, unit=unit)
+
+
+def upper_tail(value: float, stderr: float, degrees: float) -> float:
+    """Probability that an estimate of 0 with this standard error is above `value` (Student's t)."""
+    from scipy import special
+
+    if stderr == 0.0:
+        return float(value <= 0.0)
+    return float(special.stdtr(degrees, -value / stderr))
 
 
 def satterthwaite(sources: Sequence[Source]) -> Source:
@@ -73,13 +80,7 @@ def minimum_detectable_effect(stderr: float, degrees: float) -> float:
     Exact, by the noncentral t distribution, with the standard error taken as the true one
     (Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, 2nd ed., chapter 2).
     """
-    from scipy import optimize, stats
+    from scipy import special
 
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
-    test = stats.norm(0) if math.isinf(degrees) else None
-
-    def excess_power(shift: float) -> float:  # the other tail's share is below 1e-4
-        found = test.sf(critical - shift) if test else stats.nct.sf(critical, degrees, shift)
-        return float(found) - POWER
-
-    return stderr * float(optimize.brentq(excess_power, 0.1, 2 * critical + 2))
+    critical = special.stdtrit(degrees, (1 + CONFIDENCE) / 2)
+    return stderr * float(special.nctdtrinc(degrees, 1 - POWER, critical))  # the other tail's share is below 1e-4

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
+from bench.stats.difference import upper_tail
 from bench.stats.interval import Interval
 from bench.stats.paired import FEWEST_DEGREES, effective_degrees
 
@@ -47,6 +47,6 @@ def over_documents(
     if biased:
         value -= (n - 1) * (mean - value)
     own = Interval.from_stderr(value, stderr, degrees)
-    p = float(2 * stats.t.sf(abs(value) / stderr, degrees))
+    p = 2 * upper_tail(abs(value), stderr, degrees)
     value, low, high = (min(most, max(least, each)) for each in (value, own.low, own.high) if each is not None)
     return replace(plain, value=value, low=low, high=high, p=p)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,45 +30,49 @@ class Pooled:
     p: float | None = None
 
 
-def pool_budgets(budgets: Sequence[Interval], *shared: Source) -> Interval:
-    """Inverse-variance mean of independent estimates of the same value, such as the budgets of one study.
+def pool_budgets(budgets: Sequence[Interval], *shared: Source | None) -> Interval:
+    """Mean of independent estimates of one value, such as the budgets of a study, with Welch-Satterthwaite interval.
 
-    The variance includes the price of weights from estimated variances (Meier 1953, Biometrics 9, 59-73); degrees of
-    freedom are Satterthwaite's. shared: sources common to all budgets, such as the validation documents, which more
-    budgets do not average out; leave them out of the budgets. Raises ValueError if a budget has no standard error.
+    Budgets weigh the same: weights from the variances of three seeds would cost more than they gain, and an
+    inverse-variance interval over five such budgets covers 92 % even with Meier's (1953) correction. shared: sources
+    common to all budgets, such as the validation documents, which more budgets do not average out; leave them out of
+    the budgets. n: the seeds of all budgets. Raises ValueError if a budget has no standard error.
     """
-    values, variances = _numbers(budgets)
-    degrees = np.array([each.degrees for each in budgets], dtype=float)
-    share = (1 / variances) / np.sum(1 / variances)
-    total = satterthwaite([Source(*each) for each in zip(share**2 * variances, degrees, strict=True)])
-    price = 1 + 4 * float(np.sum(share * (1 - share) / degrees))
-    sources = [replace(total, variance=price * total.variance), *shared]
-    return estimate(float(share @ values), sources, sum(each.n or 0 for each in budgets), budgets[0].unit)
+    number, sources = len(budgets), []
+    for each in budgets:
+        if each.stderr is None or not each.degrees:
+            raise ValueError("every estimate to pool needs a standard error and degrees of freedom")
+        sources.append(Source((each.stderr / number) ** 2, each.degrees))
+    value = sum(each.value for each in budgets) / number
+    return estimate(value, [*sources, *filter(None, shared)], sum(each.n or 0 for each in budgets), budgets[0].unit)
 
 
 def pool_studies(studies: Sequence[Interval]) -> Pooled:
     """Random-effects mean of independent studies of one question.
 
     Between-study variance by Paule and Mandel (1982, J. Res. NBS 87, 377-385); t interval with k - 1 degrees of
-    freedom by Hartung and Knapp (2001, Stat. Med. 20, 1771-1782), never narrower than the one with known variances
-    (Röver, Knapp and Friede 2015). One study is returned as it is. Raises ValueError if a study has no standard error.
+    freedom by Hartung and Knapp (2001, Stat. Med. 20, 1771-1782). If studies agree by chance better than their standard
+    errors allow, it is not narrower than the common-effect interval (Jackson et al. 2017, Stat. Med. 36, 3923-3934).
+    One study is returned as it is. Raises ValueError if a study has no standard error.
     """
     if len(studies) == 1:
         return Pooled(studies[0])
-    from scipy import stats  # takes half a second
+    from scipy import special
 
-    values, variances = _numbers(studies)
-    q, rest = _spread(values, variances), len(studies) - 1
-    tau2 = _paule_mandel(values, variances)
+    if not all(each.stderr and each.degrees for each in studies):
+        raise ValueError("every study to pool needs a standard error above 0 and degrees of freedom")
+    values = np.array([each.value for each in studies])
+    variances = np.array([float(each.stderr or 0) ** 2 for each in studies])
+    rest, q, tau2 = len(studies) - 1, _spread(values, variances), _paule_mandel(values, variances)
     weights = 1 / (variances + tau2)
-    scale = max(1.0, _spread(values, variances + tau2) / rest)
-    effect = estimate(
-        float(np.average(values, weights=weights)),
-        [Source(scale / float(weights.sum()), rest)],
-        len(studies),
-        "studies",
-    )
-    return Pooled(effect, math.sqrt(tau2), q, float(stats.chi2.sf(q, rest)))
+    sources = [Source(_spread(values, variances + tau2) / rest / float(weights.sum()), rest)]
+    if tau2 == 0.0:
+        parts = zip(weights / weights.sum() ** 2, studies, strict=True)
+        sources.append(satterthwaite([Source(float(part), each.degrees or 0.0) for part, each in parts]))
+    mean = float(np.average(values, weights=weights))
+    effects = [estimate(mean, [source], len(studies), "studies") for source in sources]
+    widest = max(effects, key=lambda each: each.high or 0.0)
+    return Pooled(widest, math.sqrt(tau2), q, float(special.chdtrc(rest, q)))
 
 
 def _paule_mandel(values: np.ndarray, variances: np.ndarray) -> float:
@@ -88,10 +92,3 @@ def _spread(values: np.ndarray, variances: np.ndarray) -> float:
     """Cochran's Q: weighted squares about the weighted mean."""
     mean = np.average(values, weights=1 / variances)
     return float(np.sum((values - mean) ** 2 / variances))
-
-
-def _numbers(estimates: Sequence[Interval]) -> tuple[np.ndarray, np.ndarray]:
-    """Values and variances, (k,) each."""
-    if not all(each.stderr and each.degrees for each in estimates):
-        raise ValueError("every estimate to pool needs a standard error above 0 and degrees of freedom")
-    return np.array([each.value for each in estimates]), np.array([float(each.stderr or 0) ** 2 for each in estimates])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from bench.stats.difference import upper_tail
 from bench.stats.interval import CONFIDENCE, Interval
 
 SMALLEST_EFFECT = 0.01  # share of the dense loss: the smallest effect of interest
@@ -48,7 +49,7 @@ def decide(difference: Interval, smallest_effect: float) -> Verdict:
 def decide_all(differences: Sequence[Interval], smallest_effects: Sequence[float]) -> list[Verdict]:
     """Verdicts on one family of differences: both questions are tested at 5 % for the family together (Holm 1979)."""
     tested = [_tested(each) for each in differences]
-    superior = holm([_p_superior(each) if test else None for each, test in zip(differences, tested, strict=True)])
+    superior = holm([_superiority_p(each) if test else None for each, test in zip(differences, tested, strict=True)])
     pairs = zip(differences, smallest_effects, tested, strict=True)
     equivalent = holm([equivalence_p(each, effect) if test else None for each, effect, test in pairs])
     return [_verdict(*each) for each in zip(differences, superior, equivalent, strict=True)]
@@ -59,13 +60,8 @@ def equivalence_p(difference: Interval, smallest_effect: float) -> float:
 
     The difference must have `stderr` and `degrees`.
     """
-    from scipy import stats  # takes half a second
-
     assert difference.stderr is not None and difference.degrees is not None
-    room = smallest_effect - abs(difference.value)
-    if difference.stderr == 0.0:
-        return float(room <= 0)
-    return float(stats.t.sf(room / difference.stderr, difference.degrees))
+    return upper_tail(smallest_effect - abs(difference.value), difference.stderr, difference.degrees)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -84,13 +80,9 @@ def _tested(difference: Interval) -> bool:
     return difference.unit != "documents" and difference.stderr is not None and difference.degrees is not None
 
 
-def _p_superior(difference: Interval) -> float:
-    from scipy import stats
-
+def _superiority_p(difference: Interval) -> float:
     assert difference.stderr is not None and difference.degrees is not None
-    if difference.stderr == 0.0:
-        return float(difference.value == 0)
-    return float(2 * stats.t.sf(abs(difference.value) / difference.stderr, difference.degrees))
+    return 2 * upper_tail(abs(difference.value), difference.stderr, difference.degrees)
 
 
 def _verdict(difference: Interval, superior: float | None, equivalent: float | None) -> Verdict:

@@ -269,10 +269,11 @@ def test_terminal_summary_fits_80_columns_and_agrees_with_the_page(tmp_path):
     assert all(len(line) <= 80 for line in sentence.splitlines())
     table = summary_table(records, tmp_path / "results").splitlines()
     assert all(len(line) <= 80 for line in table)
-    head, _, _, dense, mod = table
+    head, _, _, dense, mod, *sizes = table
     assert "contract train_flops" in head
-    assert mod.split()[:3] == ["MoD", "1", "1.951"] and "−0.058" in mod and "1.50×" in mod
-    assert dense.split() == ["Dense", "1", "2.008", "–", "–", "–", "–"]
+    assert mod.split() == ["MoD", "1", "1.951", "−0.057", "(–)", "inconclusive", "1.50×"]
+    assert dense.split() == ["Dense", "1", "2.008", "–", "–", "–"]
+    assert "tokens/parameter (× optimal size): Dense 0.00 (492.65×)" in " ".join(sizes)
 
 
 @pytest.mark.parametrize(
