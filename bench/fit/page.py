@@ -72,19 +72,47 @@ def table(fits: Fits, title: Callable[[str], str] = str) -> str:
             cells.append(_cell(times.times if times else None, fits.bootstraps) + far)
             status = optimum.status + (", near grid edge" if optimum.near_edge else "")
             lines.append(f"| {_safe(title(name))} | {power(optimum.flops)} | {' | '.join(cells)} | {status} |")
+    lines += ["", "Exponent of optimal params, by approach 2, by its line with every budget alike, and by approach 3.", ""]
+    lines += _exponents(fits, title)
     lines += ["", "Power laws of the optima (approach 2): value = coefficient x FLOPs^exponent.", ""]
     lines += _rows(fits, fits.optima, _LAWS, title)
     lines += ["", "Parametric law (approach 3): L = E + A / N^alpha + B / D^beta, N params, D tokens.", ""]
     lines += _rows(fits, fits.parametric, _PARAMETERS, title)
-    intervals = "Brackets: 95 % bootstrap intervals; “or more” and “or less” reach beyond the sizes that were run."
+    if fits.predictions:
+        lines += ["", "Predictions. Far beyond the budgets that were run, the laws themselves may not hold.", ""]
+        lines += _predicted(fits, title)
+    intervals = "Brackets: 95 % intervals; “or more” and “or less” reach beyond the sizes that were run."
     return "\n".join([*lines, "", intervals if fits.bootstraps else "No intervals (--bootstraps 0).", ""])
 
 
 _LAWS = {
-    "params exponent": "params_exponent", "params coefficient": "params_coefficient",
-    "tokens exponent": "tokens_exponent", "tokens coefficient": "tokens_coefficient",
+    "params coefficient": "params_coefficient", "tokens exponent": "tokens_exponent",
+    "tokens coefficient": "tokens_coefficient",
 }  # fmt: skip
-_PARAMETERS = {name: name for name in ("E", "A", "B", "alpha", "beta")} | {"params exponent": "params_exponent"}
+_PARAMETERS = {name: name for name in ("E", "A", "B", "alpha", "beta")}
+
+
+def _exponents(fits: Fits, title: Callable[[str], str]) -> list[str]:
+    """A row per method, the approaches side by side."""
+    rows = [["method", "parabolas (2)", "parabolas, unweighted", "parametric law (3)"], ["---", "--:", "--:", "--:"]]
+    for name, own in fits.optima.items():
+        law = fits.parametric[name]
+        values = (own.params_exponent, own.unweighted and own.unweighted.slope, law and law.params_exponent)
+        rows.append([_safe(title(name)), *(_cell(value, fits.bootstraps) for value in values)])
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _predicted(fits: Fits, title: Callable[[str], str]) -> list[str]:
+    """A row per method, budget and approach."""
+    rows = [["method", "FLOPs", "approach", "optimal params", "tokens", "loss, nats/token"]]
+    rows += [["---", "--:", "--:", "--:", "--:", "--:"]]
+    for each in fits.predictions:
+        cells = [
+            _cell(value, fits.bootstraps, digits)
+            for value, digits in ((each.params, 3), (each.tokens, 3), (each.loss, 4))
+        ]
+        rows.append([_safe(title(each.method)), power(each.flops), str(each.approach), *cells])
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _rows(fits: Fits, of: Mapping[str, object], columns: dict[str, str], title: Callable[[str], str]) -> list[str]:

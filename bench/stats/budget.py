@@ -56,6 +56,21 @@ class Budget:
         """losses (..., n) -> (..., 3)."""
         return losses @ np.linalg.pinv(self.design).T
 
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the coefficients (3, 3), for losses with a standard deviation of 1."""
+        return np.linalg.pinv(self.design.T @ self.design)
+
+    def minimum_stderr(self, coefficients: np.ndarray, sd: float) -> tuple[float, float]:
+        """Standard errors of log params and loss at the minimum, by the delta method; sd: relative, of one run."""
+        c0, c1, c2 = coefficients
+        z = -c1 / (2 * c2)
+        scale = sd * float(self.loss.mean())
+        by_size, by_loss = np.array([0, 1, 2 * z]) / (2 * c2), np.array([1, z, z * z])
+        own = (scale * float(np.sqrt(way @ self.covariance @ way)) for way in (by_size, by_loss))
+        at, loss = own
+        return at, loss
+
     def drawn(self, left: np.ndarray, bootstraps: int, rng: np.random.Generator) -> np.ndarray:
         """Coefficients (R, 3) of parabolas through the fitted losses with relative residuals drawn from `left`."""
         fit = self.design @ self.coefficients(self.loss)
@@ -141,6 +156,16 @@ def residuals(budgets: list[Budget]) -> np.ndarray:
             found.append(((budget.loss - fit) / fit)[free] / np.sqrt(1 - leverage[free]))
     pooled = np.concatenate(found) if found else np.empty(0)
     return pooled - pooled.mean() if len(pooled) else pooled
+
+
+def scatter(budgets: list[Budget]) -> Noise:
+    """Of runs about the parabolas of all budgets."""
+    squares, degrees = 0.0, 0
+    for budget in budgets:
+        fit = budget.design @ budget.coefficients(budget.loss)
+        squares += float(np.sum((budget.loss / fit - 1) ** 2))
+        degrees += len(budget.loss) - 3
+    return Noise(float(np.sqrt(squares / degrees)), degrees) if degrees else Noise(0.0, 0)
 
 
 def noise(budgets: list[Budget]) -> Noise:

@@ -5,9 +5,12 @@ between the smallest and the largest size and not below the loss of every size b
 with the reason. A run far off the parabola through the others is excluded and named. Minima over budgets follow params
 = coefficient x flops^exponent.
 
-Intervals: residual bootstrap, the residuals of all budgets of a method taken together, relative to the loss and
-corrected for leverage. A drawn optimum is the lowest point between the smallest and the largest size; at an end, the
-optimum may be anywhere beyond, and the interval is open. A power law uses the minima of the drawn parabolas themselves.
+Intervals: standard errors by the delta method, from the scatter of all of a method's runs about their parabolas,
+relative to the loss, and from the shift of the minimum where the residuals show a cubic term; Student's t with the
+degrees of freedom of that scatter. An end beyond the sizes that were run is open, and both are where the parabola may
+be flat (Fieller 1954, J. R. Stat. Soc. B 16). The power law weighs every minimum by its precision. It also uses a
+minimum outside the sizes if that may be noise, because leaving it out would select. Its interval is open if the budgets
+taken together may be flat.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.stats.budget import Budget, Noise, noise, residuals
+from bench.stats.budget import Budget, Noise, noise, scatter
 from bench.stats.interval import Interval
+from bench.stats.misfit import Misfit, misfit
 from bench.stats.outliers import Outlier, without_outliers
+from bench.stats.power_laws import PowerLaw, power_law, t_draws, t_quantile
 
 
 @dataclass(frozen=True)
@@ -45,23 +50,54 @@ class Optimum:
 
 @dataclass(frozen=True)
 class MethodFit:
-    """A method's optima and their power laws; None if fewer than two budgets have an optimum.
+    """A method's optima and their power laws; None if fewer than two budgets have a minimum.
 
-    `log_flops` and `log_loss_draws` (R, budgets) are of the accepted optima, the drawn ones for comparisons.
+    `log_flops`, `loss` and `loss_draws` (R, budgets) are of the accepted optima, the drawn ones for comparisons.
+    unweighted: the law of params with every budget counting alike, its interval from the scatter about the line.
+    misfit: whether the losses are parabolas.
     """
 
     optima: list[Optimum]
-    params_exponent: Interval | None
-    params_coefficient: Interval | None
-    tokens_exponent: Interval | None
-    tokens_coefficient: Interval | None
+    params_law: PowerLaw | None
+    tokens_law: PowerLaw | None
+    unweighted: PowerLaw | None
     log_flops: np.ndarray
     loss: np.ndarray
     loss_draws: np.ndarray
+    misfit: Misfit
+
+    @property
+    def params_exponent(self) -> Interval | None:
+        return self.params_law.slope if self.params_law else None
+
+    @property
+    def params_coefficient(self) -> Interval | None:
+        return self.params_law.coefficient if self.params_law else None
+
+    @property
+    def tokens_exponent(self) -> Interval | None:
+        return self.tokens_law.slope if self.tokens_law else None
+
+    @property
+    def tokens_coefficient(self) -> Interval | None:
+        return self.tokens_law.coefficient if self.tokens_law else None
+
+
+@dataclass(frozen=True)
+class _Minimum:
+    """Of one parabola: logs of flops, params and tokens, loss, and standard errors, NaN if the scatter is unknown."""
+
+    log_flops: float
+    log_params: float
+    log_tokens: float
+    loss: float
+    params_stderr: float
+    tokens_stderr: float
+    loss_stderr: float
 
 
 def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) -> MethodFit:
-    """Approach 2 on the points of one method: columns budget, params, tokens, loss."""
+    """Approach 2 on the points of one method: columns budget, params, tokens, loss. 0 bootstraps: no intervals."""
     budgets, wrong = [], {}
     for flops, own in points.groupby("budget"):
         params, tokens, loss = (own[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
@@ -69,86 +105,92 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
         budgets.append(budget)
         wrong[budget.flops] = tuple(outliers)
     fitted = [budget for budget in budgets if len(np.unique(budget.log_params)) >= 3]
-    left, spread = residuals(fitted), noise(fitted)
-    optima, kept = [], []
+    spread, bend = noise(fitted), misfit(fitted)
+    about = scatter(fitted) if bootstraps else Noise(0.0, 0)
+    optima, accepted, of_law = [], [], []
     for budget in budgets:
         if len(np.unique(budget.log_params)) < 3:
             optima.append(Optimum(budget.flops, "too few sizes", len(budget.loss)))
             continue
-        optimum, draws = _optimum(budget, left, spread, bootstraps, rng)
+        optimum, minimum = _optimum(budget, spread, about, bend)
         optima.append(replace(optimum, outliers=wrong[budget.flops]))
-        if optimum.status == "ok":
-            kept.append((budget.flops, optimum, draws))
-    log_flops = np.log([flops for flops, _, _ in kept])
-    values = {name: np.array([_log_of(optimum, name) for _, optimum, _ in kept]) for name in ("params", "tokens")}
-    draws = {
-        name: np.stack([own[name] for *_, own in kept], axis=1) if kept else np.empty((0, 0))
-        for name in ("params", "tokens", "loss")
-    }
-    of_params, of_tokens = (_power_law(log_flops, values[name], draws[name]) for name in ("params", "tokens"))
-    loss = np.array([optimum.loss.value for _, optimum, _ in kept if optimum.loss])
-    return MethodFit(optima, *of_params, *of_tokens, log_flops, loss, draws["loss"])
+        if minimum and optimum.status == "ok":
+            accepted.append(minimum)
+        if minimum and (optimum.status == "ok" or optimum.status == "edge" and _may_be_inside(budget, minimum, about)):
+            of_law.append(minimum)
+    laws = [_law(of_law, *name) for name in (("params", about.degrees), ("tokens", about.degrees), ("params", 0))]
+    if not bootstraps or about.degrees and _flat(fitted, about):
+        laws = [replace(law, degrees=0) if law else None for law in laws]
+    log_flops, loss = (np.array([getattr(each, name) for each in accepted]) for name in ("log_flops", "loss"))
+    draws = np.empty((0, 0))
+    if about.degrees and accepted:
+        errors = np.array([each.loss_stderr for each in accepted])
+        draws = loss + errors * t_draws(bootstraps, len(accepted), about.degrees, rng)
+    return MethodFit(optima, *laws, log_flops, loss, draws, bend)
 
 
-def _log_of(optimum: Optimum, name: str) -> float:
-    estimate = getattr(optimum, name)
-    return float(np.log(estimate.value))
-
-
-def _optimum(
-    budget: Budget, left: np.ndarray, spread: Noise, bootstraps: int, rng: np.random.Generator
-) -> tuple[Optimum, dict[str, np.ndarray]]:
+def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple[Optimum, _Minimum | None]:
     coefficients = budget.coefficients(budget.loss)
-    log_params, loss = budget.minima(coefficients)
+    fault = budget.fault(coefficients, spread)
     shared: dict[str, Any] = {
         "points": len(budget.loss),
         "curve": tuple(coefficients.tolist()),
         "centre": float(np.exp(budget.centre)),
     }
-    fault = budget.fault(coefficients, spread)
     if fault == "concave":
-        return Optimum(budget.flops, fault, **shared), {}
-    drawn = budget.drawn(left, bootstraps, rng) if len(left) and bootstraps else np.empty((0, 3))
-    minima, _ = budget.minima(drawn)
-    size, lowest = budget.lowest(drawn)
-    size = budget.open_at_ends(size)
+        return Optimum(budget.flops, fault, **shared), None
+    at, loss = (float(each) for each in budget.minima(coefficients))
+    by_size, by_loss = budget.minimum_stderr(coefficients, about.sd)
+    by_size = float(np.hypot(by_size, bend.shift(budget, coefficients)))
+    away, half = 0.0, None
+    if about.degrees:
+        half = t_quantile(about.degrees)
+        away = half * by_size
+    ends = None
+    if half:
+        unknown = _flat([budget], about)
+        ends = np.array([-np.inf, np.inf]) if unknown else budget.open_at_ends(np.array([at - away, at + away]))
     optimum = Optimum(
         budget.flops,
         fault or "ok",
-        near_edge=not fault and budget.near_edge(float(log_params)),
-        params=_open(log_params, size),
-        tokens=_open(budget.tokens_at(log_params), budget.tokens_at(size)),
-        loss=Interval.from_draws(float(loss), lowest),
+        near_edge=not fault and budget.near_edge(at),
+        params=_exp(at, ends),
+        tokens=_exp(float(budget.tokens_at(np.array(at))), None if ends is None else budget.tokens_at(ends)),
+        loss=Interval(loss, loss - half * by_loss, loss + half * by_loss) if half else Interval(loss),
         **shared,
     )
-    return optimum, {"params": minima, "tokens": budget.tokens_at(minima), "loss": lowest}
+    here, there = (float(budget.tokens_at(np.array(size))) for size in (at, at + by_size))
+    return optimum, _Minimum(np.log(budget.flops), at, here, loss, by_size, abs(there - here), by_loss)
 
 
-def _open(log_value: np.ndarray, log_draws: np.ndarray) -> Interval:
-    """Of a value, by its log; minus infinity among the draws is kept, because it means anything below."""
+def _flat(budgets: list[Budget], about: Noise) -> bool:
+    """Whether the mean curvature, weighted by precision, is within its 95 % interval of 0."""
+    each = [(budget.coefficients(budget.loss)[2] / budget.loss.mean(), budget.covariance[2, 2]) for budget in budgets]
+    curvature, variance = np.transpose(each)
+    mean_stderr = about.sd / np.sqrt(np.sum(1 / variance))
+    return bool(np.average(curvature, weights=1 / variance) <= t_quantile(about.degrees) * mean_stderr)
+
+
+def _may_be_inside(budget: Budget, minimum: _Minimum, about: Noise) -> bool:
+    """Whether a minimum outside the sizes that were run is within its interval of the nearest of them."""
+    if not about.degrees:
+        return False
+    least, most = budget.ends
+    beyond = max(least - minimum.log_params, minimum.log_params - most)
+    return beyond < t_quantile(about.degrees) * minimum.params_stderr
+
+
+def _law(minima: list[_Minimum], name: str, degrees: int) -> PowerLaw | None:
+    log_flops, values, stderr = (
+        np.array([getattr(each, key) for each in minima]) for key in ("log_flops", f"log_{name}", f"{name}_stderr")
+    )
+    return power_law(log_flops, values, stderr, degrees)
+
+
+def _exp(log_value: float, log_ends: np.ndarray | None) -> Interval:
+    """Of a value, by its log; an end that is infinite in the log stays so, because it means anything beyond."""
+    if log_ends is None:
+        return Interval(float(np.exp(log_value)))
+    low, high = sorted(float(end) for end in log_ends)
     with np.errstate(over="ignore"):
-        draws = np.where(np.isneginf(log_draws), -np.inf, np.exp(log_draws))
-        return Interval.from_draws(float(np.exp(log_value)), draws)
-
-
-def _exp(values: np.ndarray | None) -> np.ndarray | None:
-    with np.errstate(over="ignore"):
-        return None if values is None else np.exp(values)
-
-
-def _power_law(
-    log_flops: np.ndarray, log_values: np.ndarray, draws: np.ndarray
-) -> tuple[Interval | None, Interval | None]:
-    """Exponent and coefficient of value = coefficient x flops^exponent, by least squares in logs."""
-    if len(log_flops) < 2:
-        return None, None
-    design = np.stack([log_flops - log_flops.mean(), np.ones_like(log_flops)], axis=1)
-    inverse = np.linalg.pinv(design)
-
-    def line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slope, level = np.moveaxis(values @ inverse.T, -1, 0)
-        return slope, level - slope * log_flops.mean()
-
-    slope, level = line(log_values)
-    drawn = line(draws) if draws.size else (None, None)
-    return Interval.from_draws(float(slope), drawn[0]), Interval.from_draws(float(np.exp(level)), _exp(drawn[1]))
+        return Interval(float(np.exp(log_value)), -np.inf if low == -np.inf else float(np.exp(low)), float(np.exp(high)))

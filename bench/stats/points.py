@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,19 +14,20 @@ import pandas as pd
 
 from bench.errors import UserError
 
-_SAME_BUDGET = 0.01  # runs end within a step of their budget; closer values belong to one budget
+_SAME_BUDGET = 0.01  # a share: runs end within a step of their budget; closer values belong to one budget
 _MOST = 1e60  # larger numbers are mistakes, and would overflow when squared
 _UNIFORM_LOSS = 12.6  # ln(300,000): no common vocabulary is larger, so no trained model has a higher loss
 _TOKENS_PER_PARAM = (1e-3, 1e6)  # about 20 is optimal; outside, a derived column has another unit
+_FROM_BUDGET = 2.0  # times that flops may be off their budget, unsaid
 _LINE = "line of the file"
 _NAMED = 12  # rows that a note names
-_NUMBERS = ("flops", "loss", "params", "tokens")
-_LEAST = {"flops": 1.0, "loss": 1e-6, "params": 1e3, "tokens": 1.0}
+_NUMBERS = ("flops", "loss", "params", "tokens", "budget")
+_LEAST = {"flops": 1.0, "loss": 1e-6, "params": 1e3, "tokens": 1.0, "budget": 1.0}
 
 
 @dataclass(frozen=True)
 class Points:
-    """`frame`: method, flops, loss, params, tokens, budget (its group's mean FLOPs). `notes`: the exclusions."""
+    """`frame`: method, flops, loss, params, tokens, budget (as given, or its group's mean FLOPs). `notes`: exclusions."""
 
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
@@ -40,19 +42,21 @@ class Points:
         return self.frame[self.frame["method"] == method]
 
 
-def read_points(path: Path) -> Points:
-    """Read a comma-separated file, UTF-8 or UTF-16; columns as in `check_points`.
+def read_points(path: Path, cluster: float | None = None) -> Points:
+    """Read a comma-separated file, UTF-8 or UTF-16; columns and `cluster` as in `check_points`.
 
     Raises UserError if the file, a column or every row cannot be used.
     """
-    return check_points(_read(path), str(path))
+    return check_points(_read(path), str(path), cluster)
 
 
-def check_points(frame: pd.DataFrame, source: str) -> Points:
+def check_points(frame: pd.DataFrame, source: str, cluster: float | None = None) -> Points:
     """The usable rows of `frame`, completed, with a note for every exclusion.
 
     Needs `method`, `flops`, `loss` (nats/token) and `params` or `tokens`; the other follows from flops = 6 params
-    tokens, row by row. Raises UserError, naming `source`, if a column is missing or no row can be used.
+    tokens, row by row. Points share a budget if their `budget`, where there is such a column, is the same; otherwise if
+    their flops are within 1 %, or the share `cluster`, of the least of them. Raises UserError, naming `source`, if a
+    column is missing or no row can be used.
     """
     missing = [name for name in ("method", "flops", "loss") if name not in frame]
     if missing or not {"params", "tokens"} & set(frame):
@@ -64,6 +68,8 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
         )
     if frame.empty:
         raise UserError(f"{source} holds column names and no row.")
+    if "budget" in frame and cluster is not None:
+        raise UserError(f"{source} has a column budget, which --cluster would override: leave one of them out.")
     frame = frame.copy()
     frame["method"] = frame["method"].astype("string").str.split().str.join(" ")  # on one line
     why = _faults(frame)
@@ -72,6 +78,7 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     if 2 * (why.str.contains("perplexity")).sum() > len(frame):
         raise UserError(f"{source}: {excluded}.")
     notes = [f"{bad.sum()} of {len(frame)} rows are excluded: {excluded}."] if bad.any() else []
+    given = "budget" in frame
     for name in _NUMBERS:
         frame[name] = pd.to_numeric(frame[name], errors="coerce") if name in frame else np.nan
     repeated = frame.drop(columns=_LINE, errors="ignore").duplicated() & ~bad
@@ -96,7 +103,13 @@ def check_points(frame: pd.DataFrame, source: str) -> Points:
     if not 0.1 < ratio < 10:
         notes.append(f"flops are {ratio:.3g} times 6 x params x tokens: is a column in another unit?")
     frame["method"] = frame["method"].astype(str)
-    frame["budget"] = _budgets(frame["flops"].to_numpy(dtype=float))
+    flops = frame["flops"].to_numpy(dtype=float)
+    if given:
+        off = float(np.exp(np.abs(np.log(flops / frame["budget"].to_numpy(dtype=float))).max()))
+        if off > _FROM_BUDGET:
+            notes.append(f"flops are up to {off:.3g} times off their budget: is a column in another unit?")
+    else:
+        frame["budget"] = _budgets(flops, cluster or _SAME_BUDGET)
     return Points(frame, [note for note in notes if note])
 
 
@@ -181,13 +194,15 @@ def _faults(frame: pd.DataFrame) -> pd.Series:
     mark(frame["method"].isna() | (frame["method"] == ""), "no method")
     mark(empty["flops"], "no flops")
     mark(empty["loss"], "no loss")
+    if "budget" in frame:
+        mark(empty["budget"], "no budget")
     mark(empty["params"] & empty["tokens"], "neither params nor tokens")
     for name in (name for name in _NUMBERS if name in frame):
         numbers = pd.to_numeric(frame[name], errors="coerce")
         unreadable = ~empty[name] & ~np.isfinite(numbers)
         if unreadable.any():
             first = str(frame[name][unreadable].iloc[0]).strip()
-            mark(unreadable, f"{name} is not a number such as 8.069e6, but {first!r}")
+            mark(unreadable, f"{name} is not a number such as 8.069e6, but {first!r}{_remedy(first)}")
         mark(numbers <= 0, f"{name} is not above 0")
         least = _LEAST[name]
         unit = "" if name == "loss" else f"; write single {name}, not thousands, millions or billions"
@@ -200,6 +215,13 @@ def _faults(frame: pd.DataFrame) -> pd.Series:
         "perplexity, write its natural logarithm",
     )
     return why
+
+
+def _remedy(value: str) -> str:
+    """How to write a number that cannot be read."""
+    if re.fullmatch(r"[\d.,\s]*\d\s*[kKMBGTE]", value):
+        return "; write it without a unit"
+    return "; write decimals with a point and no separators" if re.fullmatch(r"[\d.]*,[\d.,]*(e.*)?", value) else ""
 
 
 def _is_empty(column: pd.Series) -> pd.Series:
@@ -223,13 +245,13 @@ def _lines(frame: pd.DataFrame, chosen: pd.Series) -> str:
     return f"line {', '.join(str(line) for line in lines[:_NAMED])}{' and more' if len(places) > _NAMED else ''}"
 
 
-def _budgets(flops: np.ndarray) -> np.ndarray:
-    """For each point the mean FLOPs of its group: all within 1 % of the group's smallest."""
+def _budgets(flops: np.ndarray, share: float) -> np.ndarray:
+    """For each point the mean FLOPs of its group: all within that share of the group's smallest."""
     order = np.argsort(flops)
     first, number = 0.0, -1
     group = np.empty(len(flops), dtype=int)
     for place in order:
-        if flops[place] > first * (1 + _SAME_BUDGET):
+        if flops[place] > first * (1 + share):
             first, number = flops[place], number + 1
         group[place] = number
     return (np.bincount(group, flops) / np.bincount(group))[group]
