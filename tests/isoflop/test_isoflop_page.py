@@ -252,7 +252,7 @@ def test_report_describes_the_study_itself(tmp_path: Path, quick):
     assert "2 with 1 thread each 50 GFLOP/s" in text and "timed alone, on 2 threads" in text
     assert "Dense: minimum of a parabola in the log of the rate, with one level per size; MoD: best rate tried" in text
     assert "4×24: 0.004, the highest; 4×40: 0.002" in text and "another may do better" not in text
-    assert "not the learning rate" in text and "on 2 threads" in page.read_text(encoding="utf-8")
+    assert "where rates were swept, learning rates" in text and "on 2 threads" in page.read_text(encoding="utf-8")
     study.learning_rates["mod"].status = "edge"
     study.save(folder / FILE)
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")
