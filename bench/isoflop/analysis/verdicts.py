@@ -113,19 +113,18 @@ def larger(plan: Plan, seeds: int = 16, budgets: int = 2) -> Plan:
 def operating_characteristic(plan: Plan, effects: Sequence[float]) -> list[dict[Verdict, float]]:
     """For each true difference of one method from dense, nats/token, the probability of each verdict.
 
-    Variances are drawn; given them the mean over budgets is normal. The other methods of the family decide nothing,
+    Estimates of the variances are drawn; the mean over budgets is normal. The other methods of the family decide nothing,
     which is the worst case of Holm's correction.
     """
     rng = np.random.default_rng(0)
     errors = np.array(plan.sds) * math.sqrt(2 / plan.seeds)
     counted = [dict.fromkeys(Verdict, 0.0) for _ in effects]
     shared = [Source(plan.shared)] * (plan.shared > 0)
+    sd = math.sqrt(float(np.sum(errors**2)) / len(errors) ** 2 + plan.shared)  # of the mean over budgets
     for _ in range(_DRAWS):
         estimated = errors * np.sqrt(rng.chisquare(plan.degrees, len(errors)) / plan.degrees)
         found = pool_budgets([Interval(0.0, stderr=each, degrees=plan.degrees) for each in estimated], *shared)
         assert found.stderr is not None
-        share = estimated**-2 / np.sum(estimated**-2)
-        sd = math.sqrt(float(np.sum((share * errors) ** 2)) + plan.shared)
         alike = max(0.0, plan.effect - stats.t.isf(0.05 / plan.family, found.degrees) * found.stderr)
         apart = max(alike, stats.t.isf(0.025 / plan.family, found.degrees) * found.stderr)
         for effect, shares in zip(effects, counted, strict=True):
