@@ -113,7 +113,7 @@ def larger(plan: Plan, seeds: int = 16, budgets: int = 2) -> Plan:
 def operating_characteristic(plan: Plan, effects: Sequence[float]) -> list[dict[Verdict, float]]:
     """For each true difference of one method from dense, nats/token, the probability of each verdict.
 
-    Estimates of the variances are drawn; the mean over budgets is normal. The other methods of the family decide nothing,
+    Estimates of the variances are drawn; the mean over budgets is normal. The family's other methods decide nothing,
     which is the worst case of Holm's correction.
     """
     rng = np.random.default_rng(0)
