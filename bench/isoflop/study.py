@@ -156,11 +156,13 @@ def _tokens(session: Session, grid: Grid, sizes: Sizes, loss: Loss, corpus: Corp
     others = [name for name in grid.methods if name != "dense"]
     seeds = {name: _seed_to_study(best[name], grid.values.seeds, loss, earlier.get(name)) for name in others}
     runs = {name: folder for name, folder in seeds.items() if folder is not None}
+    more = {name: [folder for folder in _successful(best[name], grid.values.seeds, loss) if folder != runs[name]]
+            for name in runs}  # fmt: skip
     routed = next((best[name] for name in grid.methods if best[name].config.method.depth), best["dense"])
     same_shape = [job for job in sizes["dense", budget] if job.config.model == routed.config.model]
     successful = [job for job in same_shape if loss(job.config) is not None]
     baseline = run_folder((successful or [best["dense"]])[0].config)
-    study_tokens(session, runs, baseline, corpus, grid.config.evaluate)
+    study_tokens(session, runs, more, baseline, corpus, grid.config.evaluate)
 
 
 def _seed_to_study(job: Job, seeds: int, loss: Loss, earlier: str | None) -> Path | None:
@@ -168,10 +170,16 @@ def _seed_to_study(job: Job, seeds: int, loss: Loss, earlier: str | None) -> Pat
 
     A seed that was studied earlier stays. Otherwise it is the first with snapshots, which only later seeds have.
     """
-    configs = [replace(job.config, seed=seed) for seed in (*range(1, seeds), 0)]
-    successful = [run_folder(config) for config in configs if loss(config) is not None]
-    whole = [folder for folder in successful if folder.name == earlier or (folder / WEIGHTS).exists()]
+    whole = [
+        folder for folder in _successful(job, seeds, loss) if folder.name == earlier or (folder / WEIGHTS).exists()
+    ]
     return max(whole, key=lambda folder: (folder.name == earlier, (folder / SNAPSHOTS).exists()), default=None)
+
+
+def _successful(job: Job, seeds: int, loss: Loss) -> list[Path]:
+    """The folders of its seeds that finished, seed 0 last."""
+    configs = [replace(job.config, seed=seed) for seed in (*range(1, seeds), 0)]
+    return [run_folder(config) for config in configs if loss(config) is not None]
 
 
 def _recorded_seconds(study: Study, folder: Path) -> float:

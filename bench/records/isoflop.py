@@ -16,6 +16,7 @@ from bench.records.files import StrictModel, load
 from bench.records.record import Environment, Timing
 
 FILE = "isoflop.json"
+EARLIER = "earlier_studies.json"  # next to it, if the question was studied before
 _UNCOUNTED = 0.01  # of the training seconds: one step per session is not counted where a run resumes
 
 
@@ -127,6 +128,9 @@ class TokenStudy(StrictModel):
     depth: dict[str, DepthUse]
     experts: dict[str, list[ExpertUse]]
     settling: dict[str, list[Settling]]
+    seeds: dict[str, dict[str, list[Covariate]]] = Field(
+        {}, description="method -> run id of another seed -> its correlations over all routed layers"
+    )
 
 
 class Stages(StrictModel):
@@ -190,6 +194,52 @@ class Study(StrictModel):
         return (
             f"{text}, {self.training_seconds / available:.0%} of the whole study’s, with packing, step times and tokens"
         )
+
+
+class BudgetDifference(StrictModel):
+    """Loss of a method's best shape minus dense's at one budget, nats/token, on seeds not used for model selection."""
+
+    budget: float
+    minus_dense: float
+    stderr: float
+    degrees: float = Field(description="of freedom, of stderr")
+
+
+class StudyDifference(StrictModel):
+    """The same, pooled over budgets. The standard errors cover seeds, validation documents and learning rates."""
+
+    method: str
+    minus_dense: float
+    stderr: float
+    degrees: float
+    bounded: list[str] = Field(
+        [], description="methods whose best shape or learning rate was at an edge: may do better"
+    )
+    budgets: list[BudgetDifference]
+
+
+class StudySummary(StrictModel):
+    """What a study of the same question adds to a pooled answer, when its runs are no longer kept."""
+
+    created: str
+    source_commit: str = Field(description="of this repository, which holds the study's runs")
+    machine: str
+    differences: list[StudyDifference]
+    depth: dict[str, list[Covariate]] = Field({}, description="method -> correlations over all routed layers")
+
+
+class EarlierStudies(StrictModel):
+    """`earlier_studies.json`: studies of the same question, oldest first. Written by `tools.keep_study`."""
+
+    schema_version: int = 1
+    studies: list[StudySummary]
+
+
+def load_earlier(path: Path) -> list[StudySummary]:
+    """Read `earlier_studies.json`; empty if there is none. Raises UserError if it is broken."""
+    if not path.exists():
+        return []
+    return load(path, EarlierStudies, "a list of earlier studies", "Restore it from the repository.").studies
 
 
 def load_study(path: Path) -> Study:

@@ -8,9 +8,9 @@ import numpy as np
 from report_records import make_record
 
 from bench.isoflop.analysis.claims import claims
-from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study
+from bench.isoflop.analysis.verdicts import against_dense
 from bench.isoflop.pages.laws import study_fits
 from bench.records.isoflop import FILE, Stages, Study, Timed
 from bench.records.record import Environment, Timing
@@ -88,5 +88,5 @@ def write_run(folder: Path, method, flops, size, params, tokens, seed, loss) -> 
 
 def verdict(folder: Path, claim: str) -> str:
     results = read_study(folder)
-    found = claims(results, comparisons(results), iso_losses(results), study_fits(results))
+    found = claims(results, against_dense(results), iso_losses(results), study_fits(results))
     return next(c.verdict for c in found if c.text.startswith(claim))

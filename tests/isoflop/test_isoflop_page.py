@@ -22,7 +22,6 @@ from scipy import stats
 from bench.errors import UserError
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.differences import best_difference
-from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import read_study, title
 from bench.isoflop.pages import laws
@@ -32,6 +31,7 @@ from bench.isoflop.pages.page import write_isoflop
 from bench.records.isoflop import FILE, LearningRate, Packing, Tried, load_study
 from bench.records.record import Causality, Timing
 from bench.report.__main__ import main
+from bench.stats.verdict import Mark
 
 FASTER = "Better loss than dense at equal training FLOPs, both at their best size."
 
@@ -78,7 +78,9 @@ def test_iso_loss_of_a_far_better_method_is_at_the_smallest_size(tmp_path: Path)
         assert parity.forward_flops is None and "smallest size" in parity.why
 
 
-@pytest.mark.parametrize(("better", "expected"), [(2.0, SUPPORTED), (0.5, CONTRADICTED), (1.0, INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("better", "expected"), [(2.0, Mark.SUPPORTED), (0.5, Mark.CONTRADICTED), (1.0, Mark.EQUIVALENT)]
+)
 def test_verdicts_follow_the_intervals(tmp_path: Path, better, expected):
     assert verdict(make_study(tmp_path / "made", better=better, noise=0.002, seeded=True), FASTER) == expected
 
@@ -250,7 +252,7 @@ def test_report_describes_the_study_itself(tmp_path: Path, quick):
     assert "2 with 1 thread each 50 GFLOP/s" in text and "timed alone, on 2 threads" in text
     assert "Dense: minimum of a parabola in the log of the rate, with one level per size; MoD: best rate tried" in text
     assert "4×24: 0.004, the highest; 4×40: 0.002" in text and "another may do better" not in text
-    assert "not the learning rate" in text and "on 2 threads" in page.read_text(encoding="utf-8")
+    assert "where rates were swept, learning rates" in text and "on 2 threads" in page.read_text(encoding="utf-8")
     study.learning_rates["mod"].status = "edge"
     study.save(folder / FILE)
     text = write_isoflop(folder, tmp_path / "reports").with_name("report.md").read_text(encoding="utf-8")

@@ -84,6 +84,8 @@ def test_study_leaves_every_run_it_names_and_a_report(whole: Path):
     recorded = sum(json.loads(path.read_text(encoding="utf-8"))["training"]["seconds"] for path in paths)
     assert "of the whole study" in study.shares(recorded)
     assert study.tokens is not None and set(study.tokens.depth) == {"mod"}
+    (other,) = study.tokens.seeds["mod"]
+    assert other in named and other != study.tokens.runs["mod"]
     page = (whole / "reports" / "small" / "index.html").read_text(encoding="utf-8")
     assert "nconclusive" in page and "<svg" in page
 

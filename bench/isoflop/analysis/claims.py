@@ -6,22 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.formats import decimal, scaled
-from bench.isoflop.analysis.contracts import Comparison
 from bench.isoflop.analysis.evidence import (
-    INCONCLUSIVE,
-    NOT_TESTED,
     Evidence,
-    against_dense,
-    best_of_all,
+    better,
+    better_by,
     better_than_parts,
     counts,
     decoding,
     energy,
     everywhere,
     more_than_the_sum,
+    of_all,
     ratio,
     saved_compute,
-    somewhere,
+    where,
     within,
 )
 from bench.isoflop.analysis.iso_loss import IsoLoss
@@ -35,14 +33,16 @@ from bench.isoflop.analysis.routers import (
     predictor_against_bce,
     smallest_capacity,
 )
+from bench.isoflop.analysis.verdicts import Against
 from bench.stats.fits import Fits
+from bench.stats.verdict import Mark
 
 PAPER = "Raposo et al. 2024, arXiv 2404.02258"
 POPULAR = "popular accounts of that paper"
 
-CURVES = "curves"  # minima of parabolas over forward FLOPs
+CURVES = "curves, budget by budget"  # minima of parabolas over forward FLOPs
 SEEDS = "seeds"  # best shapes, on seeds not used for model selection
-BOTH = "curves and seeds, agreeing"
+POOLED = "seeds, pooled over budgets"
 _LISTED = 6  # pieces of evidence that a claim spells out
 _LARGER = "studies isoflop_h200, paper"
 
@@ -55,25 +55,25 @@ class Claim:
     source: str
     analysis: str
     measured: str
-    verdict: str
+    verdict: Mark
     next_experiment: str
     evidence: Sequence[Evidence] = field(default=(), repr=False)
 
 
-def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[IsoLoss], fits: Fits) -> list[Claim]:
+def claims(results: Results, against: Sequence[Against], matched: Sequence[IsoLoss], fits: Fits) -> list[Claim]:
     """Every claim, with the study's evidence."""
-    equal_flops = [c for c in compared if c.contract == "train_flops" and c.method == METHOD]
+    verdict = next((each for each in against if each.method == METHOD), None)
     own = [m for m in matched if m.method == METHOD]
     causal = "larger models"
+    decoded = decoding(results, METHOD, 1.5)
     return [
         _tested(
-            "Better loss than dense at equal training FLOPs, both at their best size.", PAPER, BOTH,
-            [against_dense(results, c, limit=0.0) for c in equal_flops], _LARGER,
+            "Better loss than dense at equal training FLOPs, both at their best size.", PAPER, POOLED,
+            better(verdict), f"more seeds; {_LARGER}",
         ),
         _tested(
-            "Up to 1.5 % better loss at equal training FLOPs.", PAPER,
-            f"{BOTH}; one budget suffices",
-            [against_dense(results, c, limit=-0.015, relative=True) for c in equal_flops], _LARGER, somewhere,
+            "Up to 1.5 % better loss at equal training FLOPs.", PAPER, f"{POOLED}; 1.5 % or more",
+            better_by(verdict, 0.015), f"more seeds; {_LARGER}",
         ),
         _tested(
             "About 40 % of compute is saved: dense needs 1.67 times the training FLOPs for the same loss.", POPULAR,
@@ -93,21 +93,21 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
             [within(m.budget, m.optimum_flops, 0.8, 1.25) for m in own], _LARGER,
         ),
         _tested(
-            "Gains of depth and experts compound: MoDE is better than MoE and than MoD.", PAPER, SEEDS,
-            better_than_parts(results), _LARGER,
+            "Gains of depth and experts compound: MoDE is better than MoE and than MoD.", PAPER, POOLED,
+            better_than_parts(results), _LARGER, of_all,
         ),
         _tested(
             "They add up: MoDE’s gain over dense is the sum of MoE’s and MoD’s, or more.", f"{PAPER}, read strictly",
-            SEEDS, more_than_the_sum(results), f"more seeds; {_LARGER}",
+            POOLED, more_than_the_sum(results), f"more seeds; {_LARGER}",
         ),
         _tested(
-            "A learned router beats a random one.", PAPER, SEEDS, learned_against_random(results),
-            "more seeds; larger models",
+            "A learned router beats a random one.", PAPER, f"{SEEDS}, mean over capacities",
+            learned_against_random(results), "more seeds; larger models",
         ),
         _tested(
             "12.5 % is the best capacity of those from 12.5 to 95 %.", PAPER,
-            f"{SEEDS}; contradicted if another is better at 95 % for all together (Bonferroni)",
-            smallest_capacity(results), "sizes and learning rates for each capacity", best_of_all,
+            f"{SEEDS}; all capacities together (Holm)",
+            smallest_capacity(results), "sizes and learning rates for each capacity", of_all,
         ),
         _tested(
             "A small predictor agrees with top-k on 97 % of tokens and more (always skipping: 87.5 %).", PAPER,
@@ -121,16 +121,16 @@ def claims(results: Results, compared: Sequence[Comparison], matched: Sequence[I
             "The other causal router (BCE on the router itself) is worse than the predictor.", PAPER, SEEDS,
             predictor_against_bce(results), "more seeds",
         ),
-        _tested(
+        Claim(
             f"Sampling steps are more than 50 % faster{decoded_model(results)}.", PAPER,
-            "decoding steps timed alternately; equal shape, not equal loss", decoding(results, METHOD, 1.5),
-            "a GPU with fused row skipping; models of equal loss",
+            "decoding steps timed alternately, at equal shape; depends on batch and context: one setting contradicts",
+            where(decoded) if decoded else "not measured", of_all(decoded),
+            "a GPU with fused row skipping; models of equal loss", decoded,
         ),
         _tested(
             "Hard tokens get more depth.", POPULAR,
-            "rank correlations with the next token of one model, one seed, never decisive; p (Holm) below 0.05",
-            difficulty(results), "several seeds, other text, an intervention",
-            lambda evidence: INCONCLUSIVE if evidence else NOT_TESTED,
+            "rank correlations with the next token; models are the units",
+            difficulty(results), "more seeds of trained models, which costs no training; an intervention",
         ),
         _tested(
             "It takes less energy.", POPULAR, "the machine’s energy counter", energy(results, METHOD),
@@ -166,13 +166,13 @@ def decoded_model(results: Results) -> str:
 
 def _tested(
     text: str, source: str, analysis: str, evidence: Sequence[Evidence], next_experiment: str,
-    rule: Callable[[Sequence[Evidence]], str] = everywhere,
+    rule: Callable[[Sequence[Evidence]], Mark] = everywhere,
 ) -> Claim:  # fmt: skip
     return Claim(text, source, analysis, _measured(evidence), rule(evidence), next_experiment, evidence)
 
 
 def _untested(text: str, source: str, measured: str, next_experiment: str) -> Claim:
-    return Claim(text, source, "none", measured, NOT_TESTED, next_experiment)
+    return Claim(text, source, "none", measured, Mark.NOT_TESTED, next_experiment)
 
 
 def _measured(evidence: Sequence[Evidence]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.isoflop.analysis.curves import DRAWS, FAULTS, Curve, Size, curves, with_draws
-from bench.isoflop.analysis.differences import document_noise
+from bench.isoflop.analysis.differences import document_noise, drawn
 from bench.isoflop.analysis.results import REFERENCE, Results
 from bench.isoflop.analysis.wall_clock import frontier
 from bench.stats.interval import Interval
@@ -63,7 +63,7 @@ def comparisons(results: Results) -> list[Comparison]:
                     dense, other = _at_dense_size(by_size[size], method, budget)
                 curve = (by_size[size] if size else own).get((method, budget))
                 fault = curve.fault if curve else "too few sizes"
-                errors = documents.errors(1 + DRAWS, rng)
+                errors = drawn(documents, 1 + DRAWS, rng)
                 found.append(_compared(method, budget, contract, dense, other, errors, fault))
     return found
 

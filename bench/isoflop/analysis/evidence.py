@@ -1,8 +1,9 @@
-"""From intervals to a verdict, and the evidence on losses and costs.
+"""From intervals to a mark, and the evidence on losses and costs.
 
-Each 95 % interval supports a claim (all of it lies where the claim puts it), contradicts it (all of it lies
-elsewhere), or neither. A claim that must be supported everywhere needs no correction for the number of intervals (an
-intersection-union test, Berger 1982). More than half must contradict it, so that one unlucky interval does not decide.
+Evidence supports a claim (all of its interval lies where the claim puts it), contradicts it (all of it lies elsewhere),
+shows that the claimed difference is too small to matter, or is inconclusive. A claim that must be supported everywhere
+needs no correction for the number of intervals (an intersection-union test, Berger 1982). More than half must
+contradict it, so that one unlucky interval does not decide.
 """
 
 from __future__ import annotations
@@ -14,56 +15,70 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.formats import DASH, percent, power, signed, times, with_interval
-from bench.isoflop.analysis.contracts import Comparison
-from bench.isoflop.analysis.differences import PARTS, below, best_difference, sum_of_gains
+from bench.isoflop.analysis.differences import PARTS, bounded, pooled, pooled_budgets, within_bounds
 from bench.isoflop.analysis.iso_loss import IsoLoss
 from bench.isoflop.analysis.results import REFERENCE, Results, title
+from bench.isoflop.analysis.verdicts import Against, dense_loss
 from bench.stats.fits import Fits
 from bench.stats.interval import Interval
+from bench.stats.verdict import SMALLEST_EFFECT, Mark, Verdict, decide
 
-SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTED = "supported", "contradicted", "inconclusive", "not tested"
 _SAVED = 0.4
+_MARKS = {
+    Verdict.BETTER: Mark.SUPPORTED,
+    Verdict.WORSE: Mark.CONTRADICTED,
+    Verdict.EQUIVALENT: Mark.EQUIVALENT,
+    Verdict.INCONCLUSIVE: Mark.INCONCLUSIVE,
+}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One interval, in words, and whether it supports the claim: True, False, or None for neither."""
+    """One interval, in words, and what it says of the claim."""
 
     text: str
-    supports: bool | None
+    mark: Mark
 
 
-def everywhere(evidence: Sequence[Evidence]) -> str:
-    """The verdict: supported if all support it, contradicted if more than half contradict it."""
-    supporting, contradicting = counts(evidence)
-    return _verdict(evidence, supporting == len(evidence), 2 * contradicting > len(evidence))
+def if_better(text: str, verdict: Verdict) -> Evidence:
+    """For a claim that one loss is lower than another."""
+    return Evidence(text, _MARKS[verdict])
 
 
-def somewhere(evidence: Sequence[Evidence]) -> str:
-    """For a claim about the best case: supported if one supports it, contradicted if all contradict it."""
-    supporting, contradicting = counts(evidence)
-    return _verdict(evidence, supporting > 0, contradicting == len(evidence))
+def if_true(text: str, answer: bool | None) -> Evidence:
+    """For a claim that an interval lies on one side of a limit; None: on neither."""
+    return Evidence(text, {True: Mark.SUPPORTED, False: Mark.CONTRADICTED, None: Mark.INCONCLUSIVE}[answer])
 
 
-def best_of_all(evidence: Sequence[Evidence]) -> str:
-    """For one against all others: supported if all support it, contradicted if one contradicts it.
+def everywhere(evidence: Sequence[Evidence]) -> Mark:
+    """Supported if all support it, contradicted if more than half contradict it."""
+    return _mark(evidence, 2 * counts(evidence)[1] > len(evidence))
+
+
+def of_all(evidence: Sequence[Evidence]) -> Mark:
+    """For a claim that joins several: supported if all support it, contradicted if one contradicts it.
 
     Contradictions must already be at a level that takes their number into account.
     """
-    supporting, contradicting = counts(evidence)
-    return _verdict(evidence, supporting == len(evidence), contradicting > 0)
+    return _mark(evidence, counts(evidence)[1] > 0)
 
 
-def _verdict(evidence: Sequence[Evidence], supported: bool, contradicted: bool) -> str:
+def _mark(evidence: Sequence[Evidence], contradicted: bool) -> Mark:
+    """Equivalent: all support it, but for differences that are too small to matter."""
+    marks = {each.mark for each in evidence}
     if not evidence:
-        return NOT_TESTED
-    return SUPPORTED if supported else CONTRADICTED if contradicted else INCONCLUSIVE
+        return Mark.NOT_TESTED
+    if contradicted:
+        return Mark.CONTRADICTED
+    if marks == {Mark.SUPPORTED}:
+        return Mark.SUPPORTED
+    return Mark.EQUIVALENT if marks <= {Mark.SUPPORTED, Mark.EQUIVALENT} else Mark.INCONCLUSIVE
 
 
 def counts(evidence: Sequence[Evidence]) -> tuple[int, int]:
     """How many support the claim, and how many contradict it."""
-    answers = [each.supports for each in evidence]
-    return answers.count(True), answers.count(False)
+    marks = [each.mark for each in evidence]
+    return marks.count(Mark.SUPPORTED), marks.count(Mark.CONTRADICTED)
 
 
 def in_words(value: Interval | None, write: Callable[[float], str]) -> str:
@@ -74,21 +89,21 @@ def in_words(value: Interval | None, write: Callable[[float], str]) -> str:
     return text if value.low is not None else f"{text} (no interval)"
 
 
-def against_dense(results: Results, compared: Comparison, limit: float, relative: bool = False) -> Evidence:
-    """Loss minus dense's, nats/token or over dense's loss: by curves and by seeds, which must agree."""
-    where = power(compared.budget)
-    seeds = best_difference(results, compared.method, REFERENCE, compared.budget)
-    if compared.value is None or compared.dense_loss is None or seeds is None:
-        return Evidence(f"{where}: {compared.why or 'not run with several seeds'}", None)
-    curve = compared.value
-    if relative:
-        dense = results.best(REFERENCE, compared.budget)["loss"].mean()
-        curve, seeds = curve.divided_by(compared.dense_loss), seeds.divided_by(float(dense))
-    write = percent if relative else signed
-    by_curves = curve.below(limit)
-    agree = by_curves == below(results, compared.budget, [compared.method], [REFERENCE], seeds, limit)
-    text = f"{where}: curves {in_words(curve, write)}, seeds {in_words(seeds, write)}"
-    return Evidence(text, by_curves if agree else None)
+def better(against: Against | None) -> list[Evidence]:
+    """The page's verdict on a method against dense."""
+    if against is None:
+        return []
+    return [if_better(in_words(against.difference, signed), against.verdict)]
+
+
+def better_by(against: Against | None, share: float) -> list[Evidence]:
+    """Whether the loss is lower than dense's by `share` of it, or more."""
+    if against is None:
+        return []
+    value = against.difference.divided_by(against.dense_loss)
+    answer = value.below(-share)
+    settled = not against.bounded or answer is True and against.bounded == [against.method]
+    return [if_true(in_words(value, lambda v: percent(v, 1)), answer if settled else None)]
 
 
 def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
@@ -99,71 +114,85 @@ def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
         return []
     equivalents = fits.equivalents.get(method, [])
     without = [budget for budget in results.budgets if budget not in {results.budget_of(e.flops) for e in equivalents}]
-    found = [Evidence(f"{power(budget)}: no optimum on both sides", None) for budget in without]
+    found = [if_true(f"{power(budget)}: no optimum on both sides", None) for budget in without]
     for each in equivalents:
         text = f"{power(each.flops)}: {in_words(each.times, times)}"
         under = each.measured.below(1 / (1 - _SAVED))
         supports = None if under is None or each.extrapolated else not under
-        found.append(Evidence(f"{text} ({each.warning}, not counted)" if each.warning else text, supports))
+        found.append(if_true(f"{text} ({each.warning}, not counted)" if each.warning else text, supports))
     return found
 
 
 def better_than_parts(results: Results) -> list[Evidence]:
-    """MoDE minus MoE and minus MoD: better than both supports at a budget, worse than one contradicts."""
-    if not results.modes or not set(PARTS) <= set(results.methods):
-        return []
-    mode, found = results.modes[0], []
-    for budget in results.budgets:
-        values = {other: best_difference(results, mode, other, budget) for other in PARTS}
-        answers = {below(results, budget, [mode], [other], value) for other, value in values.items()}
-        each = [f"minus {title(other)} {in_words(value, signed)}" for other, value in values.items() if value]
-        if each:
-            supports = False if False in answers else None if None in answers else True
-            found.append(Evidence(f"{power(budget)}: {', '.join(each)}", supports))
+    """MoDE minus MoE and minus MoD, pooled over budgets."""
+    found = []
+    for part in PARTS if results.modes and set(PARTS) <= set(results.methods) else ():
+        found += _pooled(results, results.modes[:1], [part], f"minus {title(part)}")
     return found
 
 
 def more_than_the_sum(results: Results) -> list[Evidence]:
-    """MoDE's difference from dense minus the sum of MoE's and MoD's: at most 0 where gains add up."""
-    found = []
-    for mode, budget in ((mode, budget) for mode in results.modes[:1] for budget in results.budgets):
-        value = sum_of_gains(results, mode, budget)
-        if value is not None:
-            answer = below(results, budget, [mode, REFERENCE], PARTS, value)
-            found.append(Evidence(f"{power(budget)}: {in_words(value, signed)}", answer))
-    return found
+    """MoDE's difference from dense minus the sum of MoE's and MoD's, pooled: below 0 it gains more than both."""
+    if not results.modes or not set(PARTS) <= set(results.methods):
+        return []
+    return _pooled(results, [results.modes[0], REFERENCE], PARTS, "minus the sum")
+
+
+def _pooled(results: Results, added: Sequence[str], taken: Sequence[str], name: str) -> list[Evidence]:
+    value, budgets = pooled(results, added, taken), pooled_budgets(results, [*added, *taken])
+    if value is None:
+        return []
+    verdict = decide(value, SMALLEST_EFFECT * dense_loss(results, budgets))
+    ends = (bounded(results, side, budgets) for side in (added, taken))
+    return [if_better(f"{name} {in_words(value, signed)}", within_bounds(verdict, *ends))]
 
 
 def ratio(matched: IsoLoss, value: Interval | None, at_most: float) -> Evidence:
     """Of a model with dense's best loss, over dense's."""
     where = power(matched.budget)
     if value is None:
-        return Evidence(f"{where}: {matched.why or 'steps not timed'}", None)
-    return Evidence(f"{where}: {in_words(value, times)}", value.below(at_most))
+        return if_true(f"{where}: {matched.why or 'steps not timed'}", None)
+    return if_true(f"{where}: {in_words(value, times)}", value.below(at_most))
 
 
 def within(budget: float, value: Interval | None, low: float, high: float) -> Evidence:
     """Of the method's best size, over dense's."""
     if value is None:
-        return Evidence(f"{power(budget)}: no optimum inside the grid", None)
+        return if_true(f"{power(budget)}: no optimum inside the grid", None)
     inside: bool | None = None
     if value.low is not None and value.high is not None:
         inside = True if low <= value.low and value.high <= high else None
         inside = False if value.high < low or value.low > high else inside
-    return Evidence(f"{power(budget)}: {in_words(value, times)}", inside)
+    return if_true(f"{power(budget)}: {in_words(value, times)}", inside)
 
 
 def decoding(results: Results, method: str, at_least: float) -> list[Evidence]:
     """Every point of the decode study; supports if its whole interval is at least that multiple of dense's speed."""
     points = (results.decode.decode or {}).get(method, []) if results.decode else []
     found = []
-    for point in sorted(points, key=lambda p: p.speedup_realised.median if p.speedup_realised else 0.0):
+    for point in sorted(points, key=lambda p: (p.batch_size, p.context)):
         if point.speedup_realised:
             speed = point.speedup_realised
             slower = Interval(-speed.median, -speed.high, -speed.low).below(-at_least)
             text = f"{times(speed.median)} ({times(speed.low)} to {times(speed.high)})"
-            found.append(Evidence(f"{text} at batch {point.batch_size}, context {point.context}", slower))
+            found.append(if_true(f"batch {point.batch_size}, context {point.context}: {text}", slower))
     return found
+
+
+def where(evidence: Sequence[Evidence]) -> str:
+    """The settings of `decoding` that support, and those that contradict: batch size and its contexts."""
+    return "; ".join(
+        f"{sum(each.mark == mark for each in evidence)} of {len(evidence)} {verb}{_settings(evidence, mark)}"
+        for mark, verb in ((Mark.SUPPORTED, "support"), (Mark.CONTRADICTED, "contradict"))
+    )
+
+
+def _settings(evidence: Sequence[Evidence], mark: Mark) -> str:
+    contexts: dict[str, list[str]] = {}
+    for batch, context in (each.text.split(":")[0].split(", ") for each in evidence if each.mark == mark):
+        contexts.setdefault(batch, []).append(context.removeprefix("context "))
+    listed = "; ".join(f"{batch} at context {', '.join(each)}" for batch, each in contexts.items())
+    return f" ({listed})" if listed else ""
 
 
 def energy(results: Results, method: str) -> list[Evidence]:
@@ -178,9 +207,9 @@ def energy(results: Results, method: str) -> list[Evidence]:
         share = Interval(float(own.mean() - dense.mean()))
         degrees = len(own) + len(dense) - 2
         if min(len(own), len(dense)) > 1:
-            pooled = math.sqrt((np.sum((own - own.mean()) ** 2) + np.sum((dense - dense.mean()) ** 2)) / degrees)
-            share = Interval.from_stderr(share.value, pooled * math.sqrt(1 / len(own) + 1 / len(dense)), degrees)
+            sd = math.sqrt((np.sum((own - own.mean()) ** 2) + np.sum((dense - dense.mean()) ** 2)) / degrees)
+            share = Interval.from_stderr(share.value, sd * math.sqrt(1 / len(own) + 1 / len(dense)), degrees)
         low, high = (math.exp(each) if each is not None else None for each in (share.low, share.high))
         value = Interval(math.exp(share.value), low, high)
-        found.append(Evidence(f"{power(budget)}: {in_words(value, times)}", value.below(1.0)))
+        found.append(if_true(f"{power(budget)}: {in_words(value, times)}", value.below(1.0)))
     return found

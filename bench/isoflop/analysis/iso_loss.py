@@ -10,7 +10,7 @@ import numpy as np
 from bench.formats import percent
 from bench.isoflop.analysis.contracts import NO_DENSE
 from bench.isoflop.analysis.curves import DRAWS, curves, with_draws
-from bench.isoflop.analysis.differences import document_noise
+from bench.isoflop.analysis.differences import document_noise, drawn
 from bench.isoflop.analysis.results import REFERENCE, Results
 from bench.isoflop.analysis.wall_clock import seconds_per_token
 from bench.stats.interval import Interval
@@ -54,7 +54,7 @@ def iso_losses(results: Results) -> list[IsoLoss]:
                 continue
             n = min(len(size), 1 + len(curve.draws))
             cut = curve.first(n)
-            errors = document_noise(results, method, REFERENCE, budget).errors(1 + DRAWS, rng)
+            errors = drawn(document_noise(results, method, REFERENCE, budget), 1 + DRAWS, rng)
             least = cut.smallest_reaching(loss[:n] - errors[:n])
             dense_time = _open(seconds_per_token(results, REFERENCE, size[:n]), anywhere[:n])
             with np.errstate(invalid="ignore", divide="ignore"):

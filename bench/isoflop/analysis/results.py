@@ -7,7 +7,7 @@ people.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.config.identity import MethodId
 from bench.errors import UserError
-from bench.records.isoflop import FILE, Stages, Study, Timed, load_study
+from bench.records.isoflop import EARLIER, FILE, Stages, Study, StudySummary, Timed, load_earlier, load_study
 from bench.records.record import Record, load_record
 from bench.records.targets import FILE as BARS
 from bench.records.targets import Targets, load_targets
@@ -40,6 +40,7 @@ class Results:
     files: dict[str, RunFiles]
     problems: list[str]
     decode: Targets | None = None  # of the decode study in the same results folder
+    earlier: list[StudySummary] = field(default_factory=list)  # studies of the same question
 
     @cached_property
     def methods(self) -> list[str]:
@@ -53,6 +54,11 @@ class Results:
         taken = set(self.study.methods)
         namesakes = (method for method in self.methods if method not in taken and MethodId.parse(method).name == name)
         return next(namesakes, name)
+
+    def rate_status(self, method: str) -> str:
+        """How the method's learning rate was chosen: a status of `LearningRate`; empty if none was."""
+        rules = self.study.learning_rates.items()
+        return next((rule.status for name, rule in rules if self.method_of(name) == method), "")
 
     @cached_property
     def modes(self) -> list[str]:
@@ -135,7 +141,8 @@ def read_study(folder: Path) -> Results:
             rows.append({"stage": stage, **_row(record)})
     if not any(row["stage"] == "grid" for row in rows):
         raise UserError(f"{folder / FILE} names no run of the grid that can be read; run the study again.")
-    return Results(study, pd.DataFrame(rows), files, problems, _decode(folder.parent / "decode" / BARS))
+    decode, earlier = _decode(folder.parent / "decode" / BARS), load_earlier(folder / EARLIER)
+    return Results(study, pd.DataFrame(rows), files, problems, decode, earlier)
 
 
 def _row(record: Record) -> dict[str, Any]:

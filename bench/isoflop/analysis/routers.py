@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.formats import percent, power, signed
+from bench.formats import percent, signed
 from bench.isoflop.analysis.differences import difference
-from bench.isoflop.analysis.evidence import Evidence, in_words
-from bench.isoflop.analysis.results import Results
+from bench.isoflop.analysis.evidence import Evidence, if_better, if_true, in_words
+from bench.isoflop.analysis.results import REFERENCE, Results
+from bench.isoflop.analysis.studies import HARD, depth_models
 from bench.stats.interval import Interval
+from bench.stats.verdict import SMALLEST_EFFECT, decide_all
 
 METHOD = "mod"
-_FEWEST_DOCUMENTS = 5  # fewer do not show the spread between documents
-_HARD = ("loss of the next token", "entropy of the next token")
 
 
 def ablated(results: Results) -> tuple[float, str] | None:
@@ -30,102 +30,110 @@ def ablated(results: Results) -> tuple[float, str] | None:
 
 
 def learned_against_random(results: Results) -> list[Evidence]:
-    """At each capacity that a random router was run at."""
-    where = ablated(results)
-    if where is None:
+    """Mean over the capacities that a random router was run at."""
+    query = _own(results, "router == 'learned'")
+    if not query:
         return []
-    found = []
-    ablations = results.runs[(results.runs["stage"] == "controls") & (results.runs["router"] == "gaussian")]
-    for capacity in sorted(ablations["capacity"].unique()):
-        learned = f"{where[1]} and method == 'mod' and capacity == {capacity} and stage != 'rates'"
-        random = f"stage == 'controls' and router == 'gaussian' and capacity == {capacity}"
-        value = difference(results, _runs(results, learned), _runs(results, random))
-        if value is not None:
-            found.append(Evidence(f"capacity {percent(capacity)}: {in_words(value, signed)}", value.below(0.0)))
-    return found
+    random = "stage == 'controls' and router == 'gaussian'"
+    ablations = results.runs.query(random)
+    pairs = [(_runs(results, f"{query} and capacity == {c}"), _runs(results, f"{random} and capacity == {c}"))
+             for c in sorted(ablations["capacity"].unique())]  # fmt: skip
+    pairs = [pair for pair in pairs if len(pair[0]) and len(pair[1])]
+    capacities = ", ".join(percent(float(own["capacity"].iloc[0])) for own, _ in pairs)
+    return _compared(results, {f"capacities {capacities}": pairs}) if pairs else []
 
 
 def smallest_capacity(results: Results) -> list[Evidence]:
-    """12.5 % minus every other capacity: supports if better at 95 %, contradicts if worse at 95 % for all together."""
-    where = ablated(results)
-    if where is None:
+    """12.5 % minus every other capacity, one family."""
+    query = _own(results, "router == 'learned'")
+    if not query:
         return []
-    own = results.runs.query(f"{where[1]} and method == 'mod' and router == 'learned' and stage != 'rates'")
-    others = sorted(set(own["capacity"].unique()) - {0.125})
-    smallest = _runs(results, f"{where[1]} and method == 'mod' and capacity == 0.125 and stage != 'rates'")
-    found = []
-    for capacity in others:
-        other = _runs(results, f"stage == 'controls' and method == 'mod' and capacity == {capacity}")
-        value = difference(results, smallest, other)
-        of_all = difference(results, smallest, other, confidence=1 - 0.05 / len(others))  # Bonferroni
-        if value is None or of_all is None:
-            continue
-        text = f"minus {percent(capacity, 0)}: {in_words(value, signed)}"
-        if of_all.low is not None and of_all.high is not None:
-            text += f", for all {len(others)} {signed(of_all.low)} to {signed(of_all.high)}"
-        better, worse = value.below(0.0), of_all.below(0.0)
-        found.append(Evidence(text, True if better else False if worse is False else None))
-    return found
+    others = sorted(set(results.runs.query(query)["capacity"].unique()) - {0.125})
+    smallest = _runs(results, f"{query} and capacity == 0.125")
+    return _compared(
+        results,
+        {f"minus {percent(c, 0)}": [(smallest, _runs(results, f"stage == 'controls' and {query} and capacity == {c}"))]
+         for c in others},
+    )  # fmt: skip
 
 
 def agreement_with_top_k(results: Results, at_least: float) -> list[Evidence]:
-    """Of the causal router, over the runs of each budget."""
-    found = []
-    for budget in results.budgets:
-        own = results.cell(METHOD, budget)["accuracy"].dropna().to_numpy(dtype=float)
-        if len(own):
-            value = _mean(own)
-            less = value.below(at_least)
-            text = f"{power(budget)}: {in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
-            found.append(Evidence(text, None if less is None else not less))
-    return found
+    """Of the causal router, over the runs of all budgets."""
+    own = results.sized.query(f"method == '{METHOD}'")["accuracy"].dropna().to_numpy(dtype=float)
+    if not len(own):
+        return []
+    value = _mean(own)
+    less = value.below(at_least)
+    text = f"{in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
+    return [if_true(text, None if less is None else not less)]
 
 
 def cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
-    """Loss with the causal router over that with top-k."""
-    found = []
-    for budget in results.budgets:
-        own = results.cell(METHOD, budget).dropna(subset=["loss_noncausal"])
-        if len(own):
-            value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
-            text = f"{power(budget)}: {in_words(value, lambda v: percent(v, 2))}, {len(own)} runs"
-            found.append(Evidence(text, value.below(at_most)))
-    return found
+    """Loss with the causal router over that with top-k, over the runs of all budgets."""
+    own = results.sized.query(f"method == '{METHOD}'").dropna(subset=["loss_noncausal"])
+    if not len(own):
+        return []
+    value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
+    return [if_true(f"{in_words(value, lambda v: percent(v, 2))}, {len(own)} runs", value.below(at_most))]
 
 
 def predictor_against_bce(results: Results) -> list[Evidence]:
     """The two causal routers, at the shape of the ablations."""
-    where = ablated(results)
-    if where is None:
+    query = _own(results, "capacity == 0.125")
+    if not query:
         return []
-    own = _runs(results, f"{where[1]} and method == 'mod' and capacity == 0.125 and stage != 'rates'")
-    value = difference(results, own, _runs(results, "stage == 'controls' and causal == 'bce' and capacity == 0.125"))
-    return [] if value is None else [Evidence(f"predictor minus BCE {in_words(value, signed)}", value.below(0))]
+    bce = "stage == 'controls' and causal == 'bce' and capacity == 0.125"
+    own = _runs(results, f"{query} and causal != 'bce'")
+    return _compared(results, {"predictor minus BCE": [(own, _runs(results, bce))]})
 
 
 def difficulty(results: Results) -> list[Evidence]:
     """Rank correlations of depth used with what the dense model finds hard about predicting the next token.
 
-    Unadjusted, and at equal position, frequency and kind: hard tokens differ in position and kind, so the two numbers
-    may differ in sign.
+    Models are the units: another seed routes otherwise. Unadjusted, and at equal position, frequency and kind: hard
+    tokens differ in position and kind, so the two numbers may differ in sign.
     """
-    study = results.study.tokens
-    use = study.depth.get(METHOD) if study else None
-    if study is None or use is None:
-        return []
+    models = depth_models(results)
     found = []
-    for each in sorted(use.correlations, key=lambda each: each.given != "none"):
-        if each.layer != "all" or each.covariate not in _HARD:
-            continue
-        adjusted = "unadjusted" if each.given == "none" else "adjusted"
-        text = f"{adjusted}, {each.covariate.removesuffix(' of the next token')}: {signed(each.rho)}"
-        if each.low is None or each.high is None or study.documents < _FEWEST_DOCUMENTS:
-            found.append(Evidence(f"{text} (no interval, {study.documents} documents)", None))
-            continue
-        sign = True if each.low > 0 else False if each.high < 0 else None
-        text += f" ({signed(each.low)} to {signed(each.high)})"
-        found.append(Evidence(text, sign if each.p is not None and each.p < 0.05 else None))
+    for adjusted in (False, True):
+        for name in HARD:
+            own = [each.rho for model in models for each in model
+                   if each.covariate == name and (each.given != "none") == adjusted]  # fmt: skip
+            if not own:
+                continue
+            value = _mean(np.array(own))
+            many = f"{len(own)} model{'s' * (len(own) != 1)}"
+            what = f"{'adjusted' if adjusted else 'unadjusted'}, {name.removesuffix(' of the next token')}"
+            found.append(if_true(f"{what}: {in_words(value, signed)}, {many}", _above(value)))
     return found
+
+
+def _above(value: Interval) -> bool | None:
+    below = value.below(0.0)
+    return None if below is None else not below
+
+
+def _own(results: Results, query: str) -> str:
+    """The query that finds the method's own runs, at the shape of the ablations; empty without ablations."""
+    where = ablated(results)
+    return f"{where[1]} and method == '{METHOD}' and {query} and stage != 'rates'" if where else ""
+
+
+Pairs = list[tuple[pd.DataFrame, pd.DataFrame]]
+
+
+def _compared(results: Results, families: dict[str, Pairs]) -> list[Evidence]:
+    """Name -> the first sets of runs minus the second, mean over pairs; verdicts for all names together (Holm)."""
+    values = {}
+    for name, pairs in families.items():
+        value = difference(results, *([pair[side] for pair in pairs] for side in (0, 1)))
+        if value is not None:
+            values[name] = value
+    where = ablated(results)
+    dense = results.best(REFERENCE, where[0])["loss"].mean() if where else float("nan")
+    verdicts = decide_all(list(values.values()), [SMALLEST_EFFECT * float(dense)] * len(values))
+    return [if_better(f"{name}: {in_words(value, signed)}", verdict)
+            for (name, value), verdict in zip(values.items(), verdicts, strict=True)]  # fmt: skip
 
 
 def _runs(results: Results, query: str) -> pd.DataFrame:

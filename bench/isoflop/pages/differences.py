@@ -75,12 +75,13 @@ def wall_clock_figure(results: Results) -> Drawing | None:
 
 
 def contracts_table(results: Results, compared: Sequence[Comparison]) -> Table:
-    """A row per method and budget, a column per contract."""
+    """A row per method and budget, a column per contract but equal training FLOPs; the CSV has that too."""
     cells = {(c.method, c.budget, c.contract): c for c in compared}
+    others = [contract for contract in CONTRACTS if contract != "train_flops"]  # which the verdict's table has
     rows = []
     for method in (name for name in results.methods if name != REFERENCE):
         for budget in results.budgets:
-            own = [cells[method, budget, contract] for contract in CONTRACTS]
+            own = [cells[method, budget, contract] for contract in others]
             values = (difference_cell(c.value) if c.value else c.why for c in own)
             rows.append([named(method, budget), *values])
     data = pd.DataFrame(
@@ -88,7 +89,7 @@ def contracts_table(results: Results, compared: Sequence[Comparison]) -> Table:
          | interval_columns(c.value, "minus_dense") for c in compared]
     )  # fmt: skip
     caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI)."
-    return Table("contracts", caption, [NAMED, *(WORDS[name] for name in CONTRACTS)], rows, data)
+    return Table("contracts", caption, [NAMED, *(WORDS[name] for name in others)], rows, data)
 
 
 def additivity_part(results: Results) -> Part:
@@ -125,7 +126,8 @@ def additivity_table(results: Results, pairs: Pairs) -> Table:
     for mode, budget in dict.fromkeys((mode, budget) for mode, _, budget in pairs):
         against = {name: pairs.get((mode, name, budget)) for name in (*PARTS, REFERENCE)}
         against["sum_of_parts"] = sum_of_gains(results, mode, budget)
-        rows.append([named(mode, budget), *map(difference_cell, against.values())])
+        shown = [value for name, value in against.items() if name != REFERENCE]  # which the verdict's table has
+        rows.append([named(mode, budget), *map(difference_cell, shown)])
         row: dict[str, object] = {"method": mode, "budget": budget}
         for name, value in against.items():
             row |= interval_columns(value, f"minus_{name}")
@@ -134,7 +136,7 @@ def additivity_table(results: Results, pairs: Pairs) -> Table:
         f"Loss of MoDE minus the other’s, {UNIT} (95 % CI). Last: its difference from Dense minus the sum of MoE’s and "
         "MoD’s; above 0 it gains less than both together."
     )
-    columns = [NAMED, "minus MoE", "minus MoD", "minus Dense", "minus the sum of gains"]
+    columns = [NAMED, "minus MoE", "minus MoD", "minus the sum of gains"]
     return Table("mode_against_parts", caption, columns, rows, pd.DataFrame(data))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.fit import isoflop
 from bench.formats import significant, times
-from bench.isoflop.analysis.differences import document_noise
+from bench.isoflop.analysis.differences import document_noise, drawn
 from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.pages.section import NAMED, interval_columns, named
@@ -40,7 +40,7 @@ def _with_documents(results: Results, fits: Fits, method: str, rng: np.random.Ge
     draws = own.loss_draws.copy()
     for place in range(draws.shape[1]):
         budget = results.budget_of(float(np.exp(own.log_flops[place])))
-        draws[:, place] += document_noise(results, method, REFERENCE, budget).errors(1 + len(draws), rng)[1:]
+        draws[:, place] += drawn(document_noise(results, method, REFERENCE, budget), 1 + len(draws), rng)[1:]
     return equivalents(replace(own, loss_draws=draws), fits.optima[REFERENCE])
 
 

@@ -12,23 +12,23 @@ from bench.fit.page import table as fit_table
 from bench.isoflop.analysis.claims import PAPER, POPULAR, Claim, claims
 from bench.isoflop.analysis.contracts import comparisons
 from bench.isoflop.analysis.curves import outliers
-from bench.isoflop.analysis.evidence import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, SUPPORTED
 from bench.isoflop.analysis.iso_loss import iso_losses
 from bench.isoflop.analysis.results import Results, read_study, title
+from bench.isoflop.analysis.studies import questions
+from bench.isoflop.analysis.verdicts import against_dense
 from bench.isoflop.pages.ablations import ablations_part
 from bench.isoflop.pages.differences import additivity_part, contracts_part
 from bench.isoflop.pages.laws import laws_part, study_fits
 from bench.isoflop.pages.section import there
-from bench.isoflop.pages.setup import TERMS, equal_for_all, packings, repeats, rerun, runs_table, settings
+from bench.isoflop.pages.setup import equal_for_all, packings, repeats, rerun, runs_table, settings, terms
 from bench.isoflop.pages.sizes import sizes_part
 from bench.isoflop.pages.speed import speed_part
 from bench.isoflop.pages.tokens import tokens_part
-from bench.isoflop.pages.verdict import chance, verdict_table, verdicts, winners
+from bench.isoflop.pages.verdict import power_table, studies_table, verdict_table, verdicts, winners
 from bench.report.page import Part, write_page
 from bench.report.routing import accuracy_figure, heat_map_figures, heat_maps, weight_figures
 from bench.report.tables import Table
-
-_VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTED)
+from bench.stats.verdict import Mark
 
 
 def write_isoflop(folder: Path, reports: Path) -> Path:
@@ -38,23 +38,27 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     """
     results = read_study(folder)
     compared, matched, fits = comparisons(results), iso_losses(results), study_fits(results)
-    found = claims(results, compared, matched, fits)
+    against, asked = against_dense(results), questions(results)
+    found = claims(results, against, matched, fits)
+    decided = [verdict_table(results, against, compared), power_table(results, against),
+               studies_table(results, asked)]  # fmt: skip
     parts = [
         sizes_part(results, fits), contracts_part(results, compared), additivity_part(results),
         speed_part(results, matched), laws_part(fits), ablations_part(results), _routing_part(results),
         tokens_part(results),
     ]  # fmt: skip
-    tables = [claims_table(found), *(table for part in parts for table in part.tables), runs_table(results)]
+    tables = [claims_table(found), *decided, *(table for part in parts for table in part.tables), runs_table(results)]
     study = results.study
     shown = {
         "study": study, "claims": found, "parts": [part for part in parts if part],
         "problems": [*results.problems, *(f"By total parameters, {note}" for note in fits.notes), *outliers(results)],
         "settings": settings(results), "equal": equal_for_all(results), "repeats": repeats(results),
-        "winners": winners(results), "verdicts": verdicts(results, compared),
-        "verdict_table": verdict_table(results, compared), "chance": chance(results, compared),
+        "winners": winners(results), "verdicts": verdicts(results, against, asked),
+        "decided": [table for table in decided if table.rows],
         "shares": study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": packings(study), "rerun": rerun(study), "tally": _tally(found), "paper": PAPER,
-        "popular": POPULAR, "terms": TERMS, "csv_only": [table for table in tables if not table.rows and table.caption],
+        "popular": POPULAR, "terms": terms(results),
+        "csv_only": [table for table in tables if not table.rows and table.caption],
     }  # fmt: skip
     files = {
         "fit.json": json.dumps(fits.plain(), indent=2, allow_nan=False) + "\n",
@@ -68,15 +72,14 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
 def claims_table(found: Sequence[Claim]) -> Table:
     """A row per piece of evidence, for the CSV alone."""
     data = pd.DataFrame(
-        [{"claim": claim.text, "verdict": claim.verdict, "evidence": each.text, "supports": each.supports}
-         for claim in found for each in claim.evidence], columns=["claim", "verdict", "evidence", "supports"],
+        [{"claim": claim.text, "verdict": claim.verdict, "evidence": each.text, "mark": each.mark}
+         for claim in found for each in claim.evidence], columns=["claim", "verdict", "evidence", "mark"],
     )  # fmt: skip
     return Table("claims", "every piece of evidence behind the verdicts on the claims", [], [], data)
 
 
 def _tally(found: Sequence[Claim]) -> str:
-    numbers = [sum(claim.verdict == verdict for claim in found) for verdict in _VERDICTS]
-    each = ", ".join(f"{number} {verdict}" for number, verdict in zip(numbers, _VERDICTS, strict=True))
+    each = ", ".join(f"{sum(claim.verdict == mark for claim in found)} {mark}" for mark in Mark)
     return f"{len(found)} claims: {each}."
 
 

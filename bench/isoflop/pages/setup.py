@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.config.identity import MethodId
 from bench.formats import decimal, duration, percent, power, scaled
 from bench.isoflop.analysis.results import Results, title
 from bench.isoflop.pages.section import UNIT
@@ -12,7 +13,7 @@ from bench.report.tables import Table
 
 _ONCE = 1.05  # passes over the training text up to which it counts as new
 
-TERMS = [
+_TERMS = [
     ("Dense", "the baseline; every token passes through every block"),
     ("MoE", "mixture of experts; a router picks a few feed-forwards for each token"),
     ("MoD", "mixture of depths; a router picks the tokens that a block processes, its capacity"),
@@ -23,6 +24,15 @@ TERMS = [
     ("iso-loss", "Dense’s best loss, reached with the fewest forward FLOPs at equal training FLOPs"),
     ("dense-equivalent compute", "how many times the training FLOPs Dense needs for a method’s best loss"),
 ]
+
+
+def terms(results: Results) -> list[tuple[str, str]]:
+    """The words of the page and their meaning, without those of methods that the study does not have."""
+    names = {MethodId.parse(method).name for method in results.methods}
+    kinds = {"MoE": "moe", "MoD": "mod", "MoDE": "mode"}
+    absent = {term for term, name in kinds.items() if name not in names}
+    routed = any(own in names for own in ("mod", "mode"))
+    return [(term, meaning) for term, meaning in _TERMS if term not in absent and (routed or term != "causal router")]
 
 
 def settings(results: Results) -> str:

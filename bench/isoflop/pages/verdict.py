@@ -1,109 +1,156 @@
-"""Which method wins at equal training FLOPs, at which size, and whether the difference is significant."""
+"""Which method wins at equal training FLOPs: the verdicts pooled over budgets, and what the rule can decide."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.formats import decimal, power, scaled
+from bench.formats import DASH, decimal, percent, power
 from bench.isoflop.analysis.contracts import Comparison
-from bench.isoflop.analysis.differences import AT_EDGE, below, best_difference, difference, edge
+from bench.isoflop.analysis.differences import AT_EDGE, best_difference, edge, fresh
 from bench.isoflop.analysis.results import REFERENCE, Results, title
-from bench.isoflop.pages.section import NAMED, UNIT, difference_cell, named
+from bench.isoflop.analysis.studies import Question
+from bench.isoflop.analysis.verdicts import Against, dense_loss, larger, operating_characteristic, plan_of
+from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named, shape_of
 from bench.report.tables import Table
-from bench.stats.interval import CONFIDENCE
+from bench.stats.interval import Interval
+from bench.stats.pooling import Pooled
+from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide
+
+_EFFECTS = (0.0, 0.01, 0.02)  # of Dense's loss
+_SAYS = {
+    Verdict.BETTER: "better than Dense",
+    Verdict.WORSE: "worse than Dense",
+    Verdict.EQUIVALENT: "equivalent to Dense",
+    Verdict.INCONCLUSIVE: "inconclusive",
+}
 
 
-def winners(results: Results) -> list[str]:
-    """A sentence per budget: the best shape of lowest loss on fresh seeds, and the others' losses minus it.
+def verdicts(results: Results, against: Sequence[Against], asked: Sequence[Question]) -> list[tuple[str, str]]:
+    """(method, sentence): the verdict pooled over budgets, with the difference from dense; then over studies."""
+    found = []
+    for each in against:
+        others = [
+            f" Mean of {len(one.studies)} studies: {difference_cell(one.pooled.effect)}, {_verdict(results, one)}."
+            for one in asked if one.method == each.method
+        ]  # fmt: skip
+        found.append((title(each.method), _sentence(results, each) + "".join(others)))
+    return found
 
-    The same seeds show which loss is lowest, so intervals are 95 % for all pairs of methods together (Bonferroni).
-    """
+
+def _sentence(results: Results, each: Against) -> str:
+    value, share = each.difference, percent(each.difference.value / each.dense_loss)
+    text = f"{_SAYS[each.verdict]}: {difference_cell(value)} {UNIT}, {share} of the loss"
+    if each.verdict == Verdict.INCONCLUSIVE and value.minimum_detectable:
+        text += f"; minimum detectable effect {decimal(value.minimum_detectable)} (80 % power)"
+    return f"{text}.{_bound(results, each)}"
+
+
+def _bound(results: Results, each: Against) -> str:
+    """That a method may do better than it did, and why; or empty."""
+    shapes = [name for name in each.bounded if any(edge(results, name, b) == AT_EDGE for b in each.budgets)]
+    rates = [name for name in each.bounded if results.rate_status(name) == "edge"]
+    shape, rate = (" and ".join(map(title, names)) for names in (shapes, rates))
+    text = f" The best shape of {shape} is at the grid edge; another size may do better." * bool(shapes)
+    return text + f" The learning rate of {rate} is at the sweep’s edge; another may do better." * bool(rates)
+
+
+def winners(results: Results) -> str:
+    """The best shape of lowest loss at each budget, on seeds not used for model selection; empty without such."""
     found = []
     for budget in results.budgets:
-        best = {method: results.best(method, budget) for method in results.methods}
-        fresh = {method: runs[runs["stage"] != "grid"]["loss"] for method, runs in best.items()}
-        losses = {method: float(own.mean()) for method, own in fresh.items() if len(own)}
+        best = {method: fresh(results.best(method, budget)) for method in results.methods}
+        losses = {method: float(own["loss"].mean()) for method, own in best.items() if len(own)}
         if len(losses) < 2:
             continue
-        first, *others = sorted(losses, key=losses.__getitem__)
-        confidence = 1 - (1 - CONFIDENCE) / math.comb(len(losses), 2)
-        size = best[first].iloc[0]
-        above = {other: difference(results, best[other], best[first], confidence) for other in others}
-        surely = [title(o) for o in others if below(results, budget, [o], [first], above[o]) is False]
-        where = edge(results, first, budget)
-        found.append(
-            f"At {power(budget)} FLOPs {title(first)} has the lowest loss: {decimal(losses[first])} {UNIT} "
-            f"({size['n_layers']}×{size['d_model']}{f', {where}' if where else ''}; {scaled(size['params_total'])} "
-            f"parameters, {scaled(size['tokens'])} tokens). Others minus it: "
-            f"{', '.join(f'{title(other)} {difference_cell(value)}' for other, value in above.items())}. "
-            f"Significantly different: {', '.join(surely) or 'none'}."
-        )
-    return found
+        first = min(losses, key=losses.__getitem__)
+        found.append(f"at {power(budget)} FLOPs {title(first)} ({shape_of(best[first])}), {decimal(losses[first])}")
+    return f"Lowest loss on those seeds, {UNIT}: {'; '.join(found)}." if found else ""
 
 
-def verdicts(results: Results, compared: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """(method, sentence): whether it is significantly better or worse than dense at each budget, by two analyses."""
-    found = []
-    for method in results.methods:
-        own = [c for c in compared if c.method == method and c.contract == "train_flops"]
-        if not own:
-            continue
-        sides: dict[str, list[str]] = {}
-        for each in own:
-            seeds = best_difference(results, method, REFERENCE, each.budget)
-            by_seeds = below(results, each.budget, [method], [REFERENCE], seeds)
-            by_curves = each.value.below(0.0) if each.value else None
-            answers = {answer for answer in (by_seeds, by_curves) if answer is not None}
-            side = "inconclusive"
-            if len(answers) == 1:
-                analyses = "both analyses" if by_seeds == by_curves else "one analysis"
-                side = f"significantly {'better' if answers.pop() else 'worse'} by {analyses}"
-            sides.setdefault(side, []).append(power(each.budget))
-        summary = "; ".join(f"{side} at {', '.join(budgets)} FLOPs" for side, budgets in sides.items())
-        found.append((title(method), f"against Dense: {summary}.{_rate_at_edge(results, method)}"))
-    return found
+def verdict_table(results: Results, against: Sequence[Against], compared: Sequence[Comparison]) -> Table:
+    """A row per method, pooled, with its verdicts, and one per budget, which has none."""
+    pooled = {each.method: each for each in against}
+    at = {(c.method, c.budget): c for c in compared if c.contract == "train_flops"}
+    rows, data = [], []
+    for method in (name for name in results.methods if name != REFERENCE):
+        if method in pooled:
+            each = pooled[method]
+            rows.append([f"{title(method)}, pooled", difference_cell(each.difference), "", each.verdict, each.stricter])
+            data.append({"method": method, "verdict": each.verdict.value, "stricter": each.stricter.value}
+                        | interval_columns(each.difference, "minus_dense"))  # fmt: skip
+        for budget in results.budgets:
+            curve = at.get((method, budget))
+            curves = difference_cell(curve.value) if curve and curve.value else curve.why if curve else DASH
+            seeds = difference_cell(best_difference(results, method, REFERENCE, budget))
+            rows.append([named(method, budget), f"{seeds}{_edge_note(results, method, budget)}", curves, "", ""])
+    effects = [f"verdict ({100 * effect:g} %)" for effect in (SMALLEST_EFFECT, STRICTER_EFFECT)]
+    caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI). Verdicts by two smallest effects of interest."
+    return Table("verdict", caption, ["", "by seeds", "by curves", *effects], rows, pd.DataFrame(data))
 
 
-def verdict_table(results: Results, compared: Sequence[Comparison]) -> Table:
-    """The differences behind the verdicts; the CSV files of seeds and contracts have them unrounded."""
-    rows = []
-    own = [c for c in compared if c.contract == "train_flops"]
-    for each in sorted(own, key=lambda c: results.methods.index(c.method)):
-        seeds = difference_cell(best_difference(results, each.method, REFERENCE, each.budget))
-        bound = _bound(results, each.method, each.budget)
-        curves = difference_cell(each.value) if each.value else each.why
-        rows.append([named(each.method, each.budget), f"{seeds}{bound}", curves])
-    caption = f"Validation loss minus Dense’s, {UNIT} (95 % CI)."
-    return Table("verdict", caption, [NAMED, "by seeds", "by curves"], rows, pd.DataFrame())
-
-
-def chance(results: Results, compared: Sequence[Comparison]) -> str:
-    """The number of intervals, because some of many exclude 0 by chance."""
-    own = [c for c in compared if c.contract == "train_flops"]
-    intervals = sum(c.value is not None and c.value.low is not None for c in own)
-    for c in own:
-        seeds = best_difference(results, c.method, REFERENCE, c.budget)
-        intervals += seeds is not None and seeds.low is not None
-    if not intervals:
-        return ""
-    return (
-        "Both analyses use the same runs, so they are not independent. Of "
-        f"{intervals} intervals against Dense about {intervals / 20:.1f} would exclude 0 by chance."
-    )
-
-
-def _rate_at_edge(results: Results, method: str) -> str:
-    """The methods whose learning rate is at the edge of those that trained well; or empty."""
-    rules = results.study.learning_rates
-    ends = {results.method_of(name) for name, rule in rules.items() if rule.status == "edge"}
-    names = [title(name) for name in (method, REFERENCE) if name in ends]
-    return f" The learning rate of {' and '.join(names)} is at the sweep’s edge; another may do better." * bool(names)
-
-
-def _bound(results: Results, method: str, budget: float) -> str:
+def _edge_note(results: Results, method: str, budget: float) -> str:
     """The methods whose best shape is at the grid edge, so that a better one may lie beyond; or empty."""
     names = [title(name) for name in (method, REFERENCE) if edge(results, name, budget) == AT_EDGE]
     return f" (best shape of {' and '.join(names)} {AT_EDGE}: a bound)" if names else ""
+
+
+def power_table(results: Results, against: Sequence[Against]) -> Table:
+    """How often the rule decides, by true effect: with this study's seeds, and with more."""
+    plan, rows, data = plan_of(results, against), [], []
+    if plan is not None:
+        dense = plan.effect / SMALLEST_EFFECT
+        for each in (plan, larger(plan)):
+            name = f"{each.seeds} seeds, {len(each.sds)} budget{'s' * (len(each.sds) != 1)}"
+            found = operating_characteristic(each, [-share * dense for share in _EFFECTS])
+            for share, shares in zip(_EFFECTS, found, strict=True):
+                truth = f"{100 * share:g} % better" if share else "equal"
+                rows.append([f"{name}: {truth}", *(percent(shares[verdict], 0) for verdict in Verdict)])
+                data.append({"seeds": each.seeds, "budgets": len(each.sds), "effect": -share * dense} | shares)
+    caption = (
+        "How often the rule gives each verdict, by the truth (simulated). First rows: this study. Last rows: more "
+        "seeds, at budgets as noisy as the largest. Worst case of Holm’s correction."
+    )
+    return Table("operating_characteristic", caption, ["truth", *Verdict], rows, pd.DataFrame(data))
+
+
+def studies_table(results: Results, found: Sequence[Question]) -> Table:
+    """Every study of this question, and their random-effects mean, method by method."""
+    rows: list[list[str]] = []
+    data: list[dict[str, object]] = []
+    budget = found[0].budget if found else None
+    for each in found:
+        for one in each.studies:
+            study = one.study
+            name = "this study" if one is each.studies[-1] else f"{study.created[:10]}, {study.source_commit}"
+            mark = " (a bound)" if one.bounded else ""
+            rows.append(
+                [f"{title(each.method)}, {name}", difference_cell(one.pooled) + mark, difference_cell(one.at), ""]
+            )
+            data.append({"method": each.method, "created": study.created, "source_commit": study.source_commit,
+                         "bounded": " ".join(one.bounded), **_both(one.pooled, one.at)})  # fmt: skip
+        cells = [_with_tau(mean) if mean else DASH for mean in (each.pooled, each.pooled_at)]
+        rows.append([f"{title(each.method)}, mean of {len(each.studies)}", *cells, _verdict(results, each)])
+        mean = _both(each.pooled.effect, each.pooled_at.effect if each.pooled_at else None)
+        data.append({"method": each.method, "created": "all", "tau": each.pooled.tau, "p": each.pooled.p, **mean})
+    caption = (
+        f"All studies of this question, by date and commit: loss minus Dense’s, {UNIT} (95 % CI). Mean: random effects "
+        "(Paule–Mandel, Hartung–Knapp). τ: standard deviation between studies; p: of τ = 0. A bound: a best shape or "
+        "learning rate is at an edge, so a method may do better."
+    )
+    columns = ["", "pooled over budgets", f"at {power(budget)} FLOPs" if budget else "at one budget", "verdict"]
+    return Table("all_studies", caption, columns, rows, pd.DataFrame(data))
+
+
+def _both(pooled: Interval, at: Interval | None) -> dict[str, float | None]:
+    return interval_columns(pooled, "minus_dense") | interval_columns(at, "at_one_budget")
+
+
+def _verdict(results: Results, each: Question) -> Verdict:
+    return decide(each.pooled.effect, SMALLEST_EFFECT * dense_loss(results, results.budgets))
+
+
+def _with_tau(pooled: Pooled) -> str:
+    spread = f"; τ {decimal(pooled.tau)}, p {pooled.p:.2g}" if pooled.p is not None else ""
+    return f"{difference_cell(pooled.effect)}{spread}"

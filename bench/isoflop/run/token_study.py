@@ -39,12 +39,14 @@ class Choices:
 
 
 def study_tokens(
-    session: Session, runs: dict[str, Path], baseline: Path, corpus: Corpus, evaluate: EvaluateConfig
-) -> None:
+    session: Session, runs: dict[str, Path], others: dict[str, list[Path]], baseline: Path, corpus: Corpus,
+    evaluate: EvaluateConfig,
+) -> None:  # fmt: skip
     """Add to the study's tokens those of `runs` that are missing: method -> the folder of a finished run.
 
-    baseline: the dense run whose loss and entropy measure difficulty. Saves after each method. Raises Interrupted past
-    the deadline; the next session continues from there.
+    others: method -> the folders of its other seeds, of which only the rank correlations of depth are added, if they
+    have weights. baseline: the dense run whose loss and entropy measure difficulty. Saves after each run. Raises
+    Interrupted past the deadline; the next session continues from there.
     """
     found = session.study.tokens
     if found is None or (found.twin, found.statistic) != (baseline.name, STATISTIC):
@@ -53,7 +55,11 @@ def study_tokens(
             twin=baseline.name, runs={}, kinds=list(CLASSES), depth={}, experts={}, settling={},
         )  # fmt: skip
     missing = {name: folder for name, folder in runs.items() if found.runs.get(name) != folder.name}
-    if not missing:
+    seeds = [
+        (name, folder) for name, folders in others.items() if name in found.depth or name in missing
+        for folder in folders if folder.name not in found.seeds.get(name, {}) and (folder / WEIGHTS).exists()
+    ]  # fmt: skip
+    if not missing and not seeds:
         return
     session.check()
     gone = [str(folder) for folder in (baseline, *missing.values()) if not (folder / WEIGHTS).exists()]
@@ -68,6 +74,11 @@ def study_tokens(
         session.check()
         _add(found, name, folder, held_out, evaluate.batch_size)
         session.study.tokens = found
+        session.save()
+    for name, folder in ((name, folder) for name, folder in seeds if name in found.depth):
+        session.check()
+        use = depth_use(_choices(load_run(folder).model, held_out.inputs, evaluate.batch_size).processed, held_out)
+        found.seeds.setdefault(name, {})[folder.name] = [each for each in use.correlations if each.layer == "all"]
         session.save()
 
 
