@@ -190,10 +190,9 @@ def _capacity_of_the_batch(monkeypatch):
 
     def dropping(self, flat, choice, gates, counts, context):
         if context.arrivals is None:
-            came = (
-                torch.nn.functional.one_hot(choice, self.n_choices + 1).flatten(0, 1).cumsum(0).view(*choice.shape, -1)
-            )
-            late = came.gather(2, choice.unsqueeze(2)).squeeze(2) > 0.5 * choice.numel() / self.n_choices
+            hits = torch.nn.functional.one_hot(choice, self.n_choices + 1)
+            came = hits.flatten(0, -2).cumsum(0).view(hits.shape)
+            late = came.gather(-1, choice.unsqueeze(-1)).squeeze(-1) > 0.5 * choice.numel() / self.n_choices
             gates = gates.masked_fill(late, 0.0)
         return run(self, flat, choice, gates, counts, context)
 
