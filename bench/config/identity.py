@@ -109,10 +109,11 @@ def comparison_name(config: RunConfig) -> str:
 
 
 def _scale(config: RunConfig) -> str:
-    """The name of its scale, or LAYERSxWIDTH if `model.*` was given another shape."""
-    shape = asdict(config.model)
+    """The name of its scale, or LAYERSxWIDTH if `model.*` was given another shape: that of the baseline."""
+    model = config.baseline.model if config.baseline else config.model
+    shape = asdict(model)
     own = any(shape.get(key) != value for key, value in scale_shape(config.scale).items())
-    return f"{config.model.n_layers}x{config.model.d_model}" if own else config.scale
+    return f"{model.n_layers}x{model.d_model}" if own else config.scale
 
 
 def run_title(config: RunConfig) -> str:

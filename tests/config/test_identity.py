@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.compose import configure
+from bench.config.compose import configure, expand
 from bench.config.identity import MethodId, comparison_hash, comparison_name, config_hash, run_folder
-from bench.config.schema import MethodConfig
 from bench.config.validate import validated
+from bench.flops.match import dense_baseline
 from bench.records.packed import find_records, read_bytes
 
 
@@ -65,9 +65,10 @@ def test_comparison_of_another_shape_is_not_named_after_the_scale(words: list[st
 
 def test_composed_configuration_has_the_hash_of_a_committed_record():
     """Of the command that a record names, composed again."""
-    path = next(path for path in committed_records() if path.parent.name.startswith("dense") and "default" in str(path))
-    record = json.loads(read_bytes(path))
-    words = ["data=kjv", "evaluate.validation_tokens=65536", *shlex.split(record["command"])[3:]]  # its defaults
-    config = configure([word for word in words if not word.startswith("-")])
-    config = replace(config, method=MethodConfig(name="dense"))
-    assert config_hash(config) == record["run"]["config_hash"]
+    for method in ("dense", "mod"):
+        path = next(path for path in committed_records() if "default" in str(path) and f"/{method}-" in str(path))
+        record = json.loads(read_bytes(path))
+        words = [word for word in shlex.split(record["command"])[3:] if not word.startswith("-")]
+        config = replace(configure(expand(words, multirun=True)[0]), seed=record["run"]["seed"])
+        own = dense_baseline(config) if method == "dense" else config
+        assert config_hash(own) == record["run"]["config_hash"]

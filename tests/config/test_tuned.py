@@ -3,7 +3,7 @@
 import pytest
 
 from bench.config.compose import configure
-from bench.config.identity import comparison_hash, config_hash
+from bench.config.identity import comparison_hash, comparison_name, config_hash
 from bench.config.options import add_config_dir
 from bench.flops.match import dense_baseline
 
@@ -55,6 +55,7 @@ def test_given_settings_hold_for_both_sides(word):
 def test_tuned_runs_share_a_comparison_and_have_their_own_hash():
     dense, mod, moe = (configure([f"+method={name}", "scale=tuned"]) for name in ("dense", "mod", "moe"))
     assert len({comparison_hash(each) for each in (dense, mod, moe)}) == 1
+    assert len({comparison_name(each) for each in (dense, mod, moe)}) == 1
     own = configure(["+method=mod", "scale=tuned", "tuned.mod.n_layers=4"])
     assert comparison_hash(own) == comparison_hash(mod) and config_hash(own) != config_hash(mod)
 

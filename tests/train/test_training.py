@@ -41,6 +41,7 @@ TINY = [
     "evaluate.tasks=[]",
     "seeds=1",
     "evaluate.speed_shape=null",
+    "train.lr_final=0.1",
 ]
 COUNTERS = {"step": 3, "flops": 1e6, "seconds": 0.5, "losses": [5.5, 5.4, 5.3], "first": 5.5, "best": None}
 OWNER = checkpoint.Owner("own", "text")
