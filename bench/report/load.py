@@ -23,6 +23,7 @@ from bench.errors import UserError
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.packed import PACKS, find_records, is_file, read_bytes, study_of
 from bench.records.record import Record, RoutingDetail, load_record
+from bench.records.tuning import FILE as TUNING
 
 log = logging.getLogger("bench.report")
 
@@ -150,7 +151,7 @@ def _below(results: Path, path: Path, line: str) -> str:
 
 def runs_of_comparisons(results: Path) -> list[Path]:
     """Every `record.json` below `results`, except those of studies, which have reports of their own."""
-    own = {path.parent for path in results.rglob(ISOFLOP)}
+    own = {path.parent for study in (ISOFLOP, TUNING) for path in results.rglob(study)}
     return [path for path in find_records(results) if not own.intersection(path.parents)]
 
 
