@@ -35,7 +35,7 @@ def refused(capsys, *words):
 def test_cfg_job_prints_the_configuration_as_yaml(capsys):
     config = yaml.safe_load(printed(capsys, "+method=mode", "seed=3", "--cfg", "job"))
     assert config["method"]["variant"] == "staged" and config["method"]["experts"]["n_noop"] == 0
-    assert config["seed"] == 3 and config["model"]["d_model"] == 128 and "hydra" not in config
+    assert config["seed"] == 3 and config["model"]["d_model"] == 24 and "hydra" not in config
 
 
 def test_cfg_job_without_a_method_prints_the_defaults(capsys):

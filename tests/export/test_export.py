@@ -33,7 +33,7 @@ def _run(experts=None, depth=None, tokenizer=None, name="moe", **shape):
     built = build_model(model, method, tokenizer.vocab_size, seed=1)
     with torch.no_grad():  # sharper than at initialisation, norms that are not 1
         for parameter in built.parameters():
-            parameter.mul_(8.0) if parameter.dim() > 1 else parameter.uniform_(0.5, 1.5)
+            parameter.mul_(0.25 * model.d_model**0.5) if parameter.dim() > 1 else parameter.uniform_(0.5, 1.5)
     config = {"model": dataclasses.asdict(model), "method": dataclasses.asdict(method)}
     return TrainedRun(SimpleNamespace(config=config), built.eval(), tokenizer)
 

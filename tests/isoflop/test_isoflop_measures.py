@@ -220,9 +220,9 @@ def test_study_tokens_repeats_no_run(tmp_path, monkeypatch):
     found = TokenStudy(tokens=1, documents=9, statistic=token_study.STATISTIC, twin="dense-0", runs={"mod": "mod-1"}, 
                        kinds=[], depth={}, experts={}, settling={})  # fmt: skip
     late = Recorder(study(tokens=found), minutes=0.0)
-    token_study.study_tokens(late, runs, tmp_path / "dense-0", None, None)
+    token_study.study_tokens(late, runs, {}, tmp_path / "dense-0", None, None)
     with pytest.raises(Interrupted):  # with another baseline: past the deadline it is not begun
-        token_study.study_tokens(late, runs, tmp_path / "dense-9", None, None)
+        token_study.study_tokens(late, runs, {}, tmp_path / "dense-9", None, None)
 
 
 def test_study_tokens_without_weights_changes_nothing(tmp_path, monkeypatch, capsys):
@@ -231,12 +231,12 @@ def test_study_tokens_without_weights_changes_nothing(tmp_path, monkeypatch, cap
                        kinds=[], depth={}, experts={}, settling={})  # fmt: skip
     own, runs = study(tokens=found), {"mod": tmp_path / "mod-0", "moe": tmp_path / "moe-0"}
     session = Recorder(own, figure=lambda study: pytest.fail("saved"))
-    token_study.study_tokens(session, runs, tmp_path / "dense-0", None, None)
+    token_study.study_tokens(session, runs, {}, tmp_path / "dense-0", None, None)
     assert own.tokens == found and "moe-0 have no weights any more" in capsys.readouterr().out
     for folder in ("dense-0", "mod-0"):  # one method of three cannot be redone: none is
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "model.safetensors").touch()
-    token_study.study_tokens(session, runs, tmp_path / "dense-0", None, None)
+    token_study.study_tokens(session, runs, {}, tmp_path / "dense-0", None, None)
     assert own.tokens == found and "moe-0 has no weights any more" in capsys.readouterr().out
 
 
@@ -250,7 +250,7 @@ def test_tokens_are_of_a_successful_seed_with_weights(tmp_path, monkeypatch):
         (folder / "model.safetensors").touch()
     rank = {folder: place for place, folder in enumerate(isoflop.run_folder(job.config) for job in (*dense, *mod))}
     monkeypatch.setattr(
-        isoflop, "study_tokens", lambda _, runs, baseline, *__: asked.update(runs=runs, baseline=baseline)
+        isoflop, "study_tokens", lambda _, runs, others, baseline, *__: asked.update(runs=runs, baseline=baseline)
     )
 
     def loss(config):

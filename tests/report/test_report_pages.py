@@ -274,7 +274,7 @@ def test_terminal_summary_fits_80_columns_and_agrees_with_the_page(tmp_path):
     assert "contract train_flops" in head
     assert mod.split() == ["MoD", "1", "1.951", "−0.057", "(–)", "inconclusive", "1.50×"]
     assert dense.split() == ["Dense", "1", "2.008", "–", "–", "–"]
-    assert "tokens/parameter (× optimal size): Dense 0.00 (492.65×)" in " ".join(sizes)
+    assert "tokens/parameter (× optimal size): Dense 0.00 (443.40×)" in " ".join(sizes)
 
 
 @pytest.mark.parametrize(

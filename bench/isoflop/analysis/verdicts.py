@@ -29,7 +29,7 @@ from bench.stats.interval import Interval
 from bench.stats.pooling import pool_budgets
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide_all
 
-_DRAWS = 40  # of the variances
+_DRAWS = 400  # of the variances
 
 
 @dataclass(frozen=True)
