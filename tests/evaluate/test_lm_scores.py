@@ -26,7 +26,7 @@ def _model(method: str = "dense"):
     model = build_model(shape, MethodConfig(name=method, depth=depth), TEXT.vocab_size, seed=1)
     with torch.no_grad():  # sharper than at initialisation, so that choices differ
         for parameter in model.parameters():
-            parameter.mul_(4.0)
+            parameter.mul_(0.7 if parameter.dim() > 1 else 4.0)
     model.eval()
     if method == "mod":  # as it comes, it lets nobody through
         text = torch.tensor([TEXT.encode(each.ljust(WINDOW, ".")[:WINDOW]) for each, _ in PAIRS])

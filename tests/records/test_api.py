@@ -18,7 +18,7 @@ from bench.stats.points import check_points
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 SMALL = [
     "model.n_layers=2", "model.d_model=16", "model.n_heads=1", "model.context=32", "train.batch_size=4",
-    "train.budget_flops=5e7", "evaluate.validation_tokens=500", "evaluate.timing_steps=0", "evaluate.tasks=[]",
+    "train.budget_flops=6e7", "evaluate.validation_tokens=500", "evaluate.timing_steps=0", "evaluate.tasks=[]",
     "evaluate.decode_batch_sizes=[]", "train.device=cpu",
 ]  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_compare_refuses_a_place_it_cannot_write_before_training(key, tmp_path):
 
 def test_frame_has_a_row_per_run_and_flat_columns():
     frame = bench.load(RESULTS).frame()
-    assert len(frame) == 16 + 8 + 173 and frame["comparable"].dtype == bool
+    assert len(frame) == 12 + 88 + 8 + 173 and frame["comparable"].dtype == bool
     for column in bench.api.Runs.frame.__doc__.split("`")[1::2]:
         if "." in column and "*" not in column and "<" not in column:
             assert column in frame or column.startswith(("speed.decode", "energy")), column
@@ -124,7 +124,7 @@ def test_compare_trains_reuses_and_finds_packed_runs(tmp_path: Path, capsys):
     assert sorted(map(tuple, frame[["method", "run.seed"]].values)) == [
         (method, seed) for method in ("dense", "mod", "mode") for seed in (0, 1)
     ]
-    assert (frame["run.status"] == "finished").all() and (frame["config.train.budget_flops"] == 5e7).all()
+    assert (frame["run.status"] == "finished").all() and (frame["config.train.budget_flops"] == 6e7).all()
     assert (tmp_path / "q" / "small" / "index.html").exists()
     pack(tmp_path / "r" / "small")
     shutil.rmtree(tmp_path / "r" / "small" / runs[0].folder.name, ignore_errors=True)  # weights

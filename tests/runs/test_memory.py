@@ -46,7 +46,9 @@ def test_failed_allocation_while_timing_keeps_the_record(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(run, "assess_speed", allocate)
     config = configure(["+method=dense", *TINY, f"results_dir={tmp_path}"])
-    run.run(prepare_run(config), prepare(config.data), MACHINE, "command", lambda progress: None)
+    prepared, corpus = prepare_run(config), prepare(config.data)
+    record = run.run(prepared, corpus, MACHINE, "command", lambda progress: None)
+    assert run.to_be_timed(prepared, record) and run.time_run(prepared, corpus, MACHINE) == record
     record = load_record(run_folder(config) / "record.json")
     assert record.run.status == "finished" and record.quality and record.speed is None
     assert "speed is not measured, because there is not enough memory" in capsys.readouterr().out
