@@ -143,8 +143,8 @@ class TrainConfig:
 
 
 @dataclass
-class SpeedShape:
-    """A shape at which training steps are timed besides the trained one."""
+class BatchShape:
+    """The shape of a model and of its batch."""
 
     n_layers: Annotated[int, Field(ge=1, le=10_000)] = MISSING
     d_model: Annotated[int, Field(ge=1, le=1 << 20)] = MISSING
@@ -162,7 +162,7 @@ class EvaluateConfig:
     include_path: str | None = None  # a folder of lm-eval task files of your own
     limit: AtLeastOne | Part | None = None  # documents per task: at most so many, or this share of them
     timing_steps: Count = 8  # interleaved training steps of method and baseline; 0: no speed is measured
-    speed_shape: SpeedShape | None = None  # where matrix products dominate: steps of fresh models are timed here too
+    speed_shape: BatchShape | None = None  # where matrix products dominate: steps of fresh models are timed here too
     decode_batch_sizes: list[AtLeastOne] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none
 
 
@@ -224,13 +224,9 @@ class StudyConfig:
 
 
 @dataclass
-class TunedConfig:
+class TunedConfig(BatchShape):
     """What `+study=tuning` found best for a method at a scale's budget; dense's are the scale's own values."""
 
-    n_layers: Annotated[int, Field(ge=1, le=10_000)] = MISSING
-    d_model: Annotated[int, Field(ge=1, le=1 << 20)] = MISSING
-    n_heads: AtLeastOne = MISSING
-    batch_size: Rows = MISSING
     lr_at_128: Positive = MISSING
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 import pandas as pd
 
 from bench.config.identity import MethodId
-from bench.formats import decimal, scaled
+from bench.formats import DASH, decimal, scaled
 from bench.records.tuning import Candidate, Settings, Tuning, load_tuning
 from bench.report.figures import Drawing, canvas, error_bars, finish, method_colours, slug, styled
 from bench.report.page import write_page
 from bench.report.tables import Table
+from bench.stats.difference import Source, of_mean, satterthwaite
 from bench.stats.interval import Interval
 
 _METHOD = (
@@ -50,12 +52,10 @@ def finding(study: Tuning) -> str:
 def over(chosen: list[float], best: list[float]) -> Interval:
     """Ratio of two mean losses of unpaired seeds, with Welch's interval by the delta method."""
     means = fmean(chosen), fmean(best)
-    shares = [
-        float(np.var(each, ddof=1)) / len(each) / mean**2 for each, mean in zip((chosen, best), means, strict=True)
-    ]
-    degrees = sum(shares) ** 2 / sum(share**2 / (len(chosen) - 1) for share in shares)
-    ratio = means[0] / means[1]
-    return Interval.from_stderr(ratio, ratio * float(np.sqrt(sum(shares))), degrees)
+    sources = [of_mean(each) for each in (chosen, best)]
+    relative = [Source(own.variance / mean**2, own.degrees) for own, mean in zip(sources, means, strict=True)]
+    total, ratio = satterthwaite(relative), means[0] / means[1]
+    return Interval.from_stderr(ratio, ratio * math.sqrt(total.variance), total.degrees)
 
 
 def _chosen(study: Tuning) -> Table:
@@ -120,8 +120,8 @@ def _flat(each: Candidate) -> dict[str, object]:
 
 def _mean(losses: list[float]) -> str:
     if not losses:
-        return "—"
-    spread = f" ± {np.std(losses, ddof=1):.4f}" if len(losses) > 1 else ""
+        return DASH
+    spread = f" ± {stdev(losses):.4f}" if len(losses) > 1 else ""
     return f"{fmean(losses):.4f}{spread} (n = {len(losses)})"
 
 
@@ -152,7 +152,7 @@ def _words(each: Settings) -> str:
 
 
 def _interval(losses: list[float]) -> Interval:
-    n = len(losses)
-    if n < 2:
+    if len(losses) < 2:
         return Interval(fmean(losses))
-    return Interval.from_stderr(fmean(losses), float(np.std(losses, ddof=1) / np.sqrt(n)), n - 1)
+    own = of_mean(losses)
+    return Interval.from_stderr(fmean(losses), math.sqrt(own.variance), own.degrees)

@@ -18,7 +18,7 @@ from bench.config.identity import MethodId
 from bench.errors import UserError
 from bench.records.isoflop import EARLIER, FILE, Stages, Study, StudySummary, Timed, load_earlier, load_study
 from bench.records.record import Record, load_record
-from bench.records.targets import FILE as BARS
+from bench.records.targets import FILE as TARGETS
 from bench.records.targets import Targets, load_targets
 from bench.report.differences import exclusion
 from bench.report.load import Group, Method, RunFiles, read_files
@@ -141,7 +141,7 @@ def read_study(folder: Path) -> Results:
             rows.append({"stage": stage, **_row(record)})
     if not any(row["stage"] == "grid" for row in rows):
         raise UserError(f"{folder / FILE} names no run of the grid that can be read; run the study again.")
-    decode, earlier = _decode(folder.parent / "decode" / BARS), load_earlier(folder / EARLIER)
+    decode, earlier = _decode(folder.parent / "decode" / TARGETS), load_earlier(folder / EARLIER)
     return Results(study, pd.DataFrame(rows), files, problems, decode, earlier)
 
 
