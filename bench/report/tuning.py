@@ -134,7 +134,7 @@ def _figure(study: Tuning) -> Drawing:
     for name, tuned in study.methods.items():
         at = len(labels) + np.arange(len(tuned.candidates))
         error_bars(
-            axes, at, [_interval(each.fresh or each.selection) for each in tuned.candidates], colours[slug(name)],
+            axes, at, [_interval(each.selection) for each in tuned.candidates], colours[slug(name)],
             horizontal=True,
         )  # fmt: skip
         labels += [f"{MethodId.parse(name).title}, {_words(each.settings)}" for each in tuned.candidates]
@@ -143,7 +143,7 @@ def _figure(study: Tuning) -> Drawing:
     axes.set_xlabel("validation loss, nats/token")
     return finish(
         figure, "candidates", "Candidates of each method", "Mean loss of each method's candidates, with intervals.",
-        f"At {scaled(study.budget)} training FLOPs a run. Bars: 95 % t intervals over seeds.",
+        f"At {scaled(study.budget)} training FLOPs a run. Error bars: 95 % t intervals over the selecting seeds.",
     )  # fmt: skip
 
 

@@ -83,8 +83,7 @@ def _page(folder: Path, reports: Path) -> Path:
 def _summary(study: Tuning) -> str:
     best = {name: tuned.candidates[0] for name, tuned in study.methods.items()}
     return "\n".join(
-        f"{name}: {fmean(each.fresh or each.selection):.4f} nats/token; {each.settings.model_dump()}"
-        for name, each in best.items()
+        f"{name}: {fmean(each.selection):.4f} nats/token; {each.settings.model_dump()}" for name, each in best.items()
     )
 
 
