@@ -96,7 +96,7 @@ MISTAKES = {
         ["+method=mod", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=10", "dry_run=true"],
         "need 257",
     ),
-    "heads of one": (["+method=mod", "model.n_heads=3"], "one of 1, 2, 4, 8, 16, 32, 64 would"),
+    "heads of one": (["+method=mod", "model.n_heads=24"], "one of model.n_heads=1, 2, 3, 4, 6, 12 would work"),
     "hidden": (
         ["+method=moe", "method.experts.hidden=5"],
         "method.experts.hidden=5 is not allowed: it must be a multiple",
@@ -132,7 +132,7 @@ def test_mistake_is_one_line_and_creates_nothing(words, message, tmp_path):
 
 
 def test_mistake_in_a_value_imports_no_torch():
-    mistake = "import sys; from bench.__main__ import main; main(['+method=mod', 'model.n_heads=3'])"
+    mistake = "import sys; from bench.__main__ import main; main(['+method=mod', 'model.n_heads=5'])"
     code = f"{mistake}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False"
@@ -187,7 +187,7 @@ def _dry_run(*words):
 
 def test_dry_run_prints_layers_and_flop_ratio_of_the_method():
     said = _dry_run("+method=shallow")
-    assert said["layers"] == ["8", "4"]
+    assert said["layers"] == ["4", "2"]
     dense, own = (float(cell.replace(",", "")) for cell in said["forward FLOPs/token"])
     assert [float(cell) for cell in said["forward FLOPs over dense's"]] == [1.0, pytest.approx(own / dense, abs=1e-4)]
     whole, fewer = (float(cell.split()[0]) for cell in said["training memory (at most)"])
@@ -240,7 +240,7 @@ def test_closed_pipe_ends_the_command_quietly(tmp_path):
     """As in `python -m bench ... | true`: the pipe's other end is closed before anything is written."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "bench", "+method=mod", "dry_run=true"]
+    command = [sys.executable, "-m", "bench", "+method=mod", "--cfg", "job"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
