@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bench.formats import DASH, power, significant, with_interval
-from bench.report.figures import MUTED, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.stats.fits import Fits
 from bench.stats.interval import Interval
+from bench.web.figures import MUTED, Drawing, canvas, error_bars, finish, method_colours, styled
 
 REJECTED: dict[str, Any] = {"linestyle": "--", "alpha": 0.45}  # a parabola without a valid minimum
 _OPEN = "(interval open)"  # too many resamples had no such value

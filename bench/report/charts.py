@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 
 from bench.formats import scaled, signed
 from bench.report.differences import Difference
-from bench.report.figures import (
+from bench.report.load import Group, Method, contract_words
+from bench.stats.verdict import SMALLEST_EFFECT
+from bench.web.figures import (
     DENSE,
     INK,
     SURFACE,
@@ -22,8 +24,6 @@ from bench.report.figures import (
     styled,
     wrapped,
 )
-from bench.report.load import Group, Method, contract_words
-from bench.stats.verdict import SMALLEST_EFFECT
 
 SMOOTHING = 0.02  # the moving mean covers this share of a run's steps
 _SHOWN = 0.2  # the frame fits the curves after this share of training: before it the loss falls steeply

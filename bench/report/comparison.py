@@ -14,11 +14,11 @@ from typing import Any
 from bench.config.identity import digest
 from bench.formats import DASH, aligned, decimal, scaled, times
 from bench.records.record import Record
+from bench.report.answer import Screen, first_screen
 from bench.report.caveats import caveats
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
 from bench.report.differences import Difference, differences, verdict
-from bench.report.figures import method_colours
 from bench.report.load import (
     Comparison,
     Group,
@@ -30,8 +30,7 @@ from bench.report.load import (
     shared_settings,
 )
 from bench.report.optimal_size import SOURCE, size_words
-from bench.report.page import Part, write_page
-from bench.report.routing import accuracy_figure, expert_load_figures, heat_map_figures, heat_maps, weight_figures
+from bench.report.routing import accuracy_figure, expert_load_figures, heat_map_figures, passages, weight_figures
 from bench.report.tables import (
     comparison_table,
     flops_table,
@@ -42,8 +41,10 @@ from bench.report.tables import (
     versions_table,
 )
 from bench.report.tasks import lm_eval_table
+from bench.web.page import Page, Part, write_page
 
 _COLUMNS = 80  # of a terminal
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Section:
     id: str
     heading: str
     settings: str
-    verdicts: list[tuple[str, str, str]]  # method, verdict, colour
+    facts: list[str]
+    screen: Screen
     parts: list[Part]
     caveats: list[str]
     setup: Part
@@ -84,11 +86,24 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
         "name": comparison.name,
         "problems": comparison.problems,
         "sections": sections,
-        "created": max(run.record.run.created for group in comparison.groups for run in group.runs),
     }
     drawings = [drawing for part in parts for drawing in part.sheets]
     tables = [table for part in parts for table in part.tables]
-    return write_page(reports / folder_name(comparison.name), "comparison", drawings, tables, values)
+    return write_page(reports, _page(comparison, sections), "comparison", drawings, tables, values, TEMPLATES)
+
+
+def _page(comparison: Comparison, sections: Sequence[Section]) -> Page:
+    records = [run.record for group in comparison.groups for run in group.runs]
+    return Page(
+        name=folder_name(comparison.name),
+        kind="Comparison with dense",
+        finding=sections[0].screen.finding,
+        facts=sections[0].facts,
+        created=max(record.run.created for record in records),
+        records=comparison.folder,
+        commits=list(dict.fromkeys(record.run.git_commit for record in records if record.run.git_commit)),
+        marks=sections[0].screen.marks,
+    )
 
 
 def folder_name(name: str) -> str:
@@ -120,13 +135,12 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
 def _section(group: Group, compared: Sequence[Difference], folder: str) -> Section:
     """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
     first = group.methods[0].first
-    colours = method_colours([method.label for method in group.methods])
     parts = [
         Part("table", "Comparison with the dense baseline", drawings=_made(difference_figure(group, compared)),
              tables=[comparison_table(group, compared), runs_table(group)]),
         Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group)),
         Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
-        Part("routing", "Routing", heat_maps=heat_maps(group), pictures=heat_map_figures(group),
+        Part("routing", "Routing", widgets=passages(group), pictures=heat_map_figures(group),
              drawings=[*_made(accuracy_figure(group)), *weight_figures(group), *expert_load_figures(group)]),
         Part("decoding", "Causal routers and decoding", drawings=drift_figures(group),
              tables=[causal_routers_table(group), decoding_table(group)]),
@@ -137,7 +151,8 @@ def _section(group: Group, compared: Sequence[Difference], folder: str) -> Secti
         id=group.comparison_hash,
         heading=group.differs or group.comparison_hash,
         settings=_settings_line(group),
-        verdicts=[(each.label, verdict(each), colours[each.label]) for each in compared],
+        screen=first_screen(group, compared, [verdict(each) for each in compared]),
+        facts=_facts(group),
         parts=[part.within(folder) for part in parts if part],
         caveats=caveats(group),
         setup=setup.within(folder),
@@ -152,13 +167,21 @@ def _made(drawing: Any) -> list[Any]:
 
 
 def _settings_line(group: Group) -> str:
+    return ", ".join([f"Compared {contract_words(group.methods[0].first.contract)}", *_facts(group)])
+
+
+def _facts(group: Group) -> list[str]:
+    """Scale, text and machine."""
     first = group.methods[0].first
     model, data = (group.twin.first if group.twin else first).model, first.config.get("data") or {}
-    return (
-        f"Compared {contract_words(first.contract)}: {scaled(first.flops.budget)} training FLOPs, "
-        f"data {data.get('name', 'unnamed')}, context {model.context}, dense {model.n_layers} layers × {model.d_model} "
-        f"wide, {scaled(model.params_total)} parameters, on {first.environment.device_name}, {first.training.dtype}"
-    )
+    seeds = {run.record.run.seed for run in group.runs}
+    return [
+        f"{scaled(first.flops.budget)} training FLOPs",
+        f"{len(seeds)} seed{'s' * (len(seeds) != 1)}",
+        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters",
+        f"{data.get('name', 'unnamed text')}, context {model.context}",
+        f"{first.environment.device_name}, {first.training.dtype}",
+    ]
 
 
 def _pretty(value: Any) -> str:

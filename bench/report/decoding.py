@@ -11,10 +11,10 @@ from bench.config.identity import MethodId
 from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, percent, signed, times
 from bench.records.record import CausalRouterStatistics, DecodePoint
 from bench.records.targets import Targets
-from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
 from bench.report.load import Group, Method
-from bench.report.tables import Table
 from bench.stats.interval import Interval
+from bench.web.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
+from bench.web.tables import Table
 
 _ROUTER_COLOURS = {"predictor": "#d55e00", "bce": "#0072b2", "threshold": "#009e73", "expert_threshold": "#cc79a7"}
 _STYLES = ((0, ()), (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)))

@@ -106,6 +106,7 @@ class Comparison:
     name: str
     groups: list[Group]
     problems: list[str]
+    folder: Path  # of the records
 
 
 def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
@@ -135,7 +136,9 @@ def read_results(results: Path) -> tuple[list[Comparison], list[str]]:
     for _, line in lines:
         log.warning("warning: %s", line)
     comparisons = [
-        Comparison(name, group_runs(runs[name]), [line for study, line in lines if study in folders[name]])
+        Comparison(
+            name, group_runs(runs[name]), [line for study, line in lines if study in folders[name]], min(folders[name])
+        )
         for name in sorted(runs)
     ]
     return comparisons, [line for _, line in lines]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,9 +15,23 @@ from matplotlib.figure import Figure
 from bench.formats import percent
 from bench.records.record import Passage, RoutingDetail
 from bench.report.charts import draw_seeds, moving_mean
-from bench.report.figures import DENSE, INK, MUTED, Drawing, canvas, finish, method_colours, share_cells, slug, styled
 from bench.report.load import Group, Method
+from bench.web.figures import (
+    DENSE,
+    INK,
+    MUTED,
+    Drawing,
+    canvas,
+    finish,
+    method_colours,
+    share_cells,
+    slug,
+    styled,
+    themed,
+)
+from bench.web.page import render
 
+_TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_TOKENS = 256  # of a passage; routing.json has all of them
 _TOKENS_PER_LINE = 64
 _LABELLED_EXPERTS = 16  # with more experts, no shares are written into the cells
@@ -44,14 +60,15 @@ class HeatMap:
     ranks: str  # what a cell's number is
 
 
-def heat_maps(group: Group) -> list[HeatMap]:
+def passages(group: Group) -> list[Markup]:
     """The passage of each depth-routed method's first seed, for the page."""
     colours = method_colours([method.label for method in group.methods])
-    maps = []
-    for method, seed, detail in _details(group):
-        if detail.passage:
-            maps.append(_heat_map(method, colours[method.label], seed, detail.passage))
-    return maps
+    maps = [
+        _heat_map(method, themed(colours[method.label]), seed, detail.passage)
+        for method, seed, detail in _details(group)
+        if detail.passage
+    ]
+    return [Markup(render(_TEMPLATES, "passage.html", {"map": each})) for each in maps]
 
 
 @styled

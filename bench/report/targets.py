@@ -9,21 +9,36 @@ import pandas as pd
 from bench.formats import DASH, decimal, duration, span
 from bench.records.targets import Target, Targets, load_targets
 from bench.report.decoding import decode_figures, decode_table
-from bench.report.page import write_page
-from bench.report.tables import Table
+from bench.web.page import Page, write_page
+from bench.web.tables import Table
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_study(path: Path, reports: Path) -> Path:
     """Write the page of the targets file at `path`; returns the page."""
-    return write_targets(load_targets(path), reports)
-
-
-def write_targets(study: Targets, reports: Path) -> Path:
-    """Write `reports`/<study>/ with its page, figures and tables; returns the page."""
+    study = load_targets(path)
     drawings = decode_figures(study)
     tables = [table for table in (_targets_table(study), decode_table(study)) if table.rows]
     values = {"study": study, "tables": tables, "drawings": drawings}
-    return write_page(reports / study.study, "targets", drawings, tables, values)
+    return write_page(reports, _page(study, path), "targets", drawings, tables, values, TEMPLATES)
+
+
+def _page(study: Targets, path: Path) -> Page:
+    met = sum(each.met for each in study.targets)
+    return Page(
+        name=study.study,
+        kind="Speed",
+        finding=f"{study.subject}: {met} of {len(study.targets)} targets met",
+        facts=[
+            study.environment.device_name,
+            f"{study.environment.threads} threads",
+            f"torch {study.environment.torch}",
+        ],
+        created=study.created,
+        records=path.parent,
+        commits=[study.git_commit] if study.git_commit else [],
+    )
 
 
 def _targets_table(study: Targets) -> Table:

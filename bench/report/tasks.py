@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.formats import DASH, decimal
 from bench.report.load import Group, RunFiles
-from bench.report.tables import Table
+from bench.web.tables import Table
 
 LOWER_IS_BETTER = ("bits_per_byte", "perplexity")
 ABOVE_CHANCE = "▲"

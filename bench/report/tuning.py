@@ -12,11 +12,13 @@ import pandas as pd
 from bench.config.identity import MethodId
 from bench.formats import DASH, decimal, scaled
 from bench.records.tuning import Candidate, Settings, Tuning, load_tuning
-from bench.report.figures import Drawing, canvas, error_bars, finish, method_colours, slug, styled
-from bench.report.page import write_page
-from bench.report.tables import Table
 from bench.stats.difference import Source, of_mean, satterthwaite
 from bench.stats.interval import Interval
+from bench.web.figures import Drawing, canvas, error_bars, finish, method_colours, slug, styled
+from bench.web.page import Page, write_page
+from bench.web.tables import Table
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 _METHOD = (
     "Seed 0 runs the points of a central composite design around a starting setting. A quadratic in the three ladders "
@@ -31,7 +33,19 @@ def write_study(path: Path, reports: Path) -> Path:
     tables = [_chosen(study), _candidates(study)]
     drawings = [_figure(study)]
     values = {"study": study, "tables": tables, "drawings": drawings, "finding": finding(study), "method": _METHOD}
-    return write_page(reports / study.name, "tuning", drawings, tables, values)
+    return write_page(reports, _page(study, path), "tuning", drawings, tables, values, TEMPLATES)
+
+
+def _page(study: Tuning, path: Path) -> Page:
+    return Page(
+        name=study.name,
+        kind="Evidence",
+        finding=finding(study),
+        facts=[f"{scaled(study.budget)} training FLOPs", study.environment.device_name],
+        created=study.created,
+        records=path.parent,
+        commits=[study.git_commit] if study.git_commit else [],
+    )
 
 
 def finding(study: Tuning) -> str:

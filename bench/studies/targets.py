@@ -12,7 +12,7 @@ from bench.measure.machine import environment, git_commit
 from bench.records.files import make_folder
 from bench.records.record import DecodePoint
 from bench.records.targets import FILE, Target, Targets
-from bench.report.targets import write_targets
+from bench.report.targets import write_study
 
 
 def model_shape(model: ModelConfig) -> dict[str, int]:
@@ -41,6 +41,6 @@ def finish(
         targets=targets,
         decode=decode,
     )
-    record.save(make_folder(Path(config.results_dir) / study) / FILE)
-    print(f"{record.summary()}\nreport: {write_targets(record, Path(config.reports_dir))}")
+    path = record.save(make_folder(Path(config.results_dir) / study) / FILE)
+    print(f"{record.summary()}\nreport: {write_study(path, Path(config.reports_dir))}")
     return 0 if record.met else 1

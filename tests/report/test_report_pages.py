@@ -7,6 +7,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from bench.report.caveats import caveats
 from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
 from bench.report.load import read_files, read_results
-from bench.report.routing import accuracy_figure, heat_maps, weight_figures
+from bench.report.routing import accuracy_figure, passages, weight_figures
 
 
 class Resources(HTMLParser):
@@ -62,16 +63,16 @@ def test_report_built_twice_is_self_contained_and_identical(results, tmp_path):
     expected = {"index.html", "report.md", "tables/comparison.csv", "tables/runs.csv", "figures/difference.svg"}
     assert expected <= set(files)
     figures = {name[:-4] for name in files if name.startswith("figures/")}
-    assert all(name.endswith((".svg", ".csv", "report.md", "index.html")) for name in files)
+    assert all(name.endswith((".svg", ".csv", "report.md", "index.html", "share.png")) for name in files)
     parsed = parse(page)
-    assert parsed.fetched == [] and parsed.scripts == 0
+    assert all((page.parent / link).exists() for link in parsed.fetched)
     assert len(parsed.ids) == len(set(parsed.ids))
     assert "@import" not in page.read_text(encoding="utf-8")
     markdown = files["report.md"].decode()
     assert set(re.findall(r"\]\((figures/[^)]+)\)", markdown)) == {name + ".svg" for name in figures}
     build(results, tmp_path / "a")
     assert contents(page.parent) == files
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["tiny"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"tiny", "assets", "index.html"}
 
 
 def test_csv_holds_unrounded_figures_and_leaves_absent_ones_empty(results, tmp_path):
@@ -115,7 +116,9 @@ def test_hostile_names_are_escaped_and_stay_inside_the_folder(tmp_path):
     assert page.parent.parent == tmp_path / "reports"
     assert {path.name for path in tmp_path.iterdir()} == {"results", "reports"}
     parsed = parse(page)
-    assert parsed.scripts == 0 and parsed.fetched == []
+    assert all((page.parent / unquote(link)).exists() for link in parsed.fetched) and parsed.scripts == 1
+    index = parse(tmp_path / "reports" / "index.html")
+    assert all((tmp_path / "reports" / link).exists() for link in index.fetched) and index.scripts == 1
     markdown = (page.parent / "report.md").read_text(encoding="utf-8")
     outside = re.sub(r"^(`{3,})\n.*?^\1$", "", markdown, flags=re.DOTALL | re.MULTILINE)
     assert "<script" not in outside and "<img" not in outside and "\n# x" not in outside
@@ -133,7 +136,7 @@ def test_groups_with_different_settings_never_share_a_table(results, tmp_path):
     save(results, make_record("mod", 5, 1.111, comparison_hash="decade", run_id="other"))
     (page,) = build(results, tmp_path)
     text = page.read_text(encoding="utf-8")
-    first, second = text.split('<main id="')[1:]
+    first, second = text.split('<div class="group" id="')[1:]
     assert first.startswith("c0ffee") and second.startswith("decade")
     assert "1.111" not in first and "1.111" in second
     assert "There is nothing to compare" in second
@@ -178,7 +181,8 @@ def test_router_figures_of_noise_are_called_noise_ranks(tmp_path):
     assert (learned.title, random.title) == ("Router weights, MoD", "Noise ranks, MoD random")
     for drawing in (learned, random):
         assert "by top-k as in training" in drawing.caption and "causal router" not in drawing.caption
-    assert [found.ranks for found in heat_maps(comparison.groups[0])] == ["router weight", "noise rank"]
+    learned_words, random_words = passages(comparison.groups[0])
+    assert "Hover over a cell for its router weight." in learned_words and "for its noise rank, which" in random_words
     page = build(tmp_path / "results", tmp_path / "reports")[0].read_text()
     assert "layer 1, noise rank 0.10" in page and "which decides what is processed" in page
 
@@ -252,11 +256,11 @@ def test_build_that_fails_leaves_the_old_report_intact(results, tmp_path, monkey
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.report.page.render", fail)
+    monkeypatch.setattr("bench.web.page.render", fail)
     with pytest.raises(UserError, match="No space left"):
         build(results, tmp_path / "reports")
     assert contents(page.parent) == before
-    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["tiny"]
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"tiny", "assets", "index.html"}
 
 
 def test_terminal_summary_fits_80_columns_and_agrees_with_the_page(tmp_path):
@@ -327,7 +331,7 @@ def test_budget_missed_beyond_the_tolerance_is_a_caveat(trained, named, tmp_path
         record.flops.train_total = trained if method == "mod" else 3e9
         save(tmp_path, record)
     build(tmp_path, tmp_path / "reports")
-    (page,) = (tmp_path / "reports").rglob("index.html")
+    (page,) = (tmp_path / "reports").glob("*/index.html")
     assert ("off its FLOP budget" in page.read_text(encoding="utf-8")) is named
 
 

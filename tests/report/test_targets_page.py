@@ -5,7 +5,7 @@ import pytest
 from bench.errors import UserError
 from bench.records.record import Environment, Timing
 from bench.records.targets import FILE, Target, Targets, load_targets
-from bench.report.targets import write_targets
+from bench.report.targets import write_study
 
 
 def _bars() -> Targets:
@@ -44,7 +44,7 @@ def test_damaged_targets_file_gives_one_line(tmp_path):
 
 
 def test_targets_page_names_misses_and_escapes_names(tmp_path):
-    page = write_targets(_bars(), tmp_path)
+    page = write_study(_bars().save(tmp_path / FILE), tmp_path / "reports")
     html = page.read_text()
     assert "missed" in html and "met" in html
     assert "&lt;a cpu&gt;" in html and "<a cpu>" not in html

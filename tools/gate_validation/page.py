@@ -11,9 +11,9 @@ import pandas as pd
 from bench.formats import percent
 from bench.gate.load import title
 from bench.gate.rules import EFFECT, words
-from bench.report.figures import MUTED, Drawing, canvas, finish, method_colours, styled
-from bench.report.page import write_page
-from bench.report.tables import Table
+from bench.web.figures import MUTED, Drawing, canvas, finish, method_colours, styled
+from bench.web.page import Page, write_page
+from bench.web.tables import Table
 from tools.gate_validation.record import Trial, Validation
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -63,7 +63,16 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     drawing = _speed_figure(validation)
     tables = [table(validation) for table in (_targets_table, _batches_table, _mutants_table, _false_positives_table)]
     values = {"validation": validation, "tables": tables, "drawing": drawing}
-    return write_page(reports / "gate_validation", "validation", [drawing], tables, values, templates=_TEMPLATES)
+    found = goals(validation)
+    page = Page(
+        name="gate_validation",
+        kind="Regression gate",
+        finding="; ".join(f"{goal.figure}: {goal.counted} of {len(goal.trials)}" for goal in found),
+        facts=[f"{validation.side_by_side} trials at a time"],
+        created=max((batch.created for batch in validation.batches), default=""),
+        commits=[validation.judged_by] if validation.judged_by else [],
+    )
+    return write_page(reports, page, "validation", [drawing], tables, values, _TEMPLATES)
 
 
 def _targets_table(validation: Validation) -> Table:

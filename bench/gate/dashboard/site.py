@@ -26,15 +26,19 @@ from bench.gate.dashboard.recent_changes import RECENT_RUNS, RecentChange, recen
 from bench.gate.dashboard.series import Series, all_series, machine_names
 from bench.gate.history import Row
 from bench.records.files import beside
+from bench.web.site import ASSETS
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("theme.js", "numbers.js", "data.js", "filters.js", "chart.js", "tooltip.js", "dashboard.js")
+_SCRIPTS = ("numbers.js", "data.js", "filters.js", "chart.js", "tooltip.js", "dashboard.js")
 _VENDOR = ("uPlot.iife.min.js", "uPlot.min.css", "LICENSE")
-_ASSETS = ("dashboard.css", *_SCRIPTS, *(f"vendor/{name}" for name in _VENDOR))
+_ASSETS = ("dashboard.css", *_SCRIPTS)
+_SHARED = ("theme.js", *(f"vendor/{name}" for name in _VENDOR))  # with the other pages
 _OLDER = "reading.js"  # of a site that an older bench wrote
 # Folder of the site -> the names in it, as a pattern.
 _OURS = {
-    "": "|".join(map(re.escape, ("index.html", "charts.html", "data", "vendor", "dashboard.css", *_SCRIPTS, _OLDER))),
+    "": "|".join(
+        map(re.escape, ("index.html", "charts.html", "data", "vendor", "dashboard.css", "theme.js", *_SCRIPTS, _OLDER))
+    ),
     "data": r"(rows|\d+)\.js",
     "vendor": "|".join(map(re.escape, _VENDOR)),
 }
@@ -73,8 +77,9 @@ def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
         text = f"benchSeries({number}, {_script(_packed(each))});\n"
         (folder / "data" / f"{number}.js").write_text(text, encoding="utf-8")
     (folder / "vendor").mkdir()
-    for name in _ASSETS:
-        shutil.copyfile(_HERE / "assets" / name, folder / name)
+    for source, names in ((_HERE / "assets", _ASSETS), (ASSETS, _SHARED)):
+        for name in names:
+            shutil.copyfile(source / name, folder / name)
     changes = recent_changes(rows, series)
     pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, changes))), "recent_runs": RECENT_RUNS}}
     pages["index.html"] = overview(rows, series, changes)

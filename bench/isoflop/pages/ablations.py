@@ -11,9 +11,9 @@ from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.routers import METHOD, ablated
 from bench.isoflop.pages.section import UNIT, shape_of, there
 from bench.records.isoflop import LearningRate, Tried
-from bench.report.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
-from bench.report.page import Part
-from bench.report.tables import Table
+from bench.web.figures import DENSE, MUTED, Drawing, canvas, finish, method_colours, styled
+from bench.web.page import Part
+from bench.web.tables import Table
 
 
 def ablations_part(results: Results) -> Part:

@@ -14,11 +14,11 @@ from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import frontiers, on_threads
 from bench.isoflop.pages.section import NAMED, UNIT, difference_cell, interval_columns, named, there
 from bench.isoflop.pages.sizes import size_figures
-from bench.report.figures import DENSE, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.report.load import CONTRACTS as WORDS
-from bench.report.page import Part
-from bench.report.tables import Table
 from bench.stats.interval import Interval
+from bench.web.figures import DENSE, Drawing, canvas, error_bars, finish, method_colours, styled
+from bench.web.page import Part
+from bench.web.tables import Table
 
 Line = list[tuple[float, Interval]]  # (budget, value)
 Pairs = dict[tuple[str, str, float], Interval]  # (MoDE, other method, budget) -> loss of the first minus the other's

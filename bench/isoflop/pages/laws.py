@@ -13,9 +13,9 @@ from bench.isoflop.analysis.differences import document_noise, drawn
 from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.pages.section import NAMED, interval_columns, named
-from bench.report.page import Part
-from bench.report.tables import Table
 from bench.stats.fits import Equivalent, Fits, equivalents
+from bench.web.page import Part
+from bench.web.tables import Table
 
 _BOOTSTRAPS = 1000
 

@@ -25,10 +25,12 @@ from bench.isoflop.pages.sizes import sizes_part
 from bench.isoflop.pages.speed import speed_part
 from bench.isoflop.pages.tokens import tokens_part
 from bench.isoflop.pages.verdict import power_table, studies_table, verdict_table, verdicts, winners
-from bench.report.page import Part, write_page
-from bench.report.routing import accuracy_figure, heat_map_figures, heat_maps, weight_figures
-from bench.report.tables import Table
+from bench.report.routing import accuracy_figure, heat_map_figures, passages, weight_figures
 from bench.stats.verdict import Mark
+from bench.web.page import Page, Part, write_page
+from bench.web.tables import Table
+
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_isoflop(folder: Path, reports: Path) -> Path:
@@ -66,7 +68,13 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     }
     drawings = [drawing for part in parts for drawing in (*part.drawings, *part.pictures)]
     written = [table for table in tables if len(table.data.columns)]
-    return write_page(reports / study.name, "isoflop", drawings, written, shown, files)
+    page = Page(
+        name=study.name, kind="isoFLOP study",
+        finding="; ".join(f"{label} {sentence.split(':')[0]}" for label, sentence in shown["verdicts"]),
+        facts=[settings(results)], created=study.created, records=folder,
+        commits=[study.git_commit] if study.git_commit else [],
+    )  # fmt: skip
+    return write_page(reports, page, "isoflop", drawings, written, shown, _TEMPLATES, files)
 
 
 def claims_table(found: Sequence[Claim]) -> Table:
@@ -86,5 +94,5 @@ def _tally(found: Sequence[Claim]) -> str:
 def _routing_part(results: Results) -> Part:
     largest = results.group(results.budgets[-1])
     drawings = there(*weight_figures(largest), accuracy_figure(largest))
-    maps, pictures = heat_maps(largest), heat_map_figures(largest)
-    return Part("routing", "Routing", [], drawings, heat_maps=maps, pictures=pictures)
+    maps, pictures = passages(largest), heat_map_figures(largest)
+    return Part("routing", "Routing", [], drawings, widgets=maps, pictures=pictures)

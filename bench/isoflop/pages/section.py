@@ -7,8 +7,8 @@ import pandas as pd
 from bench.formats import power, signed
 from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.results import title
-from bench.report.figures import Drawing
 from bench.stats.interval import Interval
+from bench.web.figures import Drawing
 
 UNIT = "nats/token"
 NAMED = "method, FLOPs"  # heading of rows that are `named`

@@ -9,7 +9,7 @@ from bench.formats import decimal, duration, percent, power, scaled
 from bench.isoflop.analysis.results import Results, title
 from bench.isoflop.pages.section import UNIT
 from bench.records.isoflop import Study
-from bench.report.tables import Table
+from bench.web.tables import Table
 
 _ONCE = 1.05  # passes over the training text up to which it counts as new
 

@@ -15,11 +15,11 @@ from bench.isoflop.analysis.differences import NEAR_EDGE, best_difference, edge
 from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.pages.section import NAMED, UNIT, interval_columns, named, shape_of, there
-from bench.report.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
-from bench.report.page import Part
-from bench.report.tables import Table
 from bench.stats.fits import Fits
 from bench.stats.interval import Interval
+from bench.web.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish, method_colours, slug, styled
+from bench.web.page import Part
+from bench.web.tables import Table
 
 _SIZES: dict[Size, str] = {
     "params_total": "total parameters",

@@ -13,10 +13,10 @@ from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import on_threads
 from bench.isoflop.pages.section import NAMED, interval_columns, named, shape_of, there
 from bench.report.charts import CURVES_NOTE, learning_curves
-from bench.report.figures import DENSE, Drawing, canvas, finish, method_colours, styled
 from bench.report.load import Group, Method, RunFiles
-from bench.report.page import Part
-from bench.report.tables import Table
+from bench.web.figures import DENSE, Drawing, canvas, finish, method_colours, styled
+from bench.web.page import Part
+from bench.web.tables import Table
 
 
 def speed_part(results: Results, matched: list[IsoLoss]) -> Part:

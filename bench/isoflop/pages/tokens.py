@@ -12,10 +12,10 @@ from bench.formats import DASH, percent, signed, with_interval
 from bench.isoflop.analysis.results import Results, title
 from bench.isoflop.pages.section import there
 from bench.records.isoflop import ExpertUse, Profile, TokenStudy
-from bench.report.figures import INK, Drawing, canvas, error_bars, finish, method_colours, share_cells, slug, styled
-from bench.report.page import Part
-from bench.report.tables import Table
 from bench.stats.interval import Interval
+from bench.web.figures import INK, Drawing, canvas, error_bars, finish, method_colours, share_cells, slug, styled
+from bench.web.page import Part
+from bench.web.tables import Table
 
 
 def tokens_part(results: Results) -> Part:

@@ -13,10 +13,10 @@ from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.studies import Question
 from bench.isoflop.analysis.verdicts import Against, dense_loss, larger, operating_characteristic, plan_of
 from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named, shape_of
-from bench.report.tables import Table
 from bench.stats.interval import Interval
 from bench.stats.pooling import Pooled
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide
+from bench.web.tables import Table
 
 _EFFECTS = (0.0, 0.01, 0.02)  # of Dense's loss
 _SAYS = {

@@ -1,10 +1,12 @@
-"""Writes every report: a page, its Markdown copy, figures and tables, completely or not at all."""
+"""Writes every page: its HTML, its Markdown copy, figures and tables, completely or not at all."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,45 @@ from markupsafe import Markup
 
 from bench.errors import UserError
 from bench.records.files import beside
-from bench.report.figures import Drawing, sheet
-from bench.report.routing import HeatMap
-from bench.report.tables import Table
+from bench.web.figures import Drawing, sheet
+from bench.web.intervals import Mark, axis, cell, picture
+from bench.web.share import SHARE, share_picture
+from bench.web.site import Card, write_assets, write_index
+from bench.web.tables import Table
 
 PAGE = "index.html"
-_TEMPLATES = Path(__file__).parent / "templates"
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the frame of a page says, and the site of it.
+
+    finding: its title, one sentence. facts: scale, text, machine. records: the folder that it was made from. marks:
+    its answer as intervals about `line`, for its picture on the front page and for sharing.
+    """
+
+    name: str  # of its folder
+    kind: str
+    finding: str
+    facts: Sequence[str]
+    created: str
+    records: Path | None = None
+    commits: Sequence[str] = ()
+    marks: Sequence[Mark] = ()
+    line: float = 0.0
+
+    def card(self) -> Card:
+        return Card(self.name, self.kind, self.finding, " · ".join(self.facts), self.created)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Notes first, then heat maps, drawings and tables; without any of the latter three it is not shown.
+    """A section: notes first, then widgets, drawings and tables; without any of the latter three it is not shown.
 
-    pictures: the heat maps as drawings, for Markdown. folder: of its files in figures/ and tables/, if there is one.
+    widgets: for the page alone; pictures: the same as drawings, for Markdown. folder: of its files in figures/ and
+    tables/, if there is one. folded: the line that opens the section on a click,
+    where it is not open.
     """
 
     id: str
@@ -33,12 +61,13 @@ class Part:
     notes: Sequence[str] = ()
     drawings: Sequence[Drawing] = ()
     tables: Sequence[Table] = ()
-    heat_maps: Sequence[HeatMap] = field(default=())
+    widgets: Sequence[Markup] = ()
     pictures: Sequence[Drawing] = ()
     folder: str = ""
+    folded: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.drawings or self.heat_maps or any(table.rows for table in self.tables))
+        return bool(self.drawings or self.widgets or any(table.rows for table in self.tables))
 
     def within(self, folder: str) -> Part:
         """The same part, with its files in a sub-folder of that name; in none if it is empty."""
@@ -52,39 +81,50 @@ class Part:
 
     @property
     def sheets(self) -> list[Drawing]:
-        """Its figures as one file, and its heat maps as another, for Markdown."""
+        """Its figures as one file, and its pictures as another, for Markdown."""
         own = f"{self.folder}/{self.id}" if self.folder else self.id
         named = ((own, self.drawings), (f"{own}_heat_maps", self.pictures))
         return [sheet(name, drawings) for name, drawings in named if drawings]
 
 
 def write_page(
-    folder: Path,
+    reports: Path,
+    page: Page,
     template: str,
     drawings: Iterable[Drawing],
     tables: Iterable[Table],
     values: Mapping[str, Any],
+    templates: Path,
     files: Mapping[str, str] | None = None,
-    templates: Path = _TEMPLATES,
 ) -> Path:
-    """Write a report as `folder`, which it replaces as a whole; returns its page.
+    """Write `reports`/<page.name>, which it replaces as a whole, and the site's front page; returns the page.
 
     It holds index.html and report.md, from `<template>.{html,md}.j2` of the folder `templates` with `values`;
     `drawings` in figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError, and changes
-    nothing, if `folder` exists and is not a report, or cannot be written.
+    nothing, if the folder exists and is not a report, or cannot be written.
     """
+    folder = reports / page.name
     if folder.exists() and not (folder / PAGE).exists():
         raise UserError(f"{folder} exists and is not a report. Move it away or give another --reports folder.")
+    tables = list(tables)
     try:
         with beside(folder) as fresh:
             texts = {f"figures/{drawing.name}.svg": drawing.svg for drawing in drawings}
             texts |= {f"tables/{each.name}.csv": each.data.to_csv(index=False, lineterminator="\n") for each in tables}
             texts |= files or {}
-            texts |= {"report.md": render(templates, f"{template}.md", values)}
-            texts |= {PAGE: render(templates, f"{template}.html", values)}
+            if page.marks:
+                texts["card.svg"] = picture(page.marks, page.line)
+            framed = {"page": page, "card": json.dumps(asdict(page.card())), "share": SHARE, **values}
+            framed["csv"] = [each.name for each in tables]
+            framed["records"] = Path(relpath(page.records, folder)).as_posix() if page.records else None
+            texts |= {"report.md": render(templates, f"{template}.md", framed)}
+            texts |= {PAGE: render(templates, f"{template}.html", framed)}
             for name, text in texts.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_text(text, encoding="utf-8", newline="")
+            (fresh / SHARE).write_bytes(share_picture(page.kind, page.finding, page.marks, page.line))
+        write_assets(reports)
+        write_index(reports)
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror}. Free some space or choose another folder."
@@ -93,20 +133,17 @@ def write_page(
 
 
 def render(templates: Path, template: str, values: Mapping[str, Any]) -> str:
-    """`<template>.j2` with `values`, each escaped; a page has its style inside it and fetches nothing.
-
-    templates: a folder, which may use the macros and the base of this one's.
-    """
+    """`<template>.j2` of the folder `templates` with `values`, each escaped; it may use the frame and the macros."""
     environment = Environment(
-        loader=FileSystemLoader([templates, _TEMPLATES]),
+        loader=FileSystemLoader([templates, _HERE / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": markdown_cell, "fence": _fence, "inline": lambda drawing: Markup(drawing.inline)}
-    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    text = environment.get_template(f"{template}.j2").render(style=style, **values)
+    environment.globals |= {"interval": cell, "axis": axis}
+    text = environment.get_template(f"{template}.j2").render(**values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" if template.endswith(".md") else text
 
 

@@ -25,8 +25,6 @@ from matplotlib.figure import Figure
 from bench.stats.interval import Interval
 
 INK, MUTED, LINE, SURFACE = "#1f2733", "#5b6675", "#d5dae1", "#ffffff"
-# The page's style sheet sets these variables for light and dark.
-_THEME = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", SURFACE: "var(--surface)"}
 
 styled = rc_context(
     {
@@ -73,6 +71,10 @@ _METHOD_COLOURS = {
     "shallow": "#8c6bb1",
 }
 _SPARE_COLOURS = ("#009e73", "#cc79a7", "#0072b2", "#d55e00", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#4d9221")
+# The pages' style sheet sets these variables for light and dark: `--c-` and the digits, for the colour of a method.
+_THEME = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", SURFACE: "var(--surface)"} | {
+    colour: f"var(--c-{colour[1:]})" for colour in {*_METHOD_COLOURS.values(), *_SPARE_COLOURS}
+}
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,11 @@ def method_colours(labels: Sequence[str]) -> dict[str, str]:
             free = [colour for colour in _SPARE_COLOURS if colour not in colours.values()]
             colours[label] = free[0] if free else _SPARE_COLOURS[len(colours) % len(_SPARE_COLOURS)]
     return colours
+
+
+def themed(colour: str) -> str:
+    """A colour of this module as the page's style sheet knows it, which has a paler one for a dark page."""
+    return _THEME.get(colour, colour)
 
 
 def wrapped(label: str) -> str:

@@ -1,0 +1,1 @@
+"""What all pages share: their frame, style and scripts, figures, tables, and the site that links them."""
