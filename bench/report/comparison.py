@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.config.identity import digest
 from bench.formats import DASH, aligned, decimal, scaled, times
+from bench.records.ci import FILE as CI
 from bench.records.record import Record
 from bench.report.answer import Screen, first_screen
 from bench.report.caveats import caveats
@@ -94,10 +95,13 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
 
 def _page(comparison: Comparison, sections: Sequence[Section]) -> Page:
     records = [run.record for group in comparison.groups for run in group.runs]
+    baseline = (comparison.folder / CI).exists()
     return Page(
         name=folder_name(comparison.name),
-        kind="Comparison with dense",
-        finding=sections[0].screen.finding,
+        kind="Regression gate" if baseline else "Comparison with dense",
+        finding=f"The baseline of the regression gate: {len(records)} methods on a fixed seed"
+        if baseline
+        else sections[0].screen.finding,
         facts=sections[0].facts,
         created=max(record.run.created for record in records),
         records=comparison.folder,

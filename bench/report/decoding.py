@@ -160,6 +160,17 @@ def decode_table(study: Targets) -> Table:
     return Table("decode", caption, ["", *DECODE_COLUMNS, "content over dense"], rows, pd.json_normalize(data))
 
 
+def decode_finding(study: Targets) -> str | None:
+    """The range of the speed-ups over dense, by method; None without any."""
+    found = []
+    for spelling, points in (study.decode or {}).items():
+        speedups = [point.speedup_realised.median for point in points if point.speedup_realised]
+        if speedups:
+            found.append(f"{MethodId.parse(spelling).title} decodes {decimal(min(speedups), 2)} to "
+                         f"{decimal(max(speedups), 2)} times as fast as dense")  # fmt: skip
+    return ", ".join(found) or None
+
+
 @styled
 def decode_figures(study: Targets) -> list[Drawing]:
     """For each method: speed-up against the rows decoded together, and against context."""
