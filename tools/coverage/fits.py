@@ -59,9 +59,9 @@ class Scenario:
             more = (len(self.budgets), self.best_seeds - 1)
             own = [np.broadcast_to(np.take_along_axis(each, best, 1), more) for each in (flops, params, truth)]
             rows.append((own[0], own[1], own[2] * (1 + self.noise(rng, more))))
-        columns = [np.concatenate([np.ravel(row[place]) for row in rows]) for place in range(3)]
-        frame = pd.DataFrame(dict(zip(("budget", "params", "loss"), columns, strict=True)))
-        return frame.assign(tokens=frame["budget"] / (6 * frame["params"]))
+        flops, params, loss = (np.concatenate([np.ravel(row[place]) for row in rows]) for place in range(3))
+        columns = np.stack([flops, params, flops / (6 * params), loss], axis=1)
+        return pd.DataFrame(columns, columns=["budget", "params", "tokens", "loss"])
 
 
 def law(params: np.ndarray, tokens: np.ndarray) -> np.ndarray:
