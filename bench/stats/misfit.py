@@ -1,7 +1,7 @@
 """Whether losses follow parabolas: a cubic term that all budgets of a method share, and how far it moves the minima.
 
 Far from the optimum losses rise faster on one side than on the other. A parabola through a wide grid then has its
-minimum in the wrong place, by an amount that its own standard error does not cover, and that is much the same at every budget.
+minimum in the wrong place, by an amount that its own standard error does not cover and that all budgets share.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from bench.stats.budget import Budget
 
 @dataclass(frozen=True)
 class Misfit:
-    """cubic: with its sign, the root of an unbiased estimate of its square, relative to the loss; 0 if noise explains it.
-
-    p: of no cubic term.
+    """cubic: relative to the loss, also where noise explains it, because a test before it would hide shifts as large as
+    the standard error. p: of no cubic term.
     """
 
     cubic: float = 0.0
@@ -35,7 +34,7 @@ class Misfit:
 
 
 def misfit(budgets: list[Budget]) -> Misfit:
-    """The F test of the shared cubic term; what noise adds to the square of its estimate is taken off."""
+    """The cubic term that budgets of four sizes and more share, by least squares, and its F test."""
     cubes, left, degrees = [], [], -1
     for budget in budgets:
         if len(np.unique(budget.log_params)) < 4:
@@ -52,7 +51,4 @@ def misfit(budgets: list[Budget]) -> Misfit:
     cubic = float(cube @ residual) / float(cube @ cube)
     explained = cubic**2 * float(cube @ cube)
     remaining = max(float(residual @ residual) - explained, 0.0) / degrees
-    if explained <= remaining:
-        return Misfit()
-    ratio = explained / remaining if remaining else np.inf
-    return Misfit(cubic * float(np.sqrt(1 - 1 / ratio)), float(special.fdtrc(1, degrees, ratio)))
+    return Misfit(cubic, float(special.fdtrc(1, degrees, explained / remaining)) if remaining else 0.0)
