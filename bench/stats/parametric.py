@@ -68,7 +68,8 @@ def fit_parametric(
         return f"its E would be above the lowest loss, {loss.min():.4g}: the losses do not show where they level off"
     profile = Profile.of(cost, best) if intervals else None
     quantities, scales = zip(*NAMED.values(), strict=True)
-    return Parametric(*_intervals(quantities, scales, best, profile), best=best, profile=profile)
+    own = dict(zip(NAMED, _intervals(quantities, scales, best, profile), strict=True))
+    return Parametric(**own, best=best, profile=profile)
 
 
 def _intervals(

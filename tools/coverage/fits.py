@@ -109,8 +109,9 @@ def parabolas(scenario: Scenario, rng: np.random.Generator) -> Found:
     if len(scenario.budgets) > 1:
         yield "exponent", dense.params_exponent, _EXPONENT
         yield "coefficient", dense.params_coefficient, float(best_params(np.array(1.0)))
-        middle = float(np.exp(np.log(scenario.budgets).mean()))
-        yield "law, mid-budget", dense.params_law.at(middle) if dense.params_law else None, float(best_params(middle))
+        middle = np.exp(np.log(scenario.budgets).mean())
+        law_there = dense.params_law.at(float(middle)) if dense.params_law else None
+        yield "law, mid-budget", law_there, float(best_params(middle))
     for optimum in dense.optima:
         params = best_params(np.array(optimum.flops))
         counts = optimum.status == "ok"
@@ -199,8 +200,7 @@ def _table(approach: str, counts: pd.DataFrame, columns: list[str]) -> tuple[str
         if name in sums.index.get_level_values(0):
             draws = CHUNK * counts.loc[counts["scenario"] == name, "chunk"].nunique()
             cells = [
-                f"{covered[name, each]:.1f} ({open_[name, each]:.0f})" if (name, each) in sums.index else "–"
-                for each in columns
+                _cell(covered[name, each], open_[name, each]) if (name, each) in sums.index else "–" for each in columns
             ]
             rows.append([name, f"{draws:,}", *cells])
     ends = [[f"{of(covered.xs(each, level=1)):.1f}" for each in columns] for of in (np.nanmin, np.nanmean)]
@@ -208,3 +208,7 @@ def _table(approach: str, counts: pd.DataFrame, columns: list[str]) -> tuple[str
     rows += [["worst", "", *ends[0]], ["mean", "", *(f"{a} {b}" for a, b in zip(ends[1], open_means, strict=True))]]
     caption = f"Per cent of 95 % intervals of {approach} that cover the truth; in brackets, per cent that are open."
     return caption, ["budgets x sizes", "draws", *columns], rows
+
+
+def _cell(covered: float, open_: float) -> str:
+    return f"{covered:.1f} ({open_:.0f})" if np.isfinite(covered) else f"– ({open_:.0f})"
