@@ -111,7 +111,7 @@ def _exponent(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def optimal_params(flops: float) -> Quantity:
-    """Log params of the least loss at `flops` = 6 params tokens."""
+    """Log params of lowest loss at `flops` = 6 params tokens."""
     product = np.log(flops / 6)
 
     def of(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

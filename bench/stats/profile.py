@@ -1,6 +1,6 @@
 """Profile intervals of the parametric law: all values of a quantity at which the other parameters still fit the points.
 
-A value is inside if the least Huber loss at that value is above the least of all by no more than noise explains: the
+A value is inside if the lowest Huber loss at that value is above the lowest of all by no more than noise explains: the
 drop-in-dispersion test of Schrader and Hettmansperger (1980, Biometrika 67, 93-101), with Student's t for the estimated
 noise. Unlike percentiles of resampled fits, such an interval follows the curvature of the law, and is open where the
 points do not bound the quantity. The noise is taken to be normal with the fit's own Huber loss, which is cautious if
