@@ -30,7 +30,7 @@ _AT_FLOOR = 0.999  # E as a share of the lowest loss, from which the losses show
 class Parametric:
     """The five parameters, and the exponent of compute-optimal params, beta / (alpha + beta).
 
-    best: log E, log A, log B, alpha and beta, (5,). profile: of the cost about it, None if no intervals are asked for.
+    best: log E, log A, log B, alpha and beta, (5,). profile: of the cost about it, None without intervals.
     """
 
     E: Interval
