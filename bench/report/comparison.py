@@ -14,10 +14,10 @@ from typing import Any
 from bench.config.identity import digest
 from bench.formats import DASH, aligned, decimal, scaled, times
 from bench.records.record import Record
-from bench.report.caveats import caveats
+from bench.report.caveats import caveats, equal_tokens
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
-from bench.report.differences import Difference, differences, verdict
+from bench.report.differences import Difference, differences, finding, verdict
 from bench.report.figures import method_colours
 from bench.report.load import (
     Comparison,
@@ -53,6 +53,7 @@ class Section:
     id: str
     heading: str
     settings: str
+    findings: list[tuple[str, str]]  # method, the first sentence of its verdict
     verdicts: list[tuple[str, str, str]]  # method, verdict, colour
     parts: list[Part]
     caveats: list[str]
@@ -74,10 +75,9 @@ def build(results: Path, reports: Path) -> list[Path]:
 
 def write_report(comparison: Comparison, reports: Path) -> Path:
     """Write the report of one comparison and return its page; raises UserError if it cannot be written."""
-    alone = len(comparison.groups) == 1
+    folders = ["", *(group.comparison_hash for group in comparison.groups[1:])]
     sections = [
-        _section(group, compared, "" if alone else group.comparison_hash)
-        for group, compared in zip(comparison.groups, differences(comparison.groups), strict=True)
+        _section(*each) for each in zip(comparison.groups, differences(comparison.groups), folders, strict=True)
     ]
     parts = [part for section in sections for part in (*section.parts, section.setup)]
     values = {
@@ -113,12 +113,12 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
         textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
         for group, compared in zip(groups, differences(groups), strict=True)
         for each in compared
-        for name in [f"{each.label} ({group.differs})" if group.differs else each.label]
+        for name in [f"{each.label} ({group.settings})" if group.settings else each.label]
     ]
 
 
 def _section(group: Group, compared: Sequence[Difference], folder: str) -> Section:
-    """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
+    """The section of `group`, with its figures and tables in a sub-folder of that name, if given."""
     first = group.methods[0].first
     colours = method_colours([method.label for method in group.methods])
     parts = [
@@ -137,6 +137,7 @@ def _section(group: Group, compared: Sequence[Difference], folder: str) -> Secti
         id=group.comparison_hash,
         heading=group.differs or group.comparison_hash,
         settings=_settings_line(group),
+        findings=[(each.label, finding(each)) for each in compared],
         verdicts=[(each.label, verdict(each), colours[each.label]) for each in compared],
         parts=[part.within(folder) for part in parts if part],
         caveats=caveats(group),
@@ -154,10 +155,19 @@ def _made(drawing: Any) -> list[Any]:
 def _settings_line(group: Group) -> str:
     first = group.methods[0].first
     model, data = (group.twin.first if group.twin else first).model, first.config.get("data") or {}
+    tokens = equal_tokens(group)
+    shapes = [(method.label, method.first.model) for method in group.others]
+    others = [
+        f", {label} {own.n_layers} × {own.d_model}"
+        for label, own in shapes
+        if (own.n_layers, own.d_model) != (model.n_layers, model.d_model)
+    ]
     return (
         f"Compared {contract_words(first.contract)}: {scaled(first.flops.budget)} training FLOPs, "
+        f"{f'{scaled(tokens)} tokens, ' if tokens else ''}"
         f"data {data.get('name', 'unnamed')}, context {model.context}, dense {model.n_layers} layers × {model.d_model} "
-        f"wide, {scaled(model.params_total)} parameters, on {first.environment.device_name}, {first.training.dtype}"
+        f"wide with {scaled(model.params_total)} parameters{''.join(others)}, on {first.environment.device_name}, "
+        f"{first.training.dtype}"
     )
 
 
@@ -194,7 +204,7 @@ def _aligned(group: Group, differences: Sequence[Difference]) -> str:
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
-            *([group.differs] if group.differs else []),
+            *([group.settings] if group.settings else []),
             "validation loss in nats/token, n seeds",
             *aligned(rows, numbers=True),
             *textwrap.wrap(f"tokens/parameter (× optimal size): {sizes}. Optimal: {SOURCE}.", _COLUMNS),
