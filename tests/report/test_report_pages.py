@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_records import make_record, save
+from report_records import change_records, make_record, save
 
 from bench.errors import UserError
 from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics, Text
@@ -18,6 +18,7 @@ from bench.report import build, summary_table, verdicts
 from bench.report.caveats import caveats
 from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
+from bench.report.differences import differences
 from bench.report.load import read_files, read_results
 from bench.report.routing import accuracy_figure, heat_maps, weight_figures
 
@@ -152,7 +153,10 @@ def test_page_of_two_contracts_heads_each_and_mixes_no_runs(results, tmp_path):
     change_records(results / "tiny", "*s[012]", lambda record: record.config.update(contract={"name": "train_flops"}))
     (comparison,), _ = read_results(results)
     train, forward = comparison.groups
-    assert [group.differs for group in (train, forward)] == ["at equal training FLOPs", "at equal FLOPs per forward pass"]
+    assert [group.differs for group in (train, forward)] == [
+        "at equal training FLOPs",
+        "at equal FLOPs per forward pass",
+    ]
     assert [group.settings for group in (train, forward)] == ["", ""]
     assert all(run.record.run.id.endswith("-forward") for run in forward.runs) and len(forward.runs) == 6
     lost = [each[0].loss for each in differences(comparison.groups)]
