@@ -206,7 +206,7 @@ def _rank(key: str, value: Any) -> tuple[bool, float, str]:
 def _values(settings: dict[str, Any], keys: Sequence[str]) -> str:
     """`at equal training FLOPs, train.lr=0.01, ...` of the first few keys."""
     values = {key: settings.get(key) for key in keys}
-    named = [contract_words(v) if key == _CONTRACT else f"{key}={written(v)}" for key, v in values.items()]
+    named = [contract_words(str(v)) if key == _CONTRACT else f"{key}={written(v)}" for key, v in values.items()]
     return ", ".join([*named[:_HEADING_KEYS], *(["..."] if len(named) > _HEADING_KEYS else [])])
 
 
