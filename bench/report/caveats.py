@@ -26,6 +26,12 @@ def caveats(group: Group) -> list[str]:
     ]
 
 
+def equal_tokens(group: Group) -> int | None:
+    """The training tokens of every run, where they are equal."""
+    tokens = {run.record.training.tokens for run in group.runs}
+    return tokens.pop() if len(tokens) == 1 else None
+
+
 def _degenerate(group: Group) -> list[str]:
     """Runs whose routers do not do what the method is about, so that its quality is not the method's."""
     return [f"{run.record.run.id}: {fault}." for run in group.runs if (fault := degenerate(run))]
@@ -116,7 +122,17 @@ def _held_equal(group: Group) -> list[str]:
         "one contract may lose under another. Executed training FLOPs are within "
         f"{percent(max(off), 2)} of each run’s budget."
     )
-    rate = f"Learning rate: {'; '.join(rules)}. It was not tuned for each method, unless the rule says so."
+    if group.twin and equal_tokens(group):
+        dense = group.twin.first.flops.train_total
+        apart = max(abs(run.record.flops.train_total / dense - 1) for run in group.runs)
+        contract += f" Training tokens are equal, and training FLOPs within {percent(apart, 2)} of dense’s."
+    tuned = [method.label for method in group.others if method.first.config.get("baseline")]
+    untuned = [method.label for method in group.others if method.label not in tuned]
+    rate = f"Learning rate: {'; '.join(rules)}."
+    if tuned:
+        rate += f" Shape, batch size and rate were tuned apart from dense’s for {', '.join(tuned)}."
+    if untuned:
+        rate += f" Batch size and rule are dense’s, and were not tuned, for {', '.join(untuned)}."
     convention = (
         "Model FLOPs are matrix products, forward and backward. A multiply-add counts as 2, and attention scores have "
         "no causal discount; FLOP utilisation is of the FLOPs that a step executes. Norms, softmax and token movement "

@@ -16,7 +16,7 @@ from bench.formats import DASH, aligned, decimal, scaled, times
 from bench.records.ci import FILE as CI
 from bench.records.record import Record
 from bench.report.answer import Screen, first_screen
-from bench.report.caveats import caveats
+from bench.report.caveats import caveats, equal_tokens
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
 from bench.report.differences import Difference, differences, verdict
@@ -77,10 +77,9 @@ def build(results: Path, reports: Path) -> list[Path]:
 
 def write_report(comparison: Comparison, reports: Path) -> Path:
     """Write the report of one comparison and return its page; raises UserError if it cannot be written."""
-    alone = len(comparison.groups) == 1
+    folders = ["", *(group.comparison_hash for group in comparison.groups[1:])]
     sections = [
-        _section(group, compared, "" if alone else group.comparison_hash)
-        for group, compared in zip(comparison.groups, differences(comparison.groups), strict=True)
+        _section(*each) for each in zip(comparison.groups, differences(comparison.groups), folders, strict=True)
     ]
     parts = [part for section in sections for part in (*section.parts, section.setup)]
     values = {
@@ -132,12 +131,12 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
         textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
         for group, compared in zip(groups, differences(groups), strict=True)
         for each in compared
-        for name in [f"{each.label} ({group.differs})" if group.differs else each.label]
+        for name in [f"{each.label} ({group.settings})" if group.settings else each.label]
     ]
 
 
 def _section(group: Group, compared: Sequence[Difference], folder: str) -> Section:
-    """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
+    """The section of `group`, with its figures and tables in a sub-folder of that name, if given."""
     first = group.methods[0].first
     parts = [
         Part("table", "Comparison with the dense baseline", drawings=_made(difference_figure(group, compared)),
@@ -178,11 +177,18 @@ def _facts(group: Group) -> list[str]:
     """Scale, text and machine."""
     first = group.methods[0].first
     model, data = (group.twin.first if group.twin else first).model, first.config.get("data") or {}
-    seeds = {run.record.run.seed for run in group.runs}
+    tokens, seeds = equal_tokens(group), {run.record.run.seed for run in group.runs}
+    others = [
+        f", {method.label} {own.n_layers} × {own.d_model}"
+        for method in group.others
+        for own in [method.first.model]
+        if (own.n_layers, own.d_model) != (model.n_layers, model.d_model)
+    ]
     return [
-        f"{scaled(first.flops.budget)} training FLOPs",
+        f"{scaled(first.flops.budget)} training FLOPs{f', {scaled(tokens)} tokens' if tokens else ''}",
         f"{len(seeds)} seed{'s' * (len(seeds) != 1)}",
-        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters",
+        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters"
+        + "".join(others),
         f"{data.get('name', 'unnamed text')}, context {model.context}",
         f"{first.environment.device_name}, {first.training.dtype}",
     ]
@@ -221,7 +227,7 @@ def _aligned(group: Group, differences: Sequence[Difference]) -> str:
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
-            *([group.differs] if group.differs else []),
+            *([group.settings] if group.settings else []),
             "validation loss in nats/token, n seeds",
             *aligned(rows, numbers=True),
             *textwrap.wrap(f"tokens/parameter (× optimal size): {sizes}. Optimal: {SOURCE}.", _COLUMNS),

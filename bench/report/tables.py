@@ -17,6 +17,8 @@ from bench.stats.interval import Interval
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT
 from bench.web.tables import Table
 
+_SHAPE = {"n_layers", "d_model", "n_heads", "d_ff"}  # as it was solved, where the contract solves it
+
 
 @dataclass(frozen=True)
 class Row:
@@ -149,13 +151,13 @@ def method_settings_table(group: Group) -> Table:
     """The settings in which the methods differ."""
     settings = {}
     for method in group.methods:
-        config = method.first.config
-        tuned = {part: config.get(part) or {} for part in ("model", "train")}
-        settings[method.label] = flatten((config.get("method") or {}) | tuned)
+        config, solved = method.first.config, method.first.model.model_dump(include=_SHAPE)
+        parts = {"model": (config.get("model") or {}) | solved, "train": config.get("train") or {}}
+        settings[method.label] = flatten((config.get("method") or {}) | parts)
     keys = varying_keys(list(settings.values()))
     rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
     columns = ["setting", *settings]
-    caption = "Settings in which the methods differ: their own, and shape, batch and rate where each was tuned."
+    caption = "Settings in which the methods differ: their own, the shape, and batch and rate where each was tuned."
     return Table("method_settings", caption, columns, rows, pd.DataFrame(rows, columns=columns), text=True)
 
 

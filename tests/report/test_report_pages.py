@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from report_records import make_record, save
+from report_records import change_records, make_record, save
 
 from bench.errors import UserError
 from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics, Text
@@ -19,6 +19,7 @@ from bench.report import build, summary_table, verdicts
 from bench.report.caveats import caveats
 from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
+from bench.report.differences import differences
 from bench.report.load import read_files, read_results
 from bench.report.routing import accuracy_figure, passages, weight_figures
 
@@ -136,11 +137,45 @@ def test_groups_with_different_settings_never_share_a_table(results, tmp_path):
     save(results, make_record("mod", 5, 1.111, comparison_hash="decade", run_id="other"))
     (page,) = build(results, tmp_path)
     text = page.read_text(encoding="utf-8")
-    first, second = text.split('<div class="group" id="')[1:]
+    top, first, second = text.split('<div class="group" id="')
     assert first.startswith("c0ffee") and second.startswith("decade")
     assert "1.111" not in first and "1.111" in second
-    assert "There is nothing to compare" in second
+    assert "There is nothing to compare" in top
     assert (page.parent / "tables" / "decade" / "comparison.csv").exists()
+
+
+def test_page_of_two_contracts_heads_each_and_mixes_no_runs(results, tmp_path):
+    """Equal seeds under both; `forward_flops` sorts before `train_flops` by its name and its hash, and comes second."""
+    for seed, (dense, mod) in enumerate([(3.00, 2.50), (3.10, 2.62), (2.95, 2.46)]):
+        for method, loss in (("dense", dense), ("mod", mod)):
+            record = make_record(method, seed, loss, contract="forward_flops", comparison_hash="aaaaaa")
+            record.run.id += "-forward"
+            record.config["contract"] = {"name": "forward_flops"}
+            record.model.n_layers = 8 if method == "mod" else 4
+            save(results, record)
+    change_records(results / "tiny", "*s[012]", lambda record: record.config.update(contract={"name": "train_flops"}))
+    (comparison,), _ = read_results(results)
+    train, forward = comparison.groups
+    assert [group.differs for group in (train, forward)] == [
+        "at equal training FLOPs",
+        "at equal FLOPs per forward pass",
+    ]
+    assert [group.settings for group in (train, forward)] == ["", ""]
+    assert all(run.record.run.id.endswith("-forward") for run in forward.runs) and len(forward.runs) == 6
+    lost = [each[0].loss for each in differences(comparison.groups)]
+    assert [loss.value for loss in lost] == [pytest.approx(-0.04), pytest.approx(-0.49)]
+    (page,) = build(results, tmp_path)
+    top, first, second = page.read_text(encoding="utf-8").split('<div class="group" id="')
+    assert top.index("at equal training FLOPs.") < top.index("better than dense at equal FLOPs per forward pass.")
+    assert "<h2>Comparison at equal training FLOPs</h2>" in first and "per forward pass" not in first
+    assert "<h2>Comparison at equal FLOPs per forward pass</h2>" in second and "MoD 8 × 64" in second
+    assert "Training tokens are equal, and training FLOPs within 0.00\u00a0% of dense’s." in second
+    markdown = (page.parent / "report.md").read_text(encoding="utf-8")
+    assert markdown.index("### Comparison at equal FLOPs per forward pass") < markdown.index("## Comparison with the")
+    assert {each.name for each in (page.parent / "figures").glob("*difference.svg")} == {"difference.svg"}
+    assert (page.parent / "figures" / "aaaaaa" / "difference.svg").exists()
+    printed = verdicts([run.record for run in (*train.runs, *forward.runs)], results)
+    assert [line.split(":")[0] for line in printed] == ["MoD", "MoD"]
 
 
 def test_groups_with_different_texts_never_share_a_table(tmp_path):
