@@ -198,12 +198,13 @@ class GridConfig:
 
 @dataclass
 class TuningConfig:
-    """A search over three ladders at one budget, with equal effort for every method (bench/studies/tuning.py)."""
+    """A search over four ladders at one budget, with equal effort for every method (bench/studies/tuning.py)."""
 
-    shapes: Annotated[list[list[int]], Field(min_length=3)] = field(default_factory=list)  # as in a grid
+    depths: Annotated[list[AtLeastOne], Field(min_length=3)] = field(default_factory=list)  # values of model.n_layers
+    widths: Annotated[list[list[int]], Field(min_length=3)] = field(default_factory=list)  # [d_model, n_heads]
     batch_sizes: Annotated[list[Rows], Field(min_length=3)] = field(default_factory=list)
     rates: Annotated[list[Positive], Field(min_length=3)] = field(default_factory=list)  # values of train.lr_at_128
-    start: list[Count] = field(default_factory=list)  # places on the three ladders, counted from 0
+    start: list[Count] = field(default_factory=list)  # places on the four ladders, counted from 0
     candidates: AtLeastOne = 3  # settings that more seeds choose among
     selection_seeds: AtLeastOne = 3
     fresh_seeds: Annotated[int, Field(ge=2)] = 8  # that measure what was chosen
