@@ -1,4 +1,4 @@
-"""`+study=tuning`: equal effort for every method in choosing its depth, width, batch size and learning rate at one budget.
+"""`+study=tuning`: equal effort for every method in choosing depth, width, batch size and learning rate at one budget.
 
 Each method is searched by a quadratic response surface (bench/stats/response_surface.py). The candidates that the
 surface predicts to be best are run with more seeds, and the lowest mean is chosen. Then fresh seeds, which chose
@@ -108,9 +108,8 @@ class _MethodSearch:
     def _can_have(self, depth: int) -> bool:
         """Whether the method allows so few layers: one that routes every other block needs two."""
         try:
-            check(
-                replace(self.config, method=self.method, model=replace(self.config.model, n_layers=depth), study=None)
-            )
+            model = replace(self.config.model, n_layers=depth)
+            check(replace(self.config, method=self.method, model=model, study=None))
         except UserError:
             return False
         return True
