@@ -24,7 +24,15 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
-_KINDS = {"finite_number": "a finite number", "list_type": "a list in brackets, such as [a,b]"}
+_KINDS = {
+    "finite_number": "a finite number",
+    "list_type": "a list in brackets, such as [a,b]",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    "dict_type": "keys with values in braces, such as {a: 1}",
+}
 
 _EITHER = {"evaluate.limit": "a whole number of at least 1, or a share between 0 and 1"}  # keys of several types
 
@@ -64,17 +72,18 @@ def _explain(error: Any) -> str:
     """A pydantic error as one line: key, value, what is allowed."""
     key = ".".join(part for part in error["loc"] if isinstance(part, str) and part.isidentifier())  # no type's name
     given = f"{key}: {error['input']}" if isinstance(error["loc"][-1], int) else f"{key}={error['input']}"
-    if key in _EITHER:
-        allowed = _EITHER[key]
-    elif error["type"] in _BOUNDS:
+    return f"{given} is not allowed: it must be {_EITHER.get(key) or allowed(error)}."
+
+
+def allowed(error: Any) -> str:
+    """What a pydantic error says would have been right, to follow `it must be`."""
+    if error["type"] in _BOUNDS:
         name, words = _BOUNDS[error["type"]]
         bound = error["ctx"][name]
-        allowed = f"{words} {bound:g}" if isinstance(bound, float) else f"{words} {bound}"
-    elif error["type"] == "literal_error":
-        allowed = "one of " + ", ".join(re.findall("'([^']*)'", error["ctx"]["expected"]))
-    else:
-        allowed = _KINDS.get(error["type"]) or error["msg"].removeprefix("Input should be ")
-    return f"{given} is not allowed: it must be {allowed}."
+        return f"{words} {bound:g}" if isinstance(bound, float) else f"{words} {bound}"
+    if error["type"] == "literal_error":
+        return "one of " + ", ".join(re.findall("'([^']*)'", error["ctx"]["expected"]))
+    return _KINDS.get(error["type"]) or error["msg"].removeprefix("Input should be ")
 
 
 def _problems(config: RunConfig) -> Iterator[str]:

@@ -110,14 +110,12 @@ def _words():
     ("model", "special", "is_special", "message"),
     [
         (models.BPE({"x": 0, "y": 1}, []), "</s>", True, "cannot be used: the document that begins with 'Stone.*empty"),
-        (models.BPE({"v": 0, "x": 1}, []), "</s>", True, "loses text: 'alid x' is decoded as 'x'"),
         (_words(), "[SEP]", True, "reads the text '.SEP.' as its end-of-text token"),
         (_words(), None, True, "no end-of-text token among its special tokens"),
-        (_words(), "</s>", True, "loses text: 'valid x' is decoded as '.UNK"),
         (models.BPE({"v": 0}, []), "<|endoftext|>", False, "no end-of-text token among its special tokens"),
     ],
 )
-def test_tokenizer_that_loses_text_is_refused(model, special, is_special, message, tmp_path, prepared):
+def test_tokenizer_that_cannot_keep_documents_apart_is_refused(model, special, is_special, message, tmp_path, prepared):
     path = _tokenizer_file(tmp_path / "t.json", model, special, pre_tokenizers.WhitespaceSplit(), None, is_special)
     (tmp_path / "a.txt").write_text("Stone river " * 40)
     (tmp_path / "v.txt").write_text("xyxy" if "empty" in message else "valid x")
@@ -129,6 +127,25 @@ def test_tokenizer_that_loses_text_is_refused(model, special, is_special, messag
             tokenizer_name=path,
         )
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("model", "loses"),
+    [
+        (models.BPE({"v": 0, "x": 1}, []), "'alid x' is decoded as 'x'"),
+        (_words(), "'valid x' is decoded as '[UNK][UNK]'"),
+    ],
+)
+def test_tokenizer_that_loses_text_gets_no_bytes(model, loses, tmp_path, prepared):
+    """Bits/byte would count bytes that the model never sees; nats/token remain."""
+    name = _tokenizer_file(tmp_path / "t.json", model, "</s>", pre_tokenizers.WhitespaceSplit())
+    (tmp_path / "a.txt").write_text("river xv " * 40)
+    (tmp_path / "v.txt").write_text("valid x")
+    values = {"validation": [str(tmp_path / "v.txt")], "tokenizer": "pretrained", "tokenizer_name": name}
+    for corpus in (prepared(tmp_path / "a.txt", **values), prepared(tmp_path / "a.txt", **values)):  # built, then cached
+        assert corpus.loses == loses
+        (document,) = corpus.validation
+        assert document.n_bytes is None and len(document.tokens) == 2
 
 
 def test_canonically_equal_characters_and_outer_space_are_no_loss(tmp_path, prepared):
