@@ -241,6 +241,9 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
     for word, override in own:
         _check_method_value(word.lstrip("+"), override)
         if override.key_or_group == "method.variant":
+            if override.value() is None and composed.method.variant is not None:
+                allowed = ", ".join(composed.method.variants)
+                raise UserError(f"{word.lstrip('+')} is not allowed: this method is one of {allowed}.")
             composed.method.variant = override.value()
     method = composed.method
     if OmegaConf.is_missing(method, "name"):
@@ -283,7 +286,11 @@ def _set_method_value(composed: DictConfig, word: str, override: Override) -> No
     if axis in _AXES and composed.method[axis] is None:
         if key != f"method.{axis}" or not isinstance(value, dict):
             raise UserError(f"{word} has no effect: this method has no method.{axis}.")
+        if plugins.source_digest(composed.method.name) is not None:
+            raise UserError(f"{word} has no effect: the module of this method has no method.{axis}.")
         composed.method[axis] = OmegaConf.structured(_hydra_type(_AXES[axis]))
+        point = MethodId.at(composed.method.depth is not None, composed.method.experts is not None)
+        composed.method.name, composed.method.variant = point.name, point.variant
     added = override.is_add() or override.is_force_add()
     # options are checked by the method's own dataclass, which may have more of them than its YAML
     OmegaConf.update(composed, key, value, merge=True, force_add=added or axis == "options")

@@ -38,7 +38,7 @@ def explain(message: str, overrides: Sequence[str]) -> str:
         name = (full_key[1] if full_key else key[1] or key[2]).lstrip("+~")
         return f"unknown key {name}{suggest(name)}"
     if full_key:
-        name = full_key[1]
+        name = full_key[1].partition("[")[0]  # of an item of a list: the list's
         words = [word.lstrip("+") for word in overrides]
         below = next((word for word in words if word.startswith(f"{name}.")), None)
         if below is not None and name in _KEYS:

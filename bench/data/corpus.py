@@ -26,6 +26,7 @@ _FORMAT = 1  # raise it when an equal configuration yields other tokens than bef
 _COPIES = "copies.json"
 _LOSES = "loses.txt"  # only where the tokenizer loses text
 _LAYOUT = 3  # raise it when the cached files change but the tokens do not
+_SAMPLE = 1 << 20  # training tokens, of which some must differ
 _BATCH_CHARACTERS = 1_000_000  # texts tokenised together
 _QUICK_BYTES = {"bytes": 50_000_000, "bpe": 4_000_000, "pretrained": 8_000_000}  # of text, tokenised in seconds
 
@@ -141,6 +142,12 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
         raise UserError(
             f"data={config.name}: no text is left for train, because all {split.copies.training:,} training documents "
             "are copies of validation documents. Give data.train and data.validation different text."
+        )
+    sample = set(np.fromfile(folder / "train.bin", tokenizer.dtype, _SAMPLE).tolist()) - {tokenizer.eot}
+    if len(sample) == 1:
+        raise UserError(
+            f"data={config.name}: the training text is {tokenizer.decode(list(sample))!r} again and again, so there is "
+            "nothing to learn. Give other text, or choose another data.tokenizer."
         )
 
 

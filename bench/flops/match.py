@@ -139,9 +139,8 @@ class _NoValues(TorchFunctionMode):
 
 
 def _count(model: ModelConfig, method: MethodConfig, vocab_size: int) -> Count:
-    with torch.device("meta"), _NoValues():
-        with own_code(method):
-            return count(build_model(model, method, vocab_size), model.context)
+    with torch.device("meta"), _NoValues(), own_code(method):
+        return count(build_model(model, method, vocab_size), model.context)
 
 
 def _solve_shape(config: RunConfig, dense: Count, vocab_size: int) -> ModelConfig:

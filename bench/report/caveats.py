@@ -79,7 +79,9 @@ def _passes(group: Group) -> list[str]:
 
 def _tokenizer(group: Group) -> list[str]:
     """Bytes of text that the model never sees would flatter its bits/byte."""
-    lost = next((text.tokenizer_loses for run in group.runs if (text := run.record.corpus) and text.tokenizer_loses), None)
+    lost = next(
+        (text.tokenizer_loses for run in group.runs if (text := run.record.corpus) and text.tokenizer_loses), None
+    )
     if lost is None:
         return []
     return [

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.config.identity import comparison_hash, comparison_name
 from bench.config.plugins import module_of
 from bench.data import Batches, Corpus
+from bench.data.progress import timed
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError, out_of_memory
 from bench.flops.match import SAME_TOKENS, Plan
@@ -131,7 +132,8 @@ def run(
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)
-        assess(record, config, corpus, trainee.model, folder)
+        with timed(f"measuring {prepared.title}") if show is None else nullcontext():
+            assess(record, config, corpus, trainee.model, folder)
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     _save(record, folder / "record.json")

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.config.compose import configure, configure_method, expand
+from bench.config.identity import MethodId, config_hash
 from bench.errors import UserError
 
 
@@ -10,8 +11,24 @@ def test_experts_can_be_added_to_a_depth_routed_method():
     method = configure(["+method=mod", "+method.experts={n_experts: 4, top_k: 2}"]).method
     assert (method.experts.n_experts, method.experts.top_k, method.experts.balance) == (4, 2, "loss")
     assert method.depth.capacity == 0.125
+    assert MethodId.of(method).title == "MoDE (staged)"  # what it is, not what it began as
     later = configure(["+method=mod", "method.experts={n_experts: 4}", "method.experts.top_k=1"]).method
     assert (later.experts.n_experts, later.experts.top_k) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["+method=moe", "+method.depth={capacity: 0.125}"], ["+method=mode", "method.variant=staged"]),
+        (["+method=mod", "+method.experts={}"], ["+method=mode", "method.variant=staged"]),
+        (["+method=mod", "method.variant=bce", "+method.experts={}"], ["+method=mode", "method.depth.causal=bce"]),
+        (["+method=shallow", "+method.depth={}"], ["+method=mod", "method.layers=0.5625"]),
+    ],
+)
+def test_method_moved_along_an_axis_is_the_method_that_is_there(words, same):
+    moved, there = configure(words), configure(same)
+    assert MethodId.of(moved.method) == MethodId.of(there.method)
+    assert config_hash(moved) == config_hash(there)
 
 
 def test_command_line_values_win_over_those_of_the_variant():
@@ -54,6 +71,7 @@ REFUSED = {
         ["method.depth=null"],
         "method.depth=null is not allowed: it would turn this method into another",
     ),
+    "an item of a list": (["evaluate.decode_batch_sizes=[nan]"], "decode_batch_sizes=.nan. is not allowed: .*a whole"),
     "variants": (["+method.variants.x={}"], "choose a variant by method.variant=NAME"),
     "an axis that is not there": (["method.experts.top_k=1"], "this method has no method.experts"),
     "a misspelt value of a method": (["method.depth.capcity=1"], "did you mean method.depth.capacity"),
@@ -85,6 +103,12 @@ def test_mistake_is_explained_in_one_line(words, message):
 def test_limit_is_a_number_of_documents_or_a_share_of_them():
     limits = [configure(["+method=mod", f"evaluate.limit={value}"]).evaluate.limit for value in ("8", "0.5", "null")]
     assert limits == [8, 0.5, None] and isinstance(limits[0], int)
+
+
+def test_method_of_several_variants_is_one_of_them():
+    with pytest.raises(UserError, match="method.variant=null is not allowed: this method is one of staged, integrated"):
+        configure(["+method=mode", "method.variant=null"])
+    assert configure(["+method=mod", "method.variant=null"]).method.variant is None
 
 
 def test_dense_takes_no_values_of_a_method():

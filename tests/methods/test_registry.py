@@ -133,7 +133,10 @@ def test_command_lists_installed_method(installed):
         (["method.options.blocks=many"], "method.options.blocks='many' is not allowed: it must be a whole number.$"),
         (["method.options.blocks=1.5"], "method.options.blocks=1.5 is not allowed: it must be a whole number.$"),
         (["method.options.blocks=[1]"], r"method.options.blocks=\[1\] is not allowed: it must be a whole number.$"),
-        (["method.options.order=middle"], "method.options.order='middle' is not allowed: it must be one of first, last"),
+        (
+            ["method.options.order=middle"],
+            "method.options.order='middle' is not allowed: it must be one of first, last",
+        ),
     ],
 )
 def test_option_that_is_wrong_is_refused_in_one_line(installed, words, said):
