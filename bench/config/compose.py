@@ -262,6 +262,21 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
     composed.method.variants = {}
     for word, override in own:
         _set_method_value(composed, word.lstrip("+"), override)
+    _check_null_experts(composed.method)
+
+
+def _check_null_experts(method: DictConfig) -> None:
+    """With null experts a mixture of experts is the integrated MoDE, and without them that is a mixture of experts."""
+    chosen, others = (
+        MethodId(method.name, method.variant),
+        {MethodId("moe"): True, MethodId("mode", "integrated"): False},
+    )
+    if chosen in others and method.depth is None and (method.experts.n_noop > 0) == others[chosen]:
+        (other,) = others.keys() - {chosen}
+        raise UserError(
+            f"method.experts.n_noop={method.experts.n_noop} would turn {chosen.title} into {other.title}; choose "
+            f"{' '.join(other.words)}."
+        )
 
 
 def _check_method_value(word: str, override: Override) -> None:
@@ -289,8 +304,9 @@ def _set_method_value(composed: DictConfig, word: str, override: Override) -> No
         if plugins.source_digest(composed.method.name) is not None:
             raise UserError(f"{word} has no effect: the module of this method has no method.{axis}.")
         composed.method[axis] = OmegaConf.structured(_hydra_type(_AXES[axis]))
-        point = MethodId.at(composed.method.depth is not None, composed.method.experts is not None)
-        composed.method.name, composed.method.variant = point.name, point.variant
+        if composed.method.name != "dense":  # which takes no values
+            point = MethodId.at(composed.method.depth is not None, composed.method.experts is not None)
+            composed.method.name, composed.method.variant = point.name, point.variant
     added = override.is_add() or override.is_force_add()
     # options are checked by the method's own dataclass, which may have more of them than its YAML
     OmegaConf.update(composed, key, value, merge=True, force_add=added or axis == "options")

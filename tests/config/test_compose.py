@@ -87,6 +87,9 @@ REFUSED = {
     ),
     "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),
     "a limit of both kinds": (["evaluate.limit=1.5"], "limit=1.5 is not allowed: .* a whole number .*, or a share"),
+    "no folder": (["results_dir="], "results_dir='' is not allowed: it must name a folder"),
+    "heads of the larger shape": (["evaluate.speed_shape.n_heads=3"], "speed_shape.n_heads=3 does not divide eval"),
+    "a limit of one or all": (["evaluate.limit=1.0"], "limit=1.0 is not allowed: .* a whole number .*, or a share"),
     "no number for a limit": (["evaluate.limit=x"], "evaluate.limit=x is not allowed: it must be a number"),
     "a folder in a scale": (["data.name='a\\b'"], "data.name=.* must be a plain folder name"),
 }
@@ -103,6 +106,21 @@ def test_mistake_is_explained_in_one_line(words, message):
 def test_limit_is_a_number_of_documents_or_a_share_of_them():
     limits = [configure(["+method=mod", f"evaluate.limit={value}"]).evaluate.limit for value in ("8", "0.5", "null")]
     assert limits == [8, 0.5, None] and isinstance(limits[0], int)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["+method=moe", "method.experts.n_noop=8"],
+            r"into MoDE \(integrated\); choose .method=mode method.variant=inte",
+        ),
+        (["+method=mode", "method.variant=integrated", "method.experts.n_noop=0"], "into MoE; choose .method=moe.$"),
+    ],
+)
+def test_null_experts_that_make_another_method_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        configure(words)
 
 
 def test_method_of_several_variants_is_one_of_them():
