@@ -247,6 +247,8 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
             composed.method.variant = override.value()
     method = composed.method
     if OmegaConf.is_missing(method, "name"):
+        if chosen:
+            raise UserError(f"method={chosen} is not allowed: its file must give name: {chosen}.")
         if own:
             raise UserError(f"{own[0][0]} needs a method: add +method=NAME, one of {', '.join(options('method'))}.")
         return
@@ -267,10 +269,8 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
 
 def _check_null_experts(method: DictConfig) -> None:
     """With null experts a mixture of experts is the integrated MoDE, and without them that is a mixture of experts."""
-    chosen, others = (
-        MethodId(method.name, method.variant),
-        {MethodId("moe"): True, MethodId("mode", "integrated"): False},
-    )
+    chosen = MethodId(method.name, method.variant)
+    others = {MethodId("moe"): True, MethodId("mode", "integrated"): False}  # another method with, or without them
     if chosen in others and method.depth is None and (method.experts.n_noop > 0) == others[chosen]:
         (other,) = others.keys() - {chosen}
         raise UserError(
@@ -319,6 +319,8 @@ def _without_parent(overrides: Sequence[str]) -> str:
         if word.startswith("study."):
             names = ", ".join(options("study"))
             return f"{word} has no effect: no study is chosen. Add +study=NAME, one of {names}."
+        if word.startswith("baseline."):
+            return f"{word} has no effect: set {word.removeprefix('baseline.')}, which the baseline shares."
     return f"{' '.join(overrides)}: a key is set below one that is null."
 
 
@@ -337,6 +339,8 @@ def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 def _in_one_line(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra wraps what the value itself was refused for
         error = error.__cause__
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: not YAML ({error.problem})."
     return explain(str(error) or repr(error), overrides)
 
 

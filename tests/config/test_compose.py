@@ -87,6 +87,9 @@ REFUSED = {
     ),
     "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),
     "a limit of both kinds": (["evaluate.limit=1.5"], "limit=1.5 is not allowed: .* a whole number .*, or a share"),
+    "a list for a part": (["method.depth=[1]"], "method.depth=.1. is not allowed: it must be set key by key"),
+    "a number for keys": (["tuned=3"], "tuned=3 is not allowed: it must be keys with values in braces"),
+    "a value of the baseline": (["baseline.train.lr=1"], "has no effect: set train.lr=1, which the baseline shares"),
     "no folder": (["results_dir="], "results_dir='' is not allowed: it must name a folder"),
     "heads of the larger shape": (["evaluate.speed_shape.n_heads=3"], "speed_shape.n_heads=3 does not divide eval"),
     "a limit of one or all": (["evaluate.limit=1.0"], "limit=1.0 is not allowed: .* a whole number .*, or a share"),
@@ -111,10 +114,7 @@ def test_limit_is_a_number_of_documents_or_a_share_of_them():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["+method=moe", "method.experts.n_noop=8"],
-            r"into MoDE \(integrated\); choose .method=mode method.variant=inte",
-        ),
+        (["+method=moe", "method.experts.n_noop=8"], r"into MoDE \(integrated\); choose .method=mode method.var"),
         (["+method=mode", "method.variant=integrated", "method.experts.n_noop=0"], "into MoE; choose .method=moe.$"),
     ],
 )

@@ -14,7 +14,6 @@ from bench.data import Document, prepare
 from bench.errors import UserError
 from bench.evaluate import evaluate, excluded_tasks, load_tasks, offline_documents, suite
 from bench.evaluate.probes import PROBES
-from bench.evaluate.suite import _mentioned
 from bench.measure.quality import choose
 
 CHOICES = [name for name in PROBES if name != "bench_heldout"]
@@ -103,13 +102,6 @@ def test_bits_per_byte_use_the_documents_of_the_quality_figures(corpus):
 
 def test_evaluate_without_tasks_gives_no_scores(corpus):
     assert evaluate(_Uniform(), corpus, EvaluateConfig(tasks=[]), seed=0) == {}
-
-
-@pytest.mark.parametrize("name", ["1", "true", "acc", "the", "task", "hellasw"])
-def test_word_that_task_files_hold_is_no_task(name):
-    """Building lm-eval's index of its tasks takes 20 s, so a name that none of them has is refused without it."""
-    assert not _mentioned(name, None)
-    assert _mentioned("hellaswag", None) and _mentioned("mmlu_stem", None) and _mentioned("arc_challenge", None)
 
 
 def test_unknown_task_is_one_line(corpus):

@@ -335,9 +335,8 @@ def test_report_without_bytes_says_why_and_compares_in_nats(tmp_path):
     """A tokenizer that loses text: bits/byte would count bytes that the model never sees."""
     lost = "'Stone' is decoded as '[UNK]'"
     for record in (make_record(), make_record("mod", loss=1.9)):
-        text = Text(
-            train_tokens=1000, validation_documents=5, validation_copies=0, training_copies=0, tokenizer_loses=lost
-        )
+        text = Text(train_tokens=1000, validation_documents=5, validation_copies=0, training_copies=0)
+        text.tokenizer_loses = lost
         record.corpus, record.quality.val_bpb, record.quality.val_bpb_stderr = text, None, None
         save(tmp_path, record)
     (group,) = read_results(tmp_path)[0][0].groups
