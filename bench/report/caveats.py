@@ -19,6 +19,7 @@ def caveats(group: Group) -> list[str]:
         *_whole_steps(group),
         *_not_reported(group),
         *_passes(group),
+        *_tokenizer(group),
         *_mixtures(group),
         *_seeds(group),
         *_held_equal(group),
@@ -80,6 +81,19 @@ def _passes(group: Group) -> list[str]:
     if not repeated:
         return []
     return [f"The training text was read more than once: {', '.join(repeated)}. New text would teach more."]
+
+
+def _tokenizer(group: Group) -> list[str]:
+    """Bytes of text that the model never sees would flatter its bits/byte."""
+    lost = next(
+        (text.tokenizer_loses for run in group.runs if (text := run.record.corpus) and text.tokenizer_loses), None
+    )
+    if lost is None:
+        return []
+    return [
+        f"There are no bits/byte, because the tokenizer loses text ({lost}). Losses in nats/token compare methods with "
+        "this tokenizer only."
+    ]
 
 
 def _mixtures(group: Group) -> list[str]:

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, span, times
+from bench.formats import DASH, binary, count, decimal, duration, percent, scaled, signed, significant, span, times
 from bench.records.record import Record
 from bench.report.differences import Difference, exclusion, figure, middle, sample
 from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
@@ -46,7 +46,7 @@ ROWS = [
     Row("Training speed-up at the larger shape, realised", "speed.larger.train_speedup_realised.median", times),
     Row("Training speed-up at the larger shape, ideal", "speed.larger.train_speedup_ideal", times),
     Row("FLOP utilisation", "speed.flop_utilisation", percent),
-    Row("Peak memory", "memory.peak_bytes", mebibytes),
+    Row("Peak memory", "memory.peak_bytes", binary),
     Row("Energy, J/token", "energy.joules_per_token", significant),
     Row("Causal router agreement with top-k", "routing.predictor_accuracy", percent),
     Row("Tokens processed", "routing.fraction_processed", percent),

@@ -370,6 +370,21 @@ def test_budget_missed_beyond_the_tolerance_is_a_caveat(trained, named, tmp_path
     assert ("off its FLOP budget" in page.read_text(encoding="utf-8")) is named
 
 
+def test_report_without_bytes_says_why_and_compares_in_nats(tmp_path):
+    """A tokenizer that loses text: bits/byte would count bytes that the model never sees."""
+    lost = "'Stone' is decoded as '[UNK]'"
+    for record in (make_record(), make_record("mod", loss=1.9)):
+        text = Text(train_tokens=1000, validation_documents=5, validation_copies=0, training_copies=0)
+        text.tokenizer_loses = lost
+        record.corpus, record.quality.val_bpb, record.quality.val_bpb_stderr = text, None, None
+        save(tmp_path, record)
+    (group,) = read_results(tmp_path)[0][0].groups
+    assert f"There are no bits/byte, because the tokenizer loses text ({lost})." in " ".join(caveats(group))
+    build(tmp_path, tmp_path / "reports")
+    page = next((tmp_path / "reports").rglob("report.md")).read_text(encoding="utf-8")
+    assert "bits/byte |" not in page and "| Validation loss, nats/token |" in page
+
+
 def test_caveats_say_passes_sample_and_copies(tmp_path):
     for record in (make_record(), make_record("mod")):
         record.corpus = Text(train_tokens=1000, validation_documents=100, validation_copies=3, training_copies=20)
