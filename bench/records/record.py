@@ -333,6 +333,9 @@ class Passage(StrictModel):
     weights: list[list[float]] | None = Field(
         None, description="by layer, then position: router weight r; of a Gaussian router the noise it ranks by"
     )
+    nats: list[float | None] | None = Field(
+        None, description="by position: loss of the token, causal router; null for the first, which nothing predicts"
+    )
 
 
 class RoutingDetail(StrictModel):

@@ -288,6 +288,8 @@ def _routing(content: bytes) -> RoutingDetail:
         rows = {len(detail.passage.processed), len(weights)}
         if lengths - {len(detail.passage.tokens)} or rows != {len(detail.passage.layers)}:
             raise ValueError("its passage does not have one value for each layer and token")
+        if detail.passage.nats is not None and len(detail.passage.nats) != len(detail.passage.tokens):
+            raise ValueError("its passage does not have one loss for each token")
     bins = len(detail.weight_edges or []) - 1
     if any(len(counts) != bins for counts in (detail.weight_counts or {}).values()):
         raise ValueError("its weight_counts do not fit its weight_edges")

@@ -18,6 +18,7 @@ from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT
 from bench.web.tables import Table
 
 _SHAPE = {"n_layers", "d_model", "n_heads", "d_ff"}  # as it was solved, where the contract solves it
+_RUNS = 200  # in the table without scripts
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,14 @@ def comparison_table(group: Group, differences: Sequence[Difference]) -> Table:
     return Table("comparison", caption, ["", *labels], rows, _comparison_data(group, compared))
 
 
-def runs_table(group: Group) -> Table:
+def runs_table(groups: Sequence[Group]) -> Table:
     """One row per run, with the reason where its quality is not compared."""
+    several = len(groups) > 1
+    runs = [(group, method, run) for group in groups for method in group.methods for run in method.runs]
     rows = [
         [
             run.record.run.id,
+            *([group.differs or group.comparison_hash] if several else []),
             method.label,
             str(run.record.run.seed),
             run.record.run.status,
@@ -99,13 +103,14 @@ def runs_table(group: Group) -> Table:
             f"no: {reason}" if (reason := exclusion(run.record)) else "yes",
             run.record.run.message or DASH,
         ]
-        for method in group.methods
-        for run in method.runs
+        for group, method, run in runs[:_RUNS]
     ]
-    columns = ["run", "method", "seed", "status", "validation loss, nats/token", "quality compared", "message"]
-    records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for run in group.runs]
-    contract = group.methods[0].first.contract
-    caption = f"Every run of this comparison (contract {contract}). Only this table shows losses that are not compared."
+    columns = ["run", *["settings"] * several, "method", "seed", "status", "validation loss, nats/token",
+               "quality compared", "message"]  # fmt: skip
+    records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for _, _, run in runs]
+    caption = "Every run. Only this table shows losses that are not compared."
+    if len(runs) > _RUNS:
+        caption = f"The first {_RUNS} of {count(len(runs))} runs; tables/runs.csv has all."
     return Table("runs", caption, columns, rows, pd.DataFrame(records), folded=True)
 
 

@@ -76,6 +76,7 @@ class Part:
             self,
             folder=folder,
             drawings=[replace(each, name=f"{own}{each.name}") for each in self.drawings],
+            pictures=[replace(each, name=f"{own}{each.name}") for each in self.pictures],
             tables=[replace(each, name=f"{own}{each.name}") for each in self.tables if each.rows],
         )
 
