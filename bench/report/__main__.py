@@ -1,5 +1,7 @@
-"""`python -m bench.report [RESULTS] [--reports DIR]` rebuilds every report from its records.
+"""`python -m bench.report [RESULTS] [--reports DIR]` rebuilds every report from its records, and the site around them.
 
+`--serve` then shows the site in a browser, until Ctrl-C. `--site-url` and `--repository` give the pages absolute
+addresses for sharing, and links to commits; the front page remembers them.
 `--pack STUDY` packs the runs of a study's folder into a few files for version control; `--unpack STUDY` gives each run
 its `record.json`, `steps.csv` and so on again, byte for byte.
 Exit status: 0 all built, 1 built without a damaged file (each is named on stderr), 2 a mistake or nothing to read.
@@ -8,6 +10,7 @@ Exit status: 0 all built, 1 built without a damaged file (each is named on stder
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +23,8 @@ from bench.records.targets import FILE as TARGETS
 from bench.records.tuning import FILE as TUNING
 from bench.report.comparison import write_report
 from bench.report.load import read_results, runs_of_comparisons
+from bench.web.serve import serve
+from bench.web.site import Address, remembered, write_site
 
 # The file of a study -> the function, "module:name", that writes its page from that file's path; loaded when needed.
 _PAGES = {
@@ -35,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Rebuild reports from records.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="folder of records (results)")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to write to (reports)")
+    parser.add_argument("--serve", action="store_true", help="then serve the reports on this machine, until Ctrl-C")
+    parser.add_argument("--site-url", metavar="URL", help="where the reports are published, for links and pictures")
+    parser.add_argument(
+        "--repository", metavar="URL", help="of the code, for links to commits and records (in GitHub Actions, its own)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--pack", type=Path, metavar="STUDY", help="pack the runs in the folder STUDY into a few files")
     form.add_argument("--unpack", type=Path, metavar="STUDY", help="unpack them again, byte for byte")
@@ -57,7 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         damaged = damaged or bool(problems)
         for comparison in comparisons:
             print(write_report(comparison, options.reports))
+    address = remembered(options.reports)
+    url = f"{options.site_url.rstrip('/')}/" if options.site_url else address.url
+    repository = (options.repository or _repository() or address.repository).rstrip("/")
+    print(write_site(options.reports, Address(url, repository)))
+    if options.serve:
+        serve(options.reports)
     return 1 if damaged else 0
+
+
+def _repository() -> str | None:
+    """The repository that a GitHub workflow runs in."""
+    host, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    return f"{host}/{name}" if host and name else None
 
 
 if __name__ == "__main__":
