@@ -115,10 +115,15 @@ def remembered(reports: Path) -> Address:
 
 
 def front_page(cards: Sequence[Card], address: Address, others: Sequence[tuple[str, str]]) -> str:
-    """The newest comparison as the main answer, then a card for each page. others: (title, link) of further pages."""
-    groups = _groups(cards)
-    answer = next((card for card in dict(groups).get(KINDS[0], []) if card.marks), None)
-    values = {"groups": groups, "answer": answer, "address": address, "others": others, "share": SHARE}
+    """The newest comparison as the main answer, then a card for each other page. others: (title, link) of further pages."""
+    answer = next((card for card in dict(_groups(cards)).get(KINDS[0], []) if card.marks), None)
+    values = {
+        "groups": _groups([card for card in cards if card is not answer]),
+        "answer": answer,
+        "address": address,
+        "others": others,
+        "share": SHARE,
+    }
     return template("index.html").render(**values, site=json.dumps(asdict(address)))
 
 
