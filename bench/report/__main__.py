@@ -2,6 +2,7 @@
 
 `--serve` then shows the site in a browser, until Ctrl-C. `--site-url` and `--repository` give the pages absolute
 addresses for sharing, and links to commits; the front page remembers them.
+`--export FILE` writes all runs below RESULTS to one JSON file, which `bench.load` reads.
 `--pack STUDY` packs the runs of a study's folder into a few files for version control; `--unpack STUDY` gives each run
 its `record.json`, `steps.csv` and so on again, byte for byte.
 Exit status: 0 all built, 1 built without a damaged file (each is named on stderr), 2 a mistake or nothing to read.
@@ -10,7 +11,6 @@ Exit status: 0 all built, 1 built without a damaged file (each is named on stder
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,14 @@ from pkgutil import resolve_name
 
 from bench.errors import UserError, reports_errors
 from bench.records.convert import pack, unpack
+from bench.records.exported import export
 from bench.records.isoflop import FILE as ISOFLOP
 from bench.records.targets import FILE as TARGETS
 from bench.records.tuning import FILE as TUNING
 from bench.report.comparison import write_report
 from bench.report.load import read_results, runs_of_comparisons
 from bench.web.serve import serve
-from bench.web.site import Address, remembered, write_site
+from bench.web.site import Address, remembered, repository, write_site
 
 # The file of a study -> the function, "module:name", that writes its page from that file's path; loaded when needed.
 _PAGES = {
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--pack", type=Path, metavar="STUDY", help="pack the runs in the folder STUDY into a few files")
+    form.add_argument("--export", type=Path, metavar="FILE", help="write all runs to one JSON file; builds no report")
     form.add_argument("--unpack", type=Path, metavar="STUDY", help="unpack them again, byte for byte")
     options = parser.parse_args(arguments)
     damaged = False
@@ -55,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError("--pack and --unpack take one folder and build no report: leave out the rest.")
         print(pack(options.pack) if options.pack else unpack(options.unpack))
         return 0
+    if options.export:
+        runs, problems = export(options.results, options.export)
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
+        print(f"{options.export}: {runs} runs")
+        return 1 if problems else 0
     studies = [path for name in _PAGES for path in sorted(options.results.rglob(name))]
     for path in studies:
         try:
@@ -69,17 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(write_report(comparison, options.reports))
     address = remembered(options.reports)
     url = f"{options.site_url.rstrip('/')}/" if options.site_url else address.url
-    repository = (options.repository or _repository() or address.repository).rstrip("/")
-    print(write_site(options.reports, Address(url, repository)))
+    code = (options.repository or repository() or address.repository).rstrip("/")
+    print(write_site(options.reports, Address(url, code)))
     if options.serve:
         serve(options.reports)
     return 1 if damaged else 0
-
-
-def _repository() -> str | None:
-    """The repository that a GitHub workflow runs in."""
-    host, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
-    return f"{host}/{name}" if host and name else None
 
 
 if __name__ == "__main__":

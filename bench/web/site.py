@@ -7,6 +7,7 @@ regions of every page that depend on the rest of the site: addresses for sharing
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def write_site(reports: Path, address: Address | None = None) -> Path:
     """
     front = reports / PAGE
     address = address or remembered(reports)
-    pages = {path: card for path in sorted(reports.glob(f"[!.]*/{PAGE}")) if (card := _card(path))}
+    pages = read_cards(reports)
     others = [
         (name.capitalize(), f"{name}/{PAGE}") for name in ("dashboard", "docs") if (reports / name / PAGE).exists()
     ]
@@ -104,6 +105,17 @@ def write_site(reports: Path, address: Address | None = None) -> Path:
     return front
 
 
+def repository() -> str:
+    """The repository that a GitHub workflow runs in; empty elsewhere."""
+    host, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    return f"{host}/{name}" if host and name else ""
+
+
+def read_cards(reports: Path) -> dict[Path, Card]:
+    """The pages in the folders of `reports`, with their cards; pages of other makes are left out."""
+    return {path: card for path in sorted(reports.glob(f"[!.]*/{PAGE}")) if (card := _card(path))}
+
+
 def remembered(reports: Path) -> Address:
     """The address that the front page of `reports` was written with; an empty one if there is none."""
     front = reports / PAGE
@@ -115,15 +127,13 @@ def remembered(reports: Path) -> Address:
 
 
 def front_page(cards: Sequence[Card], address: Address, others: Sequence[tuple[str, str]]) -> str:
-    """The newest comparison as the main answer, then a card for each other page. others: (title, link) of further pages."""
+    """The newest comparison as the main answer, then a card for each other page.
+
+    others: (title, link) of further pages.
+    """
     answer = next((card for card in dict(_groups(cards)).get(KINDS[0], []) if card.marks), None)
-    values = {
-        "groups": _groups([card for card in cards if card is not answer]),
-        "answer": answer,
-        "address": address,
-        "others": others,
-        "share": SHARE,
-    }
+    groups = _groups([card for card in cards if card is not answer])
+    values = {"groups": groups, "answer": answer, "address": address, "others": others, "share": SHARE}
     return template("index.html").render(**values, site=json.dumps(asdict(address)))
 
 
