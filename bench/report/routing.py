@@ -30,7 +30,7 @@ from bench.web.figures import (
     styled,
     themed,
 )
-from bench.web.page import render
+from bench.web.render import render
 
 _TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_TOKENS = 256  # of a passage; routing.json has all of them
