@@ -22,8 +22,8 @@ NAME = "ranking"
 TEMPLATES = Path(__file__).parent / "templates"
 RULE = (
     f"A method is ranked with at least {FEWEST_SEEDS} seeds, and so is its dense baseline. It ranks above dense if its "
-    "validation loss is significantly lower, and below if it is significantly higher: at the 5 % level, after Holm's "
-    "correction for all methods of its comparison. All others share dense's rank. Methods of one rank are in the order "
+    "validation loss is significantly lower, and below if it is significantly higher: at the 5 % level, after Holm’s "
+    "correction for all methods of its comparison. All others share dense’s rank. Methods of one rank are in the order "
     "of their loss, which says nothing about the next run. Budgets of different texts or scales are not comparable."
 )
 ABOVE, LEVEL, BELOW = _ORDER = ("above dense", "with dense", "below dense")
@@ -66,7 +66,7 @@ def write_ranking(comparisons: Sequence[Comparison], reports: Path) -> Path | No
     page = Page(
         name=NAME,
         kind="Ranking",
-        finding=f"{', '.join(above) or 'No method'} ranks above dense at a named budget",
+        finding=f"Ranked above dense: {', '.join(above) or 'no method'}",
         facts=[f"{len(budgets)} budget{'s' * (len(budgets) != 1)}", f"{len(rows)} methods against dense"],
         created=max(budget.created for budget in budgets),
         marks=[row.mark for row in budgets[0].rows][:MOST_MARKS],
@@ -104,4 +104,4 @@ def _table(budgets: Sequence[Budget]) -> Table:
                  "method": each.label, "rank": row.rank, "difference": loss.value, "low": loss.low, "high": loss.high,
                  "seeds": each.seeds[0], "dense_seeds": each.seeds[1], "verdict": str(each.verdict)}
             )  # fmt: skip
-    return Table("ranking", "Every ranked method.", columns, rows, pd.DataFrame(data))
+    return Table("ranking", "Differences are over seeds and validation documents.", columns, rows, pd.DataFrame(data))

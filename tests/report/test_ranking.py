@@ -29,7 +29,7 @@ def test_ranking_follows_the_rule(tmp_path: Path):
             "mode": [1.0, 1.0],  # two seeds
         },
     )
-    assert page is not None and "MoD ranks above dense" in page.read_text(encoding="utf-8")
+    assert page is not None and "Ranked above dense: MoD" in page.read_text(encoding="utf-8")
     table = pd.read_csv(page.parent / "tables" / "ranking.csv")
     assert list(zip(table["method"], table["rank"], strict=True)) == [
         ("MoD", "above dense"), ("MoE", "with dense"), ("Shallow", "below dense"),
