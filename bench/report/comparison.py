@@ -13,9 +13,10 @@ from typing import Any
 
 from bench.config.identity import digest
 from bench.formats import DASH, aligned, decimal, scaled, times
+from bench.records.ci import FILE as CI
 from bench.records.record import Record
 from bench.report.answer import Screen, finding_of_many, first_screen
-from bench.report.caveats import caveats
+from bench.report.caveats import caveats, equal_tokens
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
 from bench.report.differences import Difference, differences, verdict
@@ -83,9 +84,10 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
     """Write the report of one comparison and return its page; raises UserError if it cannot be written."""
     groups, compared = comparison.groups, differences(comparison.groups)
     alone, whole = len(groups) == 1, len(groups) <= _WHOLE
+    folders = ["", *(group.comparison_hash for group in groups[1:])]
     sections = [
-        _section(group, own, "" if alone else group.comparison_hash, whole)
-        for group, own in zip(groups, compared, strict=True)
+        _section(group, own, folder, _parts(group, own, alone, whole))
+        for group, own, folder in zip(groups, compared, folders, strict=True)
     ]
     curves = Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(groups[0]) if alone else ())
     runs = Part("runs", "Runs", tables=[runs_table(groups)])
@@ -110,11 +112,12 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
 
 def _page(comparison: Comparison, sections: Sequence[Section]) -> Page:
     records = [run.record for group in comparison.groups for run in group.runs]
-    screens = [section.screen for section in sections]
+    screens, baseline = [section.screen for section in sections], (comparison.folder / CI).exists()
+    finding = screens[0].finding if len(screens) <= _WHOLE else finding_of_many(screens)
     return Page(
         name=folder_name(comparison.name),
-        kind="Comparison with dense",
-        finding=screens[0].finding if len(screens) <= _WHOLE else finding_of_many(screens),
+        kind="Regression gate" if baseline else "Comparison with dense",
+        finding=f"The baseline of the regression gate: {len(records)} methods on a fixed seed" if baseline else finding,
         facts=sections[0].facts if len(screens) <= _WHOLE else [f"{len(records)} runs", f"{len(screens)} settings"],
         created=max(record.run.created for record in records),
         records=comparison.folder,
@@ -145,12 +148,12 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
         textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
         for group, compared in zip(groups, differences(groups), strict=True)
         for each in compared
-        for name in [f"{each.label} ({group.differs})" if group.differs else each.label]
+        for name in [f"{each.label} ({group.settings})" if group.settings else each.label]
     ]
 
 
-def _section(group: Group, compared: Sequence[Difference], folder: str, whole: bool) -> Section:
-    """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
+def _section(group: Group, compared: Sequence[Difference], folder: str, parts: Sequence[Part]) -> Section:
+    """The section of `group`, with its figures and tables in a sub-folder of that name, if given."""
     first = group.methods[0].first
     setup = Part("config", "Settings and versions", tables=[method_settings_table(group), versions_table(group)])
     return Section(
@@ -160,7 +163,7 @@ def _section(group: Group, compared: Sequence[Difference], folder: str, whole: b
         screen=first_screen(group, compared, [verdict(each) for each in compared]),
         tasks=accuracies(group),
         facts=_facts(group),
-        parts=[part.within(folder) for part in _parts(group, compared, folder, whole) if part],
+        parts=[part.within(folder) for part in parts if part],
         caveats=caveats(group),
         setup=setup.within(folder),
         config=_pretty(shared_settings(first.config)),
@@ -169,15 +172,15 @@ def _section(group: Group, compared: Sequence[Difference], folder: str, whole: b
     )
 
 
-def _parts(group: Group, compared: Sequence[Difference], folder: str, whole: bool) -> list[Part]:
-    """The parts of a section; without a folder, the page itself has the curves."""
+def _parts(group: Group, compared: Sequence[Difference], alone: bool, whole: bool) -> list[Part]:
+    """The parts of a section; where a group is alone, the page has its curves."""
     table = comparison_table(group, compared)
     if not whole:
-        return [Part("table", "All figures", tables=[table])]
+        return [Part("table", "Comparison with the dense baseline", tables=[table])]
     return [
-        Part("table", "All figures", pictures=_made(difference_figure(group, compared)), tables=[table],
+        Part("table", "Comparison with the dense baseline", pictures=_made(difference_figure(group, compared)), tables=[table],
              folded="Every figure of every method"),
-        *([Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group))] if folder else []),
+        *([] if alone else [Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group))]),
         Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
         Part("routing", "Routing", widgets=passages(group), pictures=heat_map_figures(group),
              drawings=[*_made(accuracy_figure(group)), *weight_figures(group), *expert_load_figures(group)]),
@@ -199,11 +202,18 @@ def _facts(group: Group) -> list[str]:
     """Scale, text and machine."""
     first = group.methods[0].first
     model, data = (group.twin.first if group.twin else first).model, first.config.get("data") or {}
-    seeds = {run.record.run.seed for run in group.runs}
+    tokens, seeds = equal_tokens(group), {run.record.run.seed for run in group.runs}
+    others = [
+        f", {method.label} {own.n_layers} × {own.d_model}"
+        for method in group.others
+        for own in [method.first.model]
+        if (own.n_layers, own.d_model) != (model.n_layers, model.d_model)
+    ]
     return [
-        f"{scaled(first.flops.budget)} training FLOPs",
+        f"{scaled(first.flops.budget)} training FLOPs{f', {scaled(tokens)} tokens' if tokens else ''}",
         f"{len(seeds)} seed{'s' * (len(seeds) != 1)}",
-        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters",
+        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters"
+        + "".join(others),
         f"{data.get('name', 'unnamed text')}, context {model.context}",
         f"{first.environment.device_name}, {first.training.dtype}",
     ]
@@ -242,7 +252,7 @@ def _aligned(group: Group, differences: Sequence[Difference]) -> str:
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
-            *([group.differs] if group.differs else []),
+            *([group.settings] if group.settings else []),
             "validation loss in nats/token, n seeds",
             *aligned(rows, numbers=True),
             *textwrap.wrap(f"tokens/parameter (× optimal size): {sizes}. Optimal: {SOURCE}.", _COLUMNS),

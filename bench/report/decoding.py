@@ -8,7 +8,7 @@ from statistics import fmean, median
 import pandas as pd
 
 from bench.config.identity import MethodId
-from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, percent, signed, times
+from bench.formats import DASH, NBSP, binary, count, decimal, duration, percent, signed, times
 from bench.records.record import CausalRouterStatistics, DecodePoint
 from bench.records.targets import Targets
 from bench.report.load import Group, Method
@@ -96,7 +96,7 @@ def decode_cells(seeds: Sequence[DecodePoint]) -> list[str]:
         times(middle([seed.speedup_realised.median if seed.speedup_realised else None for seed in seeds])),
         times(middle([seed.speedup_ideal for seed in seeds])),
         percent(middle([seed.fraction_processed for seed in seeds])),
-        mebibytes(middle([seed.kv_cache_bytes for seed in seeds])),
+        binary(middle([seed.kv_cache_bytes for seed in seeds])),
         times(middle([seed.kv_cache_ratio for seed in seeds])),
         percent(middle([seed.roofline_share for seed in seeds]), 0),
         next((seed.form for seed in seeds if seed.fraction_processed is not None), DASH),
@@ -158,6 +158,17 @@ def decode_table(study: Targets) -> Table:
         "allocated, including room for growth. Content over dense: only the keys and values in it."
     )
     return Table("decode", caption, ["", *DECODE_COLUMNS, "content over dense"], rows, pd.json_normalize(data))
+
+
+def decode_finding(study: Targets) -> str | None:
+    """The range of the speed-ups over dense, by method; None without any."""
+    found = []
+    for spelling, points in (study.decode or {}).items():
+        speedups = [point.speedup_realised.median for point in points if point.speedup_realised]
+        if speedups:
+            found.append(f"{MethodId.parse(spelling).title} decodes {decimal(min(speedups), 2)} to "
+                         f"{decimal(max(speedups), 2)} times as fast as dense")  # fmt: skip
+    return ", ".join(found) or None
 
 
 @styled

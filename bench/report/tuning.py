@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -15,13 +16,14 @@ from bench.records.tuning import Candidate, Settings, Tuning, load_tuning
 from bench.stats.difference import Source, of_mean, satterthwaite
 from bench.stats.interval import Interval
 from bench.web.figures import Drawing, canvas, error_bars, finish, method_colours, slug, styled
+from bench.web.intervals import MOST_MARKS, Mark, Scale
 from bench.web.page import Page, write_page
 from bench.web.tables import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 _METHOD = (
-    "Seed 0 runs the points of a central composite design around a starting setting. A quadratic in the three ladders "
+    "One seed runs the points of a central composite design around a starting setting. A quadratic in the four ladders "
     "is fitted to their losses. Its lowest neighbour becomes the next centre, until the centre stays. The neighbours "
     "that the last fit predicts to be best are the candidates. More seeds choose among them by the mean loss."
 )
@@ -32,7 +34,10 @@ def write_study(path: Path, reports: Path) -> Path:
     study = load_tuning(path)
     tables = [_chosen(study), _candidates(study)]
     drawings = [_figure(study)]
-    values = {"study": study, "tables": tables, "drawings": drawings, "finding": finding(study), "method": _METHOD}
+    answers = _answers(study)
+    scale = Scale([each.mark for each in answers], [])
+    values = {"study": study, "tables": tables, "drawings": drawings, "finding": finding(study), "method": _METHOD,
+              "answers": answers, "scale": scale}  # fmt: skip
     return write_page(reports, _page(study, path), "tuning", drawings, tables, values, TEMPLATES)
 
 
@@ -44,6 +49,8 @@ def _page(study: Tuning, path: Path) -> Page:
         facts=[f"{scaled(study.budget)} training FLOPs", study.environment.device_name],
         created=study.created,
         records=path.parent,
+        marks=[each.mark for each in _answers(study)][:MOST_MARKS],
+        line=fmean(study.methods["dense"].candidates[0].selection),
         commits=[study.git_commit] if study.git_commit else [],
     )
 
@@ -58,8 +65,8 @@ def finding(study: Tuning) -> str:
     ratio = over(chosen.fresh, best.fresh)
     low, high = ratio.ends or (ratio.value, ratio.value)
     return (
-        f"The chosen dense setting has {decimal(ratio.value, 4)} times the loss of the best other candidate "
-        f"(95 % CI {decimal(low, 4)} to {decimal(high, 4)}, {seeds})"
+        f"The default dense setting has {decimal(ratio.value)} times the loss of the best other candidate "
+        f"(95 % CI {decimal(low)} to {decimal(high)}, {seeds})"
     )
 
 
@@ -70,6 +77,27 @@ def over(chosen: list[float], best: list[float]) -> Interval:
     relative = [Source(own.variance / mean**2, own.degrees) for own, mean in zip(sources, means, strict=True)]
     total, ratio = satterthwaite(relative), means[0] / means[1]
     return Interval.from_stderr(ratio, ratio * math.sqrt(total.variance), total.degrees)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A candidate's row. fresh: its loss on seeds that chose nothing."""
+
+    method: str
+    settings: str
+    mark: Mark
+    fresh: str
+
+
+def _answers(study: Tuning) -> list[Answer]:
+    colours = method_colours([slug(name) for name in study.methods])
+    return [
+        Answer(title, _words(each.settings), Mark(title, _interval(each.selection), colours[slug(name)]),
+               _mean(each.fresh))
+        for name, tuned in study.methods.items()
+        for title in [MethodId.parse(name).title]
+        for each in tuned.candidates
+    ]  # fmt: skip
 
 
 def _chosen(study: Tuning) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 # A minimum may be below the best size's mean loss by the noise of that mean, one-sided 95 %. These limit that
 # allowance, as shares of the loss: at least the first, because no loss is exactly a parabola, and at most the second.
@@ -25,7 +25,7 @@ class Noise:
         """By how much, relative to the loss, a fitted minimum may be below the mean of `runs` runs of the best size."""
         if not self.degrees:
             return _MOST_BELOW
-        wide = float(stats.t.ppf(0.95, self.degrees)) * self.sd / np.sqrt(runs)
+        wide = float(special.stdtrit(self.degrees, 0.95)) * self.sd / np.sqrt(runs)
         return float(np.clip(wide, LEAST_BELOW, _MOST_BELOW))
 
 
@@ -83,7 +83,7 @@ class Budget:
 
     def minima(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., 3) -> log params and loss at the minimum (...,), NaN if the parabola opens downwards."""
-        c0, c1, c2 = np.moveaxis(coefficients, -1, 0)
+        c0, c1, c2 = (coefficients[..., place] for place in range(3))
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(c2 > 0, -c1 / (2 * c2), np.nan)
         return z + self.centre, c0 + c1 * z + c2 * z * z
@@ -146,8 +146,9 @@ class Budget:
 
     def tokens_at(self, log_params: np.ndarray) -> np.ndarray:
         """log tokens, on the straight line through the points; exact where flops = 6 params tokens."""
-        slope, level = np.polyfit(self.log_params - self.centre, self.log_tokens, 1)
-        return level + slope * (log_params - self.centre)
+        z = self.log_params - self.centre
+        slope = float(z @ self.log_tokens) / float(z @ z)
+        return self.log_tokens.mean() + slope * (log_params - self.centre)
 
 
 def residuals(budgets: list[Budget]) -> np.ndarray:

@@ -209,13 +209,12 @@ def fit(
     parametric: dict[str, Parametric | None] = {}
     why = []
     hidden = None if progress is None else not progress
-    total = bootstraps * len(points.methods)
-    with tqdm(total=total, desc="parametric law", unit="resample", disable=hidden, mininterval=0.5) as bar:
-        for name in points.methods:
+    with tqdm(points.methods, unit="method", disable=hidden) as bar:
+        for name in bar:
             bar.set_description(f"parametric law, {title(name)}")
             own = points.of(name)
             n, d, loss = (own[column].to_numpy(dtype=float) for column in ("params", "tokens", "loss"))
-            law = fit_parametric(n, d, loss, bootstraps, rng, bar.update)
+            law = fit_parametric(n, d, loss, rng, bootstraps > 0)
             parametric[name] = None if isinstance(law, str) else law
             if isinstance(law, str):
                 why.append(f"{title(name)}: no parametric law: {law}.")
@@ -322,17 +321,18 @@ def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
     line = np.log(dense.loss)
     if len(line) < 2 or not np.all(np.diff(line) < 0):
         return []
-    errors = np.log(dense.loss_draws) - line if dense.loss_draws.size and method.loss_draws.size else None
+    curve = PchipInterpolator(-line, dense.log_flops)
+    errors = _log(dense.loss_draws) - line if dense.loss_draws.size and method.loss_draws.size else None
     found = []
     for place, (log_flops, loss) in enumerate(zip(method.log_flops, method.loss, strict=True)):
-        at = float(_log_flops_at(np.log(loss), dense.log_flops, line))
+        at = float(_log_flops_at(np.log(loss), curve))
         draws = None
         if errors is not None:
             right = int(np.clip(np.searchsorted(dense.log_flops, at), 1, len(line) - 1))
             left = right - 1
             share = (at - dense.log_flops[left]) / (dense.log_flops[right] - dense.log_flops[left])
             there = (1 - share) * errors[:, left] + share * errors[:, right]
-            draws = _log_flops_at(np.log(method.loss_draws[:, place]) - there, dense.log_flops, line)
+            draws = _log_flops_at(_log(method.loss_draws[:, place]) - there, curve)
             if len(line) == 2:  # a straight line: what its bend may add has to be allowed for
                 bend = _BEND / 2 * share * (1 - share) * (dense.log_flops[1] - dense.log_flops[0]) ** 2
                 draws = draws + bend * np.random.default_rng(place).standard_normal(len(draws))
@@ -344,11 +344,15 @@ def equivalents(method: MethodFit, dense: MethodFit) -> list[Equivalent]:
     return found
 
 
-def _log_flops_at(log_loss: np.ndarray, log_flops: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """Where the curve through (log_flops, line), which falls, reaches `log_loss` (...,).
+def _log(losses: np.ndarray) -> np.ndarray:
+    """NaN for a drawn loss below 0, which counts as beyond both ends."""
+    return np.log(np.where(losses > 0, losses, np.nan))
+
+
+def _log_flops_at(log_loss: np.ndarray, curve: PchipInterpolator) -> np.ndarray:
+    """Where the curve, log FLOPs over minus log loss, reaches `log_loss` (...,).
 
     A monotone cubic between the points, since the curve bends; a straight line beyond them.
     """
-    curve = PchipInterpolator(-line, log_flops)
-    inside = np.clip(-log_loss, -line[0], -line[-1])
+    inside = np.clip(-log_loss, curve.x[0], curve.x[-1])
     return np.asarray(curve(inside) + curve(inside, nu=1) * (-log_loss - inside))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from bench.stats.budget import LEAST_BELOW, Budget
 
@@ -59,7 +59,7 @@ def _farthest(budget: Budget) -> tuple[int, bool]:
     of_others = np.sqrt(np.maximum(np.sum(residuals**2) - squares, 0.0) / degrees)
     ratio = np.sqrt(squares) / np.maximum(of_others, LEAST_BELOW * budget.loss.mean())
     place = int(ratio.argmax())
-    return place, bool(ratio[place] > stats.t.ppf(1 - _RISK / (2 * len(residuals)), degrees))
+    return place, bool(ratio[place] > special.stdtrit(degrees, 1 - _RISK / (2 * len(residuals))))
 
 
 def _off(budget: Budget, taken: list[int], at: int) -> float:

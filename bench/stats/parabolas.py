@@ -85,23 +85,29 @@ class MethodFit:
 
 @dataclass(frozen=True)
 class _Minimum:
-    """Of one parabola: logs of flops, params and tokens, loss, and standard errors, NaN if the scatter is unknown."""
+    """Of one parabola: logs of flops, params and tokens, and loss.
+
+    stderr: of log_params, 0 if the scatter is unknown. shift: of log_params, what a cubic term would move it by.
+    tokens_slope: log tokens by log params. loss_stderr: with the shift of the loss.
+    """
 
     log_flops: float
     log_params: float
     log_tokens: float
     loss: float
-    params_stderr: float
-    tokens_stderr: float
+    stderr: float
+    shift: float
+    tokens_slope: float
     loss_stderr: float
 
 
 def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) -> MethodFit:
     """Approach 2 on the points of one method: columns budget, params, tokens, loss. 0 bootstraps: no intervals."""
     budgets, wrong = [], {}
-    for flops, own in points.groupby("budget"):
-        params, tokens, loss = (own[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
-        budget, outliers = without_outliers(Budget(float(flops), np.log(params), np.log(tokens), loss))
+    flops, params, tokens, loss = points[["budget", "params", "tokens", "loss"]].to_numpy(dtype=float).T
+    for each in np.unique(flops):
+        own = flops == each
+        budget, outliers = without_outliers(Budget(float(each), np.log(params[own]), np.log(tokens[own]), loss[own]))
         budgets.append(budget)
         wrong[budget.flops] = tuple(outliers)
     fitted = [budget for budget in budgets if len(np.unique(budget.log_params)) >= 3]
@@ -122,12 +128,13 @@ def fit_method(points: pd.DataFrame, bootstraps: int, rng: np.random.Generator) 
     if not bootstraps or about.degrees and _flat(fitted, about):
         laws = [replace(law, degrees=0) if law else None for law in laws]
     params_law, tokens_law, unweighted = laws
-    log_flops, loss = (np.array([getattr(each, name) for each in accepted]) for name in ("log_flops", "loss"))
+    log_flops, losses, errors = (
+        np.array([getattr(each, name) for each in accepted]) for name in ("log_flops", "loss", "loss_stderr")
+    )
     draws = np.empty((0, 0))
     if about.degrees and accepted:
-        errors = np.array([each.loss_stderr for each in accepted])
-        draws = loss + errors * t_draws(bootstraps, len(accepted), about.degrees, rng)
-    return MethodFit(optima, params_law, tokens_law, unweighted, log_flops, loss, draws, bend)
+        draws = losses + errors * t_draws(bootstraps, len(accepted), about.degrees, rng)
+    return MethodFit(optima, params_law, tokens_law, unweighted, log_flops, losses, draws, bend)
 
 
 def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple[Optimum, _Minimum | None]:
@@ -141,8 +148,9 @@ def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple
     if fault == "concave":
         return Optimum(budget.flops, fault, **shared), None
     at, loss = (float(each) for each in budget.minima(coefficients))
-    by_size, by_loss = budget.minimum_stderr(coefficients, about.sd)
-    by_size = float(np.hypot(by_size, bend.shift(budget, coefficients)))
+    stderr, by_loss = budget.minimum_stderr(coefficients, about.sd)
+    shift, loss_shift = bend.shift(budget, coefficients)
+    by_size, by_loss = float(np.hypot(stderr, shift)), float(np.hypot(by_loss, loss_shift))
     away, half = 0.0, None
     if about.degrees:
         half = t_quantile(about.degrees)
@@ -160,8 +168,8 @@ def _optimum(budget: Budget, spread: Noise, about: Noise, bend: Misfit) -> tuple
         loss=Interval(loss, loss - half * by_loss, loss + half * by_loss) if half else Interval(loss),
         **shared,
     )
-    here, there = (float(budget.tokens_at(np.array(size))) for size in (at, at + by_size))
-    return optimum, _Minimum(np.log(budget.flops), at, here, loss, by_size, abs(there - here), by_loss)
+    here, there = (float(budget.tokens_at(np.array(size))) for size in (at, at + 1.0))
+    return optimum, _Minimum(np.log(budget.flops), at, here, loss, stderr, shift, there - here, by_loss)
 
 
 def _flat(budgets: list[Budget], about: Noise) -> bool:
@@ -178,14 +186,16 @@ def _may_be_inside(budget: Budget, minimum: _Minimum, about: Noise) -> bool:
         return False
     least, most = budget.ends
     beyond = max(least - minimum.log_params, minimum.log_params - most)
-    return beyond < t_quantile(about.degrees) * minimum.params_stderr
+    return bool(beyond < t_quantile(about.degrees) * np.hypot(minimum.stderr, minimum.shift))
 
 
 def _law(minima: list[_Minimum], name: str, degrees: int) -> PowerLaw | None:
-    log_flops, values, stderr = (
-        np.array([getattr(each, key) for each in minima]) for key in ("log_flops", f"log_{name}", f"{name}_stderr")
+    log_flops, values, stderr, shift, slope = (
+        np.array([getattr(each, key) for each in minima])
+        for key in ("log_flops", f"log_{name}", "stderr", "shift", "tokens_slope")
     )
-    return power_law(log_flops, values, stderr, degrees)
+    each = slope if name == "tokens" else 1.0  # by how much log_values move with log params
+    return power_law(log_flops, values, np.abs(each) * stderr, each * shift, degrees)
 
 
 def _exp(log_value: float, log_ends: np.ndarray | None) -> Interval:

@@ -3,28 +3,26 @@
 Fitted to log loss with a Huber loss (delta 1e-3), in log-sum-exp form, from the best of a grid of starts: at
 each alpha and beta of the grid the other three follow by non-negative least squares (variable projection).
 The loss is summed, not averaged, or the optimiser stops early (Besiroglu et al. 2024, arXiv 2404.10102).
-E cannot exceed the lowest loss. All starts, and all resamples, are refined together.
-Intervals: bootstrap of residuals, widened for the five fitted parameters and by Student's t.
+E cannot exceed the lowest loss. Intervals are profiles of the Huber loss (`bench.stats.profile`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import optimize
 
+from bench.stats.huber import LawCost, Quantity
 from bench.stats.interval import Interval
+from bench.stats.profile import Profile
 
-_DELTA = 1e-3
 _EXPONENTS = np.linspace(0.05, 1.2, 12)
 _STARTS = 8
 _FEWEST = 10  # twice as many as there are parameters
 _SAME_DIRECTION = 0.99  # correlation of log params and log tokens beyond which they count as one variable
 _STARTS_FROM = 400  # points: the starts need no more
-_ITERATIONS = 200
-_STOP = 1e-9  # relative fall of the cost below which a fit has converged
 _AT_FLOOR = 0.999  # E as a share of the lowest loss, from which the losses show no floor of their own
 
 
@@ -32,7 +30,7 @@ _AT_FLOOR = 0.999  # E as a share of the lowest loss, from which the losses show
 class Parametric:
     """The five parameters, and the exponent of compute-optimal params, beta / (alpha + beta).
 
-    draws: the resampled parameters (R, 5), log E, log A, log B, alpha and beta.
+    best: log E, log A, log B, alpha and beta, (5,). profile: of the cost about it, None without intervals.
     """
 
     E: Interval
@@ -41,46 +39,49 @@ class Parametric:
     alpha: Interval
     beta: Interval
     params_exponent: Interval
-    draws: np.ndarray = field(repr=False, compare=False)
+    best: np.ndarray = field(repr=False, compare=False)
+    profile: Profile | None = field(repr=False, compare=False)
 
     def at(self, flops: float) -> dict[str, Interval]:
-        """Optimal params and tokens at `flops` = 6 params tokens, and the loss there, from the joint draws.
+        """Optimal params and tokens at `flops` = 6 params tokens, and the loss there.
 
         Hoffmann et al. 2022, equation 4.
         """
-        own = (np.log(self.E.value), np.log(self.A.value), np.log(self.B.value), self.alpha.value, self.beta.value)
-        e, a, b, alpha, beta = np.column_stack([np.array(own), self.draws.T])
-        log_params = (np.log(alpha / beta) + a - b + beta * np.log(flops / 6)) / (alpha + beta)
-        log_tokens = np.log(flops / 6) - log_params
-        with np.errstate(over="ignore"):
-            loss = np.exp(e) + np.exp(a - alpha * log_params) + np.exp(b - beta * log_tokens)
-            found = {"params": np.exp(log_params), "tokens": np.exp(log_tokens), "loss": loss}
-        return {name: Interval.from_draws(float(values[0]), values[1:]) for name, values in found.items()}
+        params, product = optimal_params(flops), np.log(flops / 6)
+        quantities = [params, params, optimal_loss(flops)]
+        scales = [_exp, lambda log_params: _exp(product - log_params), _same]
+        names = ("params", "tokens", "loss")
+        return dict(zip(names, _intervals(quantities, scales, self.best, self.profile), strict=True))
 
 
 def fit_parametric(
-    params: np.ndarray, tokens: np.ndarray, loss: np.ndarray, bootstraps: int, rng: np.random.Generator,
-    done: Callable[[int], object],
-) -> Parametric | str:  # fmt: skip
-    """The law, or why there is none. `done`: called with the number of fits that have converged since the last call."""
+    params: np.ndarray, tokens: np.ndarray, loss: np.ndarray, rng: np.random.Generator, intervals: bool = True
+) -> Parametric | str:
+    """The law, or why there is none."""
     log_n, log_d = np.log(params), np.log(tokens)
     if len(loss) < _FEWEST or not _independent(log_n, log_d):
-        done(bootstraps)
         return "too few points, or params and tokens do not vary independently"
-    log_loss, floor = np.log(loss), float(np.log(loss.min()))
-    starts = _starts(log_n, log_d, loss, rng)
-    candidates, costs = _refine(starts, log_n, log_d, np.tile(log_loss, (len(starts), 1)), floor)
-    best = candidates[costs.argmin()]
-    if np.exp(best[0] - floor) > _AT_FLOOR:
-        done(bootstraps)
+    cost = LawCost(log_n, log_d, np.log(loss))
+    fitted = cost.minimise(_starts(log_n, log_d, loss, rng), float(np.log(loss.min())))
+    best = fitted[cost(fitted).argmin()]
+    if np.exp(best[0]) / loss.min() > _AT_FLOOR:
         return f"its E would be above the lowest loss, {loss.min():.4g}: the losses do not show where they level off"
-    fitted, degrees = _log_law(best[None], log_n, log_d)[0], len(loss) - 5
-    scale = np.sqrt(len(loss) / degrees) * np.sqrt(degrees / rng.chisquare(degrees, (bootstraps, 1)))
-    drawn = fitted + scale * rng.choice(log_loss - fitted, (bootstraps, len(loss)))
-    draws, _ = _refine(np.tile(best, (bootstraps, 1)), log_n, log_d, drawn, np.inf, done)
-    with np.errstate(over="ignore"):  # a drawn exponent so large that its coefficient is infinite
-        own = {name: (float(of(best)), of(draws.T) if bootstraps else None) for name, of in NAMED.items()}
-    return Parametric(**{name: Interval.from_draws(*numbers) for name, numbers in own.items()}, draws=draws)
+    profile = Profile.of(cost, best) if intervals else None
+    quantities, scales = zip(*NAMED.values(), strict=True)
+    own = dict(zip(NAMED, _intervals(quantities, scales, best, profile), strict=True))
+    return Parametric(**own, best=best, profile=profile)
+
+
+def _intervals(
+    quantities: Sequence[Quantity], scales: Sequence[Callable], best: np.ndarray, profile: Profile | None
+) -> list[Interval]:
+    """Of each quantity, on its scale."""
+    values = [float(scale(quantity(best[None])[0][0])) for quantity, scale in zip(quantities, scales, strict=True)]
+    if profile is None:
+        return [Interval(value) for value in values]
+    with np.errstate(over="ignore"):
+        ends = [sorted(scale(each).tolist()) for scale, each in zip(scales, profile.ends(quantities), strict=True)]
+    return [Interval(value, *each) for value, each in zip(values, ends, strict=True)]
 
 
 def _independent(log_n: np.ndarray, log_d: np.ndarray) -> bool:
@@ -91,13 +92,68 @@ def _independent(log_n: np.ndarray, log_d: np.ndarray) -> bool:
     return bool(abs(np.corrcoef(log_n, log_d)[0, 1]) < _SAME_DIRECTION)
 
 
-NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "E": lambda p: np.exp(p[0]),
-    "A": lambda p: np.exp(p[1]),
-    "B": lambda p: np.exp(p[2]),
-    "alpha": lambda p: p[3],
-    "beta": lambda p: p[4],
-    "params_exponent": lambda p: p[4] / (p[3] + p[4]),
+def _parameter(place: int) -> Quantity:
+    slope = np.eye(5)[place]
+    return lambda p: (p[:, place], np.broadcast_to(slope, p.shape))
+
+
+def _floor(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E, whose interval may reach down to 0."""
+    value = np.exp(p[:, 0])
+    return value, value[:, None] * np.eye(5)[0]
+
+
+def _exponent(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    alpha, beta = p[:, 3], p[:, 4]
+    total = alpha + beta
+    none = np.zeros_like(total)
+    return beta / total, np.stack([none, none, none, -beta / total**2, alpha / total**2], axis=1)
+
+
+def optimal_params(flops: float) -> Quantity:
+    """Log params of lowest loss at `flops` = 6 params tokens."""
+    product = np.log(flops / 6)
+
+    def of(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, a, b, alpha, beta = p.T
+        total = alpha + beta
+        value = (np.log(alpha / beta) + a - b + beta * product) / total
+        slopes = [np.zeros_like(value), 1 / total, -1 / total, (1 / alpha - value) / total]
+        return value, np.stack([*slopes, (product - 1 / beta - value) / total], axis=1)
+
+    return of
+
+
+def optimal_loss(flops: float) -> Quantity:
+    """The loss there. Its gradient is that at fixed params, because the loss is least (envelope theorem)."""
+    log_params, product = optimal_params(flops), np.log(flops / 6)
+
+    def of(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        e, a, b, alpha, beta = p.T
+        log_n, _ = log_params(p)
+        log_d = product - log_n
+        terms = np.stack([np.exp(e), np.exp(a - alpha * log_n), np.exp(b - beta * log_d)], axis=1)
+        return terms.sum(axis=1), np.column_stack([terms, -log_n * terms[:, 1], -log_d * terms[:, 2]])
+
+    return of
+
+
+def _same(value: np.ndarray) -> np.ndarray:
+    return value
+
+
+def _exp(log_value: np.ndarray) -> np.ndarray:
+    """An open end stays open."""
+    return np.where(np.isneginf(log_value), -np.inf, np.exp(log_value))
+
+
+NAMED: dict[str, tuple[Quantity, Callable[[np.ndarray], np.ndarray]]] = {
+    "E": (_floor, lambda value: np.maximum(value, 0.0)),
+    "A": (_parameter(1), _exp),
+    "B": (_parameter(2), _exp),
+    "alpha": (_parameter(3), _same),
+    "beta": (_parameter(4), _same),
+    "params_exponent": (_exponent, _same),
 }
 
 
@@ -116,63 +172,3 @@ def _starts(log_n: np.ndarray, log_d: np.ndarray, loss: np.ndarray, rng: np.rand
             logs = np.log(np.maximum([e, a, b], floor)) + [0, alpha * mean_n, beta * mean_d]
             found.append((residual, np.array([*logs, alpha, beta])))
     return np.stack([start for _, start in sorted(found, key=lambda each: each[0])[:_STARTS]])
-
-
-def _terms(p: np.ndarray, log_n: np.ndarray, log_d: np.ndarray) -> np.ndarray:
-    """Logs of E, A / N^alpha and B / D^beta: parameters (R, 5) -> (3, R, n)."""
-    e, a, b, alpha, beta = p.T[:, :, None]
-    return np.stack([np.broadcast_to(e, (len(p), len(log_n))), a - alpha * log_n, b - beta * log_d])
-
-
-def _log_law(p: np.ndarray, log_n: np.ndarray, log_d: np.ndarray) -> np.ndarray:
-    return np.logaddexp.reduce(_terms(p, log_n, log_d), axis=0)
-
-
-def _refine(
-    starts: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray, floor: float,
-    done: Callable[[int], object] = lambda _: None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Minimise the summed Huber loss of each row of log_loss (R, n) from its start (R, 5), with e at most `floor`.
-
-    Returns the parameters and the Huber losses. Levenberg-Marquardt steps on reweighted squares, for all rows at once.
-    """
-    centre_n, centre_d = log_n.mean(), log_d.mean()  # centred, so that a and alpha are nearly independent
-    x, z = log_n - centre_n, log_d - centre_d
-    offset = np.stack([centre_n, centre_d], axis=0)
-    p = starts.copy()
-    p[:, 1:3] -= p[:, 3:5] * offset
-    p[:, 0] = np.minimum(p[:, 0], floor)
-
-    def cost_of(left: np.ndarray) -> np.ndarray:
-        size = np.abs(left)
-        return np.where(size < _DELTA, left**2 / 2, _DELTA * (size - _DELTA / 2)).sum(axis=1)
-
-    cost = cost_of(_log_law(p, x, z) - log_loss)
-    damping = np.full(len(p), 1e-3)
-    active = np.arange(len(p))
-    for _ in range(_ITERATIONS):
-        own, target = p[active], log_loss[active]
-        terms = _terms(own, x, z)
-        total = np.logaddexp.reduce(terms, axis=0)
-        left = total - target
-        e, a, b = np.exp(terms - total)
-        jacobian = np.stack([e, a, b, -a * x, -b * z], axis=-1)
-        weighted = jacobian * np.minimum(1.0, _DELTA / np.maximum(np.abs(left), 1e-300))[..., None]
-        normal = np.einsum("rni,rnj->rij", weighted, jacobian)
-        gradient = np.einsum("rni,rn->ri", weighted, left)
-        diagonal = np.einsum("rii->ri", normal)
-        diagonal += damping[active, None] * diagonal + 1e-12
-        trial = own - np.linalg.solve(normal, gradient[..., None])[..., 0]
-        trial[:, 0] = np.minimum(trial[:, 0], floor)
-        found = cost_of(_log_law(trial, x, z) - target)
-        better = found < cost[active]
-        stopped = np.where(better, cost[active] - found < _STOP * cost[active], damping[active] > 1e6)
-        p[active[better]], cost[active[better]] = trial[better], found[better]
-        damping[active] = np.where(better, damping[active] / 5, damping[active] * 5)
-        done(int(stopped.sum()))
-        active = active[~stopped]
-        if not len(active):
-            break
-    done(len(active))
-    p[:, 1:3] += p[:, 3:5] * offset
-    return p, cost

@@ -2,37 +2,36 @@
 
 Each optimum counts with its precision, so that one hardly curved parabola does not void the law. If the optima scatter
 about the line by more than their standard errors explain, these grow accordingly (Birge 1932, Phys. Rev. 40, 207).
+Shifts that the optima share, because losses are not parabolas, do not average out over budgets: they move the line.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from bench.stats.interval import CONFIDENCE, Interval
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """log value = level + exponent (log flops - centre); level and exponent are uncorrelated at `centre`.
+    """log value = level + exponent (log flops - centre).
 
-    level_stderr, exponent_stderr: NaN if unknown. degrees: of freedom behind them.
+    covariance: of level and exponent, NaN if unknown. degrees: of freedom behind it.
     """
 
     level: float
     exponent: float
     centre: float
-    level_stderr: float
-    exponent_stderr: float
+    covariance: tuple[tuple[float, float], tuple[float, float]]
     degrees: int
 
     @property
     def slope(self) -> Interval:
         """The exponent, 95 % interval."""
-        return self._interval(self.exponent, self.exponent_stderr)
+        return self._interval(self.exponent, (0.0, 1.0))
 
     @property
     def coefficient(self) -> Interval:
@@ -42,41 +41,48 @@ class PowerLaw:
     def at(self, flops: float) -> Interval:
         """The value at `flops`, with a 95 % interval; infinite ends are those too large for a float."""
         away = np.log(flops) - self.centre
-        log = self._interval(
-            self.level + self.exponent * away, np.hypot(self.level_stderr, self.exponent_stderr * away)
-        )
+        log = self._interval(self.level + self.exponent * away, (1.0, away))
         with np.errstate(over="ignore"):
             low, high = (None if end is None else float(np.exp(end)) for end in (log.low, log.high))
             return Interval(float(np.exp(log.value)), low, high)
 
-    def _interval(self, value: float, stderr: float) -> Interval:
-        if self.degrees < 1 or not np.isfinite(stderr):
+    def _interval(self, value: float, direction: tuple[float, float]) -> Interval:
+        """Of a value that moves by `direction` times the errors of level and exponent."""
+        variance = float(np.array(direction) @ np.array(self.covariance) @ np.array(direction))
+        if self.degrees < 1 or not np.isfinite(variance):
             return Interval(value)
-        half = t_quantile(self.degrees) * float(stderr)
+        half = t_quantile(self.degrees) * float(np.sqrt(variance))
         return Interval(value, value - half, value + half)
 
 
-def power_law(log_flops: np.ndarray, log_values: np.ndarray, stderr: np.ndarray, degrees: int) -> PowerLaw | None:
+def power_law(
+    log_flops: np.ndarray, log_values: np.ndarray, stderr: np.ndarray, shift: np.ndarray, degrees: int
+) -> PowerLaw | None:
     """The line through (log_flops, log_values), (B,); None below two budgets.
 
     stderr: (B,) standard errors of log_values from `degrees` degrees of freedom. If these are 0, every budget counts
-    alike and the scatter about the line is the only evidence, with B - 2 degrees.
+    alike and the scatter about the line is the only evidence, with B - 2 degrees. shift: (B,) common errors of
+    log_values, with their signs; all of them may apply, or none.
     """
     if len(log_flops) < 2:
         return None
+    free = len(log_flops) - 2
     known = degrees > 0 and bool(np.all(stderr > 0))
-    weights = 1 / stderr**2 if known else np.ones_like(log_flops)
+    if not known:
+        stderr, shift = np.ones_like(log_flops), np.zeros_like(log_flops)
+    weights = 1 / (stderr**2 + shift**2)
     centre = float(np.average(log_flops, weights=weights))
     away = log_flops - centre
-    level = float(np.average(log_values, weights=weights))
     spread = float(weights @ away**2)
-    exponent = float(weights @ (away * log_values)) / spread
-    free = len(log_flops) - 2
+    by_value = np.stack([weights / weights.sum(), weights * away / spread])  # level and exponent, linear in the values
+    level, exponent = by_value @ log_values
     left = log_values - level - exponent * away
-    scatter = float(weights @ left**2) / free if free else np.nan
+    explained = weights * stderr**2 @ (1 - by_value[0] - by_value[1] * away)
+    scatter = float(weights @ left**2) / float(explained) if free else np.nan
     variance = np.fmax(1.0, scatter) if known else scatter
-    own = [float(np.sqrt(variance / total)) for total in (weights.sum(), spread)]
-    return PowerLaw(level, exponent, centre, own[0], own[1], degrees if known else free)
+    covariance = variance * (by_value * stderr**2) @ by_value.T + np.outer(by_value @ shift, by_value @ shift)
+    rows = [tuple(row) for row in covariance.tolist()]
+    return PowerLaw(float(level), float(exponent), centre, (rows[0], rows[1]), degrees if known else free)
 
 
 def t_draws(count: int, budgets: int, degrees: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,7 +91,6 @@ def t_draws(count: int, budgets: int, degrees: int, rng: np.random.Generator) ->
     return rng.standard_normal((count, budgets)) * common
 
 
-@cache
 def t_quantile(degrees: int) -> float:
     """Half-width of a 95 % interval in standard errors."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+    return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2))

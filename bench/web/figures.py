@@ -31,12 +31,12 @@ styled = rc_context(
         "svg.hashsalt": "bench",
         "svg.fonttype": "none",
         "text.parse_math": False,
-        "font.size": 9,
+        "font.size": 10.5,
         "text.color": INK,
         "axes.labelcolor": INK,
         "axes.edgecolor": MUTED,
         "axes.facecolor": SURFACE,
-        "axes.titlesize": 9.5,
+        "axes.titlesize": 10.5,
         "axes.titlelocation": "left",
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -51,11 +51,12 @@ styled = rc_context(
         "figure.facecolor": SURFACE,
         "figure.constrained_layout.use": True,
         "legend.frameon": False,
-        "legend.fontsize": 8.5,
+        "legend.fontsize": 10,
         "hatch.linewidth": 0.6,
     }
 )
 
+GOOD, BAD = "#1d7a46", "#b3392f"  # a target met, and missed
 _GAP, _WIDE = 8.0, 400.0  # points: between the drawings of a sheet; from this width on, one drawing to a row
 
 # Okabe and Ito's colours, distinct to colour-blind readers. A method keeps its colour in every figure; keys are slugs.
@@ -72,9 +73,14 @@ _METHOD_COLOURS = {
 }
 _SPARE_COLOURS = ("#009e73", "#cc79a7", "#0072b2", "#d55e00", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#4d9221")
 # The pages' style sheet sets these variables for light and dark: `--c-` and the digits, for the colour of a method.
-_THEME = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", SURFACE: "var(--surface)"} | {
-    colour: f"var(--c-{colour[1:]})" for colour in {*_METHOD_COLOURS.values(), *_SPARE_COLOURS}
-}
+_THEME = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    SURFACE: "var(--surface)",
+    GOOD: "var(--good)",
+    BAD: "var(--bad)",
+} | {colour: f"var(--c-{colour[1:]})" for colour in {*_METHOD_COLOURS.values(), *_SPARE_COLOURS}}
 
 
 @dataclass(frozen=True)

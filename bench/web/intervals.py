@@ -19,6 +19,7 @@ from bench.web.figures import themed
 
 _WIDEST = 4.0  # times the median half-width of a scale's intervals: a longer side ends in an arrow
 _MARGIN = 4.0  # per cent of the width, on each side
+MOST_MARKS = 6  # of a page that have room in its pictures
 _TICKS = 4  # at most, so that they have room on a phone
 
 

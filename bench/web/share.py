@@ -11,10 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.web.figures import INK, LINE, MUTED, SURFACE, error_bars, styled
-from bench.web.intervals import Mark, Scale
+from bench.web.intervals import MOST_MARKS, Mark, Scale
 
 SHARE = "share.png"
-_MOST = 6  # marks that have room
 
 
 @styled
@@ -24,7 +23,7 @@ def share_picture(kind: str, finding: str, marks: Sequence[Mark], line: float) -
     FigureCanvasAgg(figure)
     figure.text(0.05, 0.93, f"bench · {kind}", fontsize=20, color=MUTED, va="top")
     figure.text(0.05, 0.85, textwrap.fill(finding, 52), fontsize=31, color=INK, va="top", weight="bold")
-    shown = list(marks)[:_MOST]
+    shown = list(marks)[:MOST_MARKS]
     if shown:
         axes = figure.add_axes((0.28, 0.09, 0.66, 0.08 + 0.06 * len(shown)))
         scale = Scale(shown, [line])

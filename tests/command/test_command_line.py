@@ -4,6 +4,7 @@ import csv
 import glob
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.__main__ import main
 from bench.config.compose import configure, expand
 from bench.config.identity import comparison_hash, config_hash
 from bench.config.options import options
@@ -24,11 +26,12 @@ from bench.records.record import load_record
 from bench.runs.dry_run import describe, training_memory
 from bench.train.step import Trainee
 
+CACHE = f"data.cache_dir={Path(__file__).resolve().parents[2] / '.cache' / 'bench'}"  # shared: no text is read twice
 TINY = [
     "model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.context=64", "train.batch_size=4",
     "train.budget_flops=3e9", "train.threads=1", "evaluate.validation_tokens=12000", "evaluate.timing_steps=2",
     "evaluate.limit=8",
-    "seeds=1", "evaluate.speed_shape=null",
+    "seeds=1", "evaluate.speed_shape=null", CACHE,
 ]  # fmt: skip
 
 
@@ -122,13 +125,22 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words,message", MISTAKES.values(), ids=MISTAKES)
-def test_mistake_is_one_line_and_creates_nothing(words, message, tmp_path):
-    done = _bench(*words, "data.cache_dir=/tmp/bench-test-cache", cwd=tmp_path)
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line]
-    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
+def test_mistake_is_one_line_and_creates_nothing(words, message, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(words if CACHE in words else [*words, CACHE]) == 2
+    signal.signal(signal.SIGTERM, before)
+    written = capfd.readouterr().err
+    errors = [line for line in written.splitlines() if line]
+    assert len(errors) == 1 and errors[0].startswith("error: "), written
     assert message in errors[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mistake_on_the_command_line_is_exit_status_2(tmp_path):
+    done = _bench("+method=mod", "model.n_heads=5", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: model.n_heads=5 does not divide") and done.stderr.count("\n") == 1
 
 
 def test_mistake_in_a_value_imports_no_torch():

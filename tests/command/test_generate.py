@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ TINY = [
     "evaluate.tasks=[]", "evaluate.decode_batch_sizes=[]",
     "seeds=1", "evaluate.speed_shape=null",
 ]  # fmt: skip
+CACHE = f"data.cache_dir={Path(__file__).resolve().parents[2] / '.cache' / 'bench'}"  # shared: no text is read twice
 
 
 def _trained(folder, *words):
@@ -32,7 +34,7 @@ def _trained(folder, *words):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return _trained(tmp_path_factory.mktemp("bytes"), "+method=mod", "name=tiny")
+    return _trained(tmp_path_factory.mktemp("bytes"), "+method=mod", "name=tiny", CACHE)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +200,7 @@ def test_tiny_temperature_equals_temperature_zero(run, capsys):
 
 
 def test_bpe_run_needs_no_corpus_cache(tmp_path, capsys):
-    words = ["+method=dense", "name=words", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=512"]
+    words = ["+method=dense", "name=words", "data=kjv", "data.tokenizer.kind=bpe", "data.tokenizer.vocab_size=512"]
     folder = _trained(tmp_path, *words, f"data.cache_dir={tmp_path / 'cache'}")
     (path,) = folder.glob("results/words/dense-*")
     for cached in (tmp_path / "cache").glob("*/*"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tools.coverage import documents, intervals, verdicts
+from tools.coverage import documents, fits, intervals, verdicts
 from tools.coverage.__main__ import PARTS, main
 
 
@@ -48,3 +48,18 @@ def test_main_prints_the_named_parts_as_markdown(capsys):
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert all(name in message for name in PARTS)
+
+
+@pytest.mark.parametrize("found", [fits.parabolas, fits.parametric])
+def test_fit_intervals_cover_and_close(found):
+    for own in fits.count("5 x 7, 0.3% noise", 0, found):
+        assert own.covered >= 0.85 * own.ends and own.closed >= 0.9 * own.intervals, own
+
+
+def test_kept_chunks_are_not_repeated(tmp_path):
+    path, name = tmp_path / "kept.csv", "1 x 4, 0.2% noise"
+    first = fits.simulate(fits.CHUNK, path, [name], fits.parabolas)
+    written = path.read_text()
+    again = fits.simulate(fits.CHUNK, path, [name], fits.parabolas)
+    assert path.read_text() == written and len(first) == len(again) == 2
+    assert first["covered"].tolist() == again["covered"].tolist()

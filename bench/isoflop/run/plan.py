@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ def planned_memory(grid: Grid) -> list[tuple[float, Job]]:
 
 
 def memory_bytes(device: torch.device) -> float:
-    """All the memory of a GPU, or of this machine."""
+    """All the memory of a GPU, or of this machine; infinite on Windows, which does not say."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
+    if not hasattr(os, "sysconf"):
+        return math.inf
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
