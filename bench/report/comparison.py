@@ -178,8 +178,8 @@ def _parts(group: Group, compared: Sequence[Difference], alone: bool, whole: boo
     if not whole:
         return [Part("table", "Comparison with the dense baseline", tables=[table])]
     return [
-        Part("table", "Comparison with the dense baseline", pictures=_made(difference_figure(group, compared)), tables=[table],
-             folded="Every figure of every method"),
+        Part("table", "Comparison with the dense baseline", pictures=_made(difference_figure(group, compared)),
+             tables=[table], folded="Every figure of every method"),
         *([] if alone else [Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group))]),
         Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
         Part("routing", "Routing", widgets=passages(group), pictures=heat_map_figures(group),
