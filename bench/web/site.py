@@ -13,7 +13,7 @@ from bench.records.files import write_atomically
 
 META = "bench-page"  # name of the element in a page's head that holds its card
 _HERE = Path(__file__).parent
-ASSETS = _HERE / "assets"
+ASSETS, TEMPLATES = _HERE / "assets", _HERE / "templates"
 # Kinds of pages, as headings of the front page; others come last.
 KINDS = ("Comparison with dense", "isoFLOP study", "Speed", "Evidence", "Regression gate")
 
@@ -44,7 +44,7 @@ def write_index(reports: Path) -> Path:
     kinds = dict.fromkeys([*KINDS, *sorted(card.kind for card in cards)])
     groups = [(kind, own) for kind in kinds if (own := [card for card in cards if card.kind == kind])]
     environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     pictures = {card.name for card in cards if (reports / card.name / "card.svg").exists()}
