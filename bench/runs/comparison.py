@@ -11,6 +11,7 @@ import torch
 from bench.config.identity import MethodId, comparison_name, config_hash
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
+from bench.data.progress import timed
 from bench.errors import UserError
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.flops.trace import Traced
@@ -78,8 +79,9 @@ def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
         check_memory(planned, available_bytes(machine.device))
         alike = config_hash(replace(run.config, seed=0))  # seeds have equal counts
         if alike not in counted:
-            counted[alike] = count_flops(planned, corpus, machine)
-            refuse_leaks(planned, corpus, machine)
+            with timed(f"checking {planned.title}"):
+                counted[alike] = count_flops(planned, corpus, machine)
+                refuse_leaks(planned, corpus, machine)
             passes = planned.plan.tokens / corpus.train_tokens
             if passes > 1:
                 print(

@@ -11,15 +11,12 @@ The style sheet, the theme and uPlot (MIT), which draws the charts, lie in the s
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.errors import UserError
@@ -30,7 +27,9 @@ from bench.gate.dashboard.series import Series, all_series, machine_names
 from bench.gate.families import leader_of
 from bench.gate.history import Row, note_of
 from bench.records.files import beside
-from bench.web.site import TEMPLATES, Card, write_assets, write_index
+from bench.web.data import script_json
+from bench.web.render import template
+from bench.web.site import Card, write_assets, write_site
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("numbers.js", "data.js", "filters.js", "chart.js", "tooltip.js", "tools.js", "dashboard.js")
@@ -57,7 +56,7 @@ def build(rows: Sequence[Row], folder: Path, notes: Mapping[str, str] | None = N
         with beside(place) as fresh:
             _write(rows, series, notes or {}, fresh, place.name)
         write_assets(place.parent)
-        write_index(place.parent)
+        write_site(place.parent)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}. Choose another --reports folder.") from error
     return folder / "index.html"
@@ -75,9 +74,9 @@ def _check_ours(folder: Path) -> None:
 
 def _write(rows: Sequence[Row], series: Sequence[Series], notes: Mapping[str, str], folder: Path, name: str) -> None:
     (folder / "data").mkdir()
-    (folder / "data" / "rows.js").write_text(f"benchRows({_script(_rows(rows, notes))});\n", encoding="utf-8")
+    (folder / "data" / "rows.js").write_text(f"benchRows({script_json(_rows(rows, notes))});\n", encoding="utf-8")
     for number, each in enumerate(series):
-        text = f"benchSeries({number}, {_script(_packed(each))});\n"
+        text = f"benchSeries({number}, {script_json(_packed(each))});\n"
         (folder / "data" / f"{number}.js").write_text(text, encoding="utf-8")
     for asset in _ASSETS:
         shutil.copyfile(_HERE / "assets" / asset, folder / asset)
@@ -85,11 +84,11 @@ def _write(rows: Sequence[Row], series: Sequence[Series], notes: Mapping[str, st
     values = overview(rows, series, changes)
     card = Card(name, "Regression gate", values["finding"], values["facts"], rows[-1].created)
     pages = {
-        "index.html": {**values, "card": json.dumps(asdict(card))},
-        "charts.html": {"catalogue": Markup(_script(_catalogue(series, changes))), "recent_runs": RECENT_RUNS},
+        "index.html": {**values, "card": card.json()},
+        "charts.html": {"catalogue": Markup(script_json(_catalogue(series, changes))), "recent_runs": RECENT_RUNS},
     }
     for page, own in pages.items():
-        (folder / page).write_text(_render(page, scripts=_SCRIPTS, **own), encoding="utf-8")
+        (folder / page).write_text(template(page, _HERE / "templates").render(scripts=_SCRIPTS, **own), encoding="utf-8")
 
 
 def _catalogue(series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
@@ -141,19 +140,3 @@ def _short(values: Sequence[float | None]) -> list[float | None]:
     """To seven digits, more than a chart shows; most series repeat a few values."""
     short = {value: None if value is None else float(f"{value:.7g}") for value in set(values)}
     return [short[value] for value in values]
-
-
-def _script(value: Any) -> str:
-    """JSON that is safe inside a script element: no tag can start or end in it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _render(template: str, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader([_HERE / "templates", TEMPLATES]), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template(f"{template}.j2").render(**values)

@@ -75,7 +75,8 @@ function showFilters(now) {
   byId("last").value = now.last;
 }
 
-// Numbers of the charts that match: recent change points first, in the order of the overview.
+// Numbers of the charts that match: recent change points first, in the order of the overview. A figure that follows
+// another whose chart is shown is listed there, unless it was searched for.
 function fitting(now) {
   if (now.machine && !runs.machines.some((machine) => machine.id === now.machine)) return [];
   const sought = now.search.toLowerCase().split(/\s+/);
@@ -83,6 +84,7 @@ function fitting(now) {
     && (!now.methods.length || now.methods.includes(each.key))
     && (!now.changed || each.changed !== null)
     && sought.every((word) => `${each.key} ${each.title} ${each.words} ${each.figure}`.toLowerCase().includes(word));
-  const found = [...catalogue.keys()].filter((number) => fits(catalogue[number]));
+  const all = [...catalogue.keys()].filter((number) => fits(catalogue[number])), known = new Set(all);
+  const found = now.figure || now.search ? all : all.filter((number) => !known.has(catalogue[number].leader));
   return found.sort((one, other) => (catalogue[one].changed ?? Infinity) - (catalogue[other].changed ?? Infinity) || one - other);
 }
