@@ -35,9 +35,11 @@ def leader_of(figure: str) -> str:
     return figure
 
 
-def fold(items: Sequence[_Item], figure: Callable[[_Item], str], same: Callable[[_Item], Hashable]) -> list[list[_Item]]:
-    """Groups of the items whose figures follow one leader and which `same` maps to one value, in their order; in each,
-    the leader comes first.
+def fold(
+    items: Sequence[_Item], figure: Callable[[_Item], str], same: Callable[[_Item], Hashable]
+) -> list[list[_Item]]:
+    """Groups of the items whose figures follow one leader and which `same` maps to one value, in order of their first;
+    in each, the leader comes first.
     """
     groups: dict[Hashable, list[_Item]] = {}
     for item in items:

@@ -231,7 +231,7 @@ def test_recent_changes_come_first_and_can_be_filtered(page: Page, tmp_path: Pat
     address = charts(tmp_path)
     page.goto(address)
     expect(page.locator("#count")).to_have_text("3 charts")
-    expect(page.locator(".chart h3").first).to_have_text("MoD: validation loss, nats/token")
+    expect(page.locator(".chart h2").first).to_have_text("MoD: validation loss, nats/token")
     page.get_by_label("Recent change points only").check()
     expect(page.locator("#count")).to_have_text("1 of 3 charts")
     assert page.url == f"{address}#changed=1"
@@ -248,7 +248,7 @@ def test_search_is_kept_in_the_address_and_is_one_step_back(page: Page, tmp_path
     page.reload()
     expect(page.get_by_label("Search")).to_have_value("Validation LOSS")
     page.get_by_label("Search").fill("params_total")  # the name as recorded
-    expect(page.locator(".chart h3")).to_have_text("MoD: total parameters")
+    expect(page.locator(".chart h2")).to_have_text("MoD: total parameters")
     page.go_back()
     expect(page.locator("#count")).to_have_text("3 charts")
 
@@ -301,7 +301,7 @@ def test_studies_have_charts_of_their_own(page: Page, tmp_path: Path):
     for row in rows[6:]:
         row.study = "nightly"
     page.goto(f"{charts(tmp_path, rows)}#figure=model.params_total")
-    expect(page.locator(".chart h3")).to_have_text(["ci MoD: total parameters", "nightly MoD: total parameters"])
+    expect(page.locator(".chart h2")).to_have_text(["ci MoD: total parameters", "nightly MoD: total parameters"])
     expect(page.locator(".readout").first).to_contain_text("c0ffee05")
 
 
@@ -330,7 +330,7 @@ def test_findings_link_to_their_charts(page: Page, tmp_path: Path):
     expect(page.locator(".card").first).to_contain_text("Compared with its baseline")
     expect(page.locator(".card li a")).to_have_count(2)  # of four findings: nothing is drawn of moe
     page.locator(".card li a").first.click()
-    expect(page.locator(".chart h3")).to_have_text("MoD: validation loss, nats/token")
+    expect(page.locator(".chart h2")).to_have_text("MoD: validation loss, nats/token")
     expect(page.get_by_label("Machine")).to_have_value("bbbb")
 
 
@@ -348,7 +348,7 @@ def test_hostile_names_do_nothing(page: Page, tmp_path: Path, name: str):
         expect(page.locator(".readout").first).to_contain_text("commit")
     assert "harmed" not in page.title()
     assert page.locator("main img, a[href^='javascript:']").count() == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"dashboard"}
+    assert {path.name for path in tmp_path.iterdir()} == {"dashboard", "assets", "index.html"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

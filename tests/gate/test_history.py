@@ -93,11 +93,11 @@ def test_read_of_merged_branches_keeps_every_row_once(tmp_path: Path):
 def test_read_skips_newer_and_invalid_rows_by_name(tmp_path: Path):
     append(row(1), tmp_path)
     with open(tmp_path / FILE, "a", encoding="utf-8") as file:
-        file.write('{"schema_version": 3}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
+        file.write('{"schema_version": 4}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
     found, problems = read(tmp_path)
     assert len(found) == 1
     assert [problem.split("line ")[1][0] for problem in problems] == ["2", "3", "4", "6"]
-    assert "schema version 3 is newer" in problems[0]
+    assert "schema version 4 is newer" in problems[0]
 
 
 def test_read_accepts_rows_of_the_first_schema(tmp_path: Path):

@@ -6,7 +6,9 @@ import re
 from urllib.parse import quote, urlsplit
 
 # The part of a CI run's address that names the repository: GitHub's /actions/runs/1 and GitLab's /-/jobs/1.
-_REPOSITORY = re.compile(r"(https://[\w.-]+(?::\d+)?/[\w./-]+?)(?:/actions/runs/\d+|(/-)/(?:jobs|pipelines)/\d+)(?:[/?#].*)?")
+_REPOSITORY = re.compile(
+    r"(https://[\w.-]+(?::\d+)?/[\w./-]+?)(?:/actions/runs/\d+|(/-)/(?:jobs|pipelines)/\d+)(?:[/?#].*)?"
+)
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 

@@ -35,10 +35,14 @@ def overview(rows: Sequence[Row], series: Sequence[Series], changes: Sequence[Re
         "more_changes": max(0, len(changes) - _MOST),
         "recent_runs": RECENT_RUNS,
         "groups": _groups(rows, series, changes),
-        "facts": f"{len(rows):,} run{'s' * (len(rows) != 1)} of the gate, {rows[0].created[:10]} to {rows[-1].created[:10]}",
+        "facts": f"{len(rows):,} run{'s' * (len(rows) != 1)} of the gate, {_day(rows[0])} to {_day(rows[-1])}",
         "safe_link": safe_link,
         "charts": charts_link,
     }
+
+
+def _day(row: Row) -> str:
+    return row.created[:10]
 
 
 def _sentence(verdicts: Sequence[str]) -> str:
@@ -74,7 +78,9 @@ def _days_before(newest: str) -> str:
 
 def _families(findings: Sequence[str]) -> list[list[str]]:
     """Findings, `METHOD FIGURE: KIND`, of one method, kind and family together."""
-    parts = {finding: (*method_and_figure(finding.rpartition(": ")[0]), finding.rpartition(": ")[2]) for finding in findings}
+    parts = {
+        finding: (*method_and_figure(finding.rpartition(": ")[0]), finding.rpartition(": ")[2]) for finding in findings
+    }
     return fold(findings, lambda each: parts[each][1], lambda each: (parts[each][0], parts[each][2]))
 
 
@@ -111,9 +117,7 @@ def _entry(change: RecentChange, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _groups(
-    rows: Sequence[Row], series: Sequence[Series], changes: Sequence[RecentChange]
-) -> list[dict[str, Any]]:
+def _groups(rows: Sequence[Row], series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
     """Groups of figures, each a grid with a row per figure and a column per method; figures that follow another come
     after, in a grid of their own.
     """

@@ -47,7 +47,8 @@ def build(rows: Sequence[Row], folder: Path, notes: Mapping[str, str] | None = N
     """Write the dashboard into `folder`, replacing an earlier one, and the shared files and front page of the site
     around it; returns its overview page.
 
-    notes: commit, or the start of one -> what to know about it. Raises UserError, and changes nothing, if it cannot be written or `folder` holds anything else.
+    notes: commit, or the start of one -> what to know about it. Raises UserError, and changes nothing, if it cannot be
+    written or `folder` holds anything else.
     """
     series = all_series(rows)
     place = folder.resolve()  # a link to a folder stays a link
@@ -88,13 +89,17 @@ def _write(rows: Sequence[Row], series: Sequence[Series], notes: Mapping[str, st
         "charts.html": {"catalogue": Markup(script_json(_catalogue(series, changes))), "recent_runs": RECENT_RUNS},
     }
     for page, own in pages.items():
-        (folder / page).write_text(template(page, _HERE / "templates").render(scripts=_SCRIPTS, **own), encoding="utf-8")
+        (folder / page).write_text(
+            template(page, _HERE / "templates").render(scripts=_SCRIPTS, **own), encoding="utf-8"
+        )
 
 
 def _catalogue(series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
     """The list of charts; `changed`: the place among recent change points, `leader`: the chart that it follows."""
     places = {
-        id(each): place for place, change in reversed(list(enumerate(changes))) for each in (change.series, *change.also)
+        id(each): place
+        for place, change in reversed(list(enumerate(changes)))
+        for each in (change.series, *change.also)
     }
     numbers = {(each.key, each.figure): number for number, each in enumerate(series)}
     return [
