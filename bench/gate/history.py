@@ -21,12 +21,14 @@ from pydantic import Field, FiniteFloat, ValidationError
 from bench.errors import UserError
 from bench.formats import now
 from bench.gate.compare import Verdict
+from bench.gate.load import Key
 from bench.records.files import StrictModel
 from bench.stats.interval import Interval
 
 FILE = "history.jsonl"
 NOTES = "annotations.json"
 SCHEMA_VERSION = 3
+_RECENT = 12  # runs of a sparkline
 _DIGITS = 9  # significant digits kept: more than a chart shows, and half the file size
 
 _Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
@@ -174,6 +176,21 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         if row != kept:
             problems.append(f"{path}, line {number}: same id as line {first} but other content; skipped.")
     return sorted((row for _, row in rows.values()), key=lambda row: row.created), problems
+
+
+def recent_values(verdict: Verdict, folder: Path) -> dict[Key, list[float]]:
+    """The values of each current figure in the last runs of its study and machine, the current one last.
+
+    Before the current run is appended. Empty without a history.
+    """
+    if not (folder / FILE).exists():
+        return {}
+    now = row_of(verdict, None)
+    own = [row for row in read(folder)[0] if (row.study, row.machine) == (now.study, now.machine)]
+    rows = [*own[1 - _RECENT :], now]
+    return {
+        method_and_figure(name): [row.figures[name][0] for row in rows if name in row.figures] for name in now.figures
+    }
 
 
 def read_notes(folder: Path) -> dict[str, str]:

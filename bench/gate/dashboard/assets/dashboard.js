@@ -20,7 +20,7 @@ function showCharts() {
   wanted = fitting(shown);
   room = AT_ONCE;
   for (const chart of charts.values()) chart.zoomed = null;
-  byId("count").textContent = counted(wanted.length);
+  byId("count").textContent = counted(wanted.length, fitting(shown, false).length);
   place();
 }
 
@@ -38,10 +38,11 @@ byId("more").addEventListener("click", () => {
   chartOf(wanted[next]).place.focus();
 });
 
-function counted(number) {
+// `fit`: how many match, with those that are listed under another.
+function counted(number, fit) {
   if (!number) return "No chart matches these filters.";
-  const of = number === catalogue.length ? "" : `of ${catalogue.length} `;
-  return `${number} ${of}chart${catalogue.length === 1 ? "" : "s"}`;
+  const of = fit === catalogue.length ? "" : `of ${catalogue.length} `, folded = fit - number;
+  return `${number} ${of}chart${catalogue.length === 1 ? "" : "s"}${folded ? `, and ${folded} of figures that follow from these` : ""}`;
 }
 
 // Charts in view are drawn at once, the others when they come into view.

@@ -77,7 +77,7 @@ function showFilters(now) {
 
 // Numbers of the charts that match: recent change points first, in the order of the overview. A figure that follows
 // another whose chart is shown is listed there, unless it was searched for.
-function fitting(now) {
+function fitting(now, folded = !now.figure && !now.search) {
   if (now.machine && !runs.machines.some((machine) => machine.id === now.machine)) return [];
   const sought = now.search.toLowerCase().split(/\s+/);
   const fits = (each) => (!now.figure || each.figure === now.figure)
@@ -85,6 +85,6 @@ function fitting(now) {
     && (!now.changed || each.changed !== null)
     && sought.every((word) => `${each.key} ${each.title} ${each.words} ${each.figure}`.toLowerCase().includes(word));
   const all = [...catalogue.keys()].filter((number) => fits(catalogue[number])), known = new Set(all);
-  const found = now.figure || now.search ? all : all.filter((number) => !known.has(catalogue[number].leader));
+  const found = folded ? all.filter((number) => !known.has(catalogue[number].leader)) : all;
   return found.sort((one, other) => (catalogue[one].changed ?? Infinity) - (catalogue[other].changed ?? Infinity) || one - other);
 }
