@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--again", type=Path, metavar="DIR",
-        help="a study that timed once more what --json lists under retime; a step that is no longer slower does not fail",
+        help="a study that timed once more what --json lists under retime; a step no longer slower does not fail",
     )  # fmt: skip
     parser.add_argument(
         "--accept", action="store_true", help="make CURRENT the new baseline in the folder BASELINE, regressed or not"
