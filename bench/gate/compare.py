@@ -52,7 +52,7 @@ class Verdict:
     """The outcome.
 
     findings: the worst first. compared: the number of figures compared. skipped: figures of both sides that were not
-    compared -> the reason. notes: the same for people, in fewer lines.
+    compared -> the reason. notes: the same for people, in fewer lines. timed_again: whether a slower step was.
     """
 
     baseline: Side
@@ -61,6 +61,7 @@ class Verdict:
     compared: int
     skipped: dict[Key, str]
     notes: list[str]
+    timed_again: bool = False
 
     @property
     def broken(self) -> list[str]:
@@ -85,8 +86,10 @@ class Verdict:
         """The methods to time once more before the verdict counts, dense among them; empty unless speed alone fails."""
         failing = [finding for finding in self.findings if finding.fails]
         rules = [rule_of(finding.figure, finding.method) for finding in failing]
-        if self.broken or not all(
-            f.kind == "regressed" and r and r.sampled for f, r in zip(failing, rules, strict=True)
+        if (
+            self.broken
+            or self.timed_again
+            or not all(f.kind == "regressed" and r and r.sampled for f, r in zip(failing, rules, strict=True))
         ):
             return []
         return list(dict.fromkeys(["dense", *(finding.method for finding in failing)])) if failing else []
@@ -147,6 +150,7 @@ def confirmed(verdict: Verdict, again: Side) -> Verdict:
 
     Steps that `again` cannot judge still count.
     """
+    verdict = replace(verdict, timed_again=True)
     try:
         second = compare(*time_and_memory(verdict.baseline, again))
     except NoDataError as error:

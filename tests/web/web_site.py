@@ -69,7 +69,7 @@ def layout(site: Path, browser: Browser) -> Layout:
         if AXE and (width, scheme) in AUDITED:
             page.add_script_tag(path=AXE)
             found["findings"] = page.evaluate(
-                "axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations"
+                "axe.run({ preload: false, resultTypes: ['violations'] }).then(({ violations }) => violations"
                 ".filter(({ impact }) => ['serious', 'critical'].includes(impact))"
                 ".flatMap(({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`)))"
             )

@@ -81,7 +81,7 @@ function followersOf({ number }) {
   const line = `${own.length} figure${own.length === 1 ? " follows" : "s follow"} from it`;
   for (const { key, figure, words } of own) {
     const item = document.createElement("li");
-    item.append(linked(addressOf({ ...state(), search: "", changed: false, figure, methods: [key] }), words));
+    item.append(linked(`charts.html${addressOf({ ...state(), search: "", changed: false, figure, methods: [key] })}`, words));
     list.append(item);
   }
   details.append(Object.assign(document.createElement("summary"), { textContent: line }), list);
