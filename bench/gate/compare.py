@@ -85,14 +85,12 @@ class Verdict:
     def retime(self) -> list[str]:
         """The methods to time once more before the verdict counts, dense among them; empty unless speed alone fails."""
         failing = [finding for finding in self.findings if finding.fails]
-        rules = [rule_of(finding.figure, finding.method) for finding in failing]
-        if (
-            self.broken
-            or self.timed_again
-            or not all(f.kind == "regressed" and r and r.sampled for f, r in zip(failing, rules, strict=True))
-        ):
+        if self.broken or self.timed_again or not failing:
             return []
-        return list(dict.fromkeys(["dense", *(finding.method for finding in failing)])) if failing else []
+        rules = [rule_of(finding.figure, finding.method) for finding in failing if finding.kind == "regressed"]
+        if len(rules) < len(failing) or not all(rule and rule.sampled for rule in rules):
+            return []
+        return list(dict.fromkeys(["dense", *(finding.method for finding in failing)]))
 
     @property
     def speed_unjudged(self) -> str | None:
