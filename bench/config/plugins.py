@@ -68,7 +68,7 @@ def typed_options(method: MethodConfig) -> Any:
     module = module_of(method.name)
     if module is None and method.options and method.name not in names("method"):
         raise UserError(f"method {method.name} is not installed: install the package that brings it.")
-    declared = getattr(module, "Options", None)
+    declared: Any = getattr(module, "Options", None)
     if declared is not None and not dataclasses.is_dataclass(declared):
         raise UserError(f"method {method.name}: its Options must be a dataclass.")
     known = [field.name for field in dataclasses.fields(declared)] if declared else []

@@ -24,6 +24,7 @@ from bench.records.targets import FILE as TARGETS
 from bench.records.tuning import FILE as TUNING
 from bench.report.comparison import write_report
 from bench.report.load import read_results, runs_of_comparisons
+from bench.report.ranking import write_ranking
 from bench.web.serve import serve
 from bench.web.site import Address, remembered, repository, write_site
 
@@ -75,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         damaged = damaged or bool(problems)
         for comparison in comparisons:
             print(write_report(comparison, options.reports))
+        if page := write_ranking(comparisons, options.reports):
+            print(page)
     address = remembered(options.reports)
     url = f"{options.site_url.rstrip('/')}/" if options.site_url else address.url
     code = (options.repository or repository() or address.repository).rstrip("/")

@@ -173,14 +173,14 @@ def _section(group: Group, compared: Sequence[Difference], folder: str, parts: S
 
 
 def _parts(group: Group, compared: Sequence[Difference], alone: bool, whole: bool) -> list[Part]:
-    """The parts of a section; if it is alone, the page itself has the curves."""
+    """The parts of a section; where a group is alone, the page has its curves."""
     table = comparison_table(group, compared)
     if not whole:
-        return [Part("table", "All figures", tables=[table])]
+        return [Part("table", "Comparison with the dense baseline", tables=[table])]
     return [
-        Part("table", "All figures", pictures=_made(difference_figure(group, compared)), tables=[table],
-             folded="Every figure of every method"),
-        *([Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group))] if not alone else []),
+        Part("table", "Comparison with the dense baseline", pictures=_made(difference_figure(group, compared)),
+             tables=[table], folded="Every figure of every method"),
+        *([] if alone else [Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group))]),
         Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
         Part("routing", "Routing", widgets=passages(group), pictures=heat_map_figures(group),
              drawings=[*_made(accuracy_figure(group)), *weight_figures(group), *expert_load_figures(group)]),

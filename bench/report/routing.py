@@ -248,7 +248,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
     load = np.array([detail.expert_load[layer] for layer in layers])
     experts = load.shape[1] - detail.n_noop
     figure, axes = canvas(height=0.8 + 0.24 * len(layers))
-    share_cells(axes, load, colour, fontsize=8, labelled=load.shape[1] <= _LABELLED_EXPERTS)
+    share_cells(axes, load, colour, fontsize=10.5, labelled=load.shape[1] <= _LABELLED_EXPERTS)
     if detail.n_noop:
         axes.axvline(experts, color=MUTED, linewidth=2)
     names = [str(expert + 1) for expert in range(experts)] + [f"n{n + 1}" for n in range(detail.n_noop)]

@@ -17,8 +17,8 @@ from bench.stats.interval import Interval
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT
 from bench.web.tables import Table
 
-_SHAPE = {"n_layers", "d_model", "n_heads", "d_ff"}  # as it was solved, where the contract solves it
 _RUNS = 200  # in the table without scripts
+_SHAPE = {"n_layers", "d_model", "n_heads", "d_ff"}  # as it was solved, where the contract solves it
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from bench.config.identity import MethodId, comparison_name, config_hash
 from bench.config.schema import RunConfig
 from bench.data import Corpus, prepare
-from bench.data.progress import timed
 from bench.errors import UserError
 from bench.evaluate import check_tasks, excluded_tasks, load_tasks
 from bench.flops.trace import Traced
@@ -79,9 +79,8 @@ def _jobs(due: Sequence[tuple[PreparedRun, str]], shared: _Shared) -> list[Job]:
         check_memory(planned, available_bytes(machine.device))
         alike = config_hash(replace(run.config, seed=0))  # seeds have equal counts
         if alike not in counted:
-            with timed(f"checking {planned.title}"):
-                counted[alike] = count_flops(planned, corpus, machine)
-                refuse_leaks(planned, corpus, machine)
+            counted[alike] = count_flops(planned, corpus, machine)
+            refuse_leaks(planned, corpus, machine)
             passes = planned.plan.tokens / corpus.train_tokens
             if passes > 1:
                 print(
@@ -124,7 +123,8 @@ def _timed(run: PreparedRun, shared: _Shared) -> Record:
     if not to_be_timed(run, record):
         return record
     corpus = shared.corpus(run.config)
-    return time_run(run.with_vocabulary(corpus.tokenizer.vocab_size), corpus, shared.machine(run.config))
+    with tqdm(bar_format=f"timing {run.title}", leave=False):  # drawn once: nothing else may run meanwhile
+        return time_run(run.with_vocabulary(corpus.tokenizer.vocab_size), corpus, shared.machine(run.config))
 
 
 class _Shared:

@@ -31,12 +31,11 @@ class Resources(HTMLParser):
         super().__init__()
         self.fetched: list[str] = []
         self.ids: list[str] = []
-        self.scripts: list[tuple[str | None, str | None]] = []
+        self.scripts = 0
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
-        if tag == "script":
-            self.scripts.append((values.get("src"), values.get("type")))
+        self.scripts += tag == "script"
         self.ids += [values["id"]] if "id" in values else []
         links = [values[key] or "" for key in ("src", "href", "xlink:href", "srcset", "data") if key in values]
         self.fetched += [link for link in links if not link.startswith("#")]
@@ -103,8 +102,9 @@ def test_page_shows_and_marks_a_failed_run(results, tmp_path):
     save(results, make_record("mod", 1, 0.123, causality=failed, status="audit_failed"))
     (page,) = build(results, tmp_path)
     text = page.read_text(encoding="utf-8")
-    shown = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    assert shown.count("0.123") == 1  # in the table of runs, and nowhere else
+    scripts = re.findall(r"<script.*?</script>", text, re.DOTALL)
+    assert text.count("0.123") - "".join(scripts).count("0.123") == 1  # in the table of runs, and nowhere else
+    assert sum("0.123" in script for script in scripts) == 1 and "runs-data" in next(s for s in scripts if "0.123" in s)
     assert "is shown but its quality is not compared: the causality audit failed" in text
     assert "FAILED in 1 of 3" in text
     assert "n = 2 seeds" in text
@@ -120,10 +120,10 @@ def test_hostile_names_are_escaped_and_stay_inside_the_folder(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"results", "reports"}
     parsed = parse(page)
     assert all((page.parent / unquote(link)).exists() for link in parsed.fetched)
-    assert all(source or kind in ("application/json", "text/plain") for source, kind in parsed.scripts)  # code or data
+    save(tmp_path / "plain", make_record("dense"))
+    assert parsed.scripts == parse(build(tmp_path / "plain", tmp_path / "reports")[0]).scripts + 1  # a passage's data
     index = parse(tmp_path / "reports" / "index.html")
-    assert all((tmp_path / "reports" / link).exists() for link in index.fetched)
-    assert all(source for source, _ in index.scripts)
+    assert all((tmp_path / "reports" / link).exists() for link in index.fetched) and index.scripts == 1
     markdown = (page.parent / "report.md").read_text(encoding="utf-8")
     outside = re.sub(r"^(`{3,})\n.*?^\1$", "", markdown, flags=re.DOTALL | re.MULTILINE)
     assert "<script" not in outside and "<img" not in outside and "\n# x" not in outside
@@ -170,12 +170,12 @@ def test_page_of_two_contracts_heads_each_and_mixes_no_runs(results, tmp_path):
     assert [loss.value for loss in lost] == [pytest.approx(-0.04), pytest.approx(-0.49)]
     (page,) = build(results, tmp_path)
     top, first, second = page.read_text(encoding="utf-8").split('<div class="group" id="')
-    assert top.index(">at equal training FLOPs</a>") < top.index(">at equal FLOPs per forward pass</a>")
+    assert top.index("at equal training FLOPs.") < top.index("better than dense at equal FLOPs per forward pass.")
     assert "<h2>Comparison at equal training FLOPs</h2>" in first and "per forward pass" not in first
     assert "<h2>Comparison at equal FLOPs per forward pass</h2>" in second and "MoD 8 × 64" in second
     assert "Training tokens are equal, and training FLOPs within 0.00\u00a0% of dense’s." in second
     markdown = (page.parent / "report.md").read_text(encoding="utf-8")
-    assert markdown.index("### Comparison at equal FLOPs per forward pass") < markdown.index("\n# Comparison at equal training FLOPs")
+    assert markdown.index("### Comparison at equal FLOPs per forward pass") < markdown.index("## Comparison with the")
     assert {each.name for each in (page.parent / "figures").glob("*difference.svg")} == {"difference.svg"}
     assert (page.parent / "figures" / "aaaaaa" / "difference.svg").exists()
     printed = verdicts([run.record for run in (*train.runs, *forward.runs)], results)
@@ -220,9 +220,10 @@ def test_router_figures_of_noise_are_called_noise_ranks(tmp_path):
     assert (learned.title, random.title) == ("Router weights, MoD", "Noise ranks, MoD random")
     for drawing in (learned, random):
         assert "by top-k as in training" in drawing.caption and "causal router" not in drawing.caption
-    (both,) = passages(comparison.groups[0])
-    assert "A noise rank decides what is processed and is not the gate r." in both
-    assert '"ranks":"router weight"' in both and '"ranks":"noise rank"' in both
+    (words,) = passages(comparison.groups[0])
+    assert '"ranks":"router weight"' in words and '"ranks":"noise rank"' in words
+    page = build(tmp_path / "results", tmp_path / "reports")[0].read_text()
+    assert "A noise rank decides what is processed and is not the gate r." in page
 
 
 def _only_group(results):

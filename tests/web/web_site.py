@@ -65,15 +65,15 @@ def layout(site: Path, browser: Browser) -> Layout:
         page.wait_for_load_state("networkidle")
         if PICTURES:
             page.screenshot(path=Path(PICTURES) / f"{name.replace('/', '-')}-{width}-{scheme}.png")
-        found = page.evaluate(MEASURE)
+        found = page.evaluate(MEASURE) | {"faults": list(faults)}
         if AXE and (width, scheme) in AUDITED:
             page.add_script_tag(path=AXE)
             found["findings"] = page.evaluate(
-                "axe.run({ preload: false, resultTypes: ['violations'] }).then(({ violations }) => violations"
+                "axe.run({ resultTypes: ['violations'], preload: false }).then(({ violations }) => violations"
                 ".filter(({ impact }) => ['serious', 'critical'].includes(impact))"
                 ".flatMap(({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`)))"
             )
         context.close()
-        return found | {"faults": faults}
+        return found
 
     return measured

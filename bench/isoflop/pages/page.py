@@ -24,9 +24,20 @@ from bench.isoflop.pages.setup import equal_for_all, packings, repeats, rerun, r
 from bench.isoflop.pages.sizes import sizes_part
 from bench.isoflop.pages.speed import speed_part
 from bench.isoflop.pages.tokens import tokens_part
-from bench.isoflop.pages.verdict import power_table, studies_table, verdict_table, verdicts, winners
+from bench.isoflop.pages.verdict import (
+    band,
+    facts,
+    finding,
+    marks_of,
+    power_table,
+    studies_table,
+    verdict_table,
+    verdicts,
+    winners,
+)
 from bench.report.routing import accuracy_figure, heat_map_figures, passages, weight_figures
 from bench.stats.verdict import Mark
+from bench.web.intervals import Scale
 from bench.web.page import Page, Part, write_page
 from bench.web.tables import Table
 
@@ -50,12 +61,14 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
         tokens_part(results),
     ]  # fmt: skip
     tables = [claims_table(found), *decided, *(table for part in parts for table in part.tables), runs_table(results)]
-    study = results.study
+    study, sentences = results.study, verdicts(results, against, asked)
+    marks = marks_of(against)
     shown = {
+        "marks": marks, "scale": Scale(marks), "against": against, "band": band(against),
         "study": study, "claims": found, "parts": [part for part in parts if part],
         "problems": [*results.problems, *(f"By total parameters, {note}" for note in fits.notes), *outliers(results)],
         "settings": settings(results), "equal": equal_for_all(results), "repeats": repeats(results),
-        "winners": winners(results), "verdicts": verdicts(results, against, asked),
+        "winners": winners(results), "verdicts": sentences,
         "decided": [table for table in decided if table.rows],
         "shares": study.shares(sum(files.record.training.seconds for files in results.files.values())),
         "packings": packings(study), "rerun": rerun(study), "tally": _tally(found), "paper": PAPER,
@@ -70,8 +83,8 @@ def write_isoflop(folder: Path, reports: Path) -> Path:
     written = [table for table in tables if len(table.data.columns)]
     page = Page(
         name=study.name, kind="isoFLOP study",
-        finding="; ".join(f"{label} {sentence.split(':')[0]}" for label, sentence in shown["verdicts"]),
-        facts=[settings(results)], created=study.created, records=folder,
+        finding=finding(against), marks=marks,
+        facts=facts(results), created=study.created, records=folder,
         commits=[study.git_commit] if study.git_commit else [],
     )  # fmt: skip
     return write_page(reports, page, "isoflop", drawings, written, shown, _TEMPLATES, files)

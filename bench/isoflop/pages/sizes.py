@@ -94,7 +94,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
 def normalised_figure(results: Results) -> Drawing | None:
     """Loss over dense's best at that budget, against forward FLOPs over those of dense's best."""
     colours, fitted = method_colours(results.methods), curves(results, "forward_flops")
-    figure, axes = canvas(5.2, 3.4)
+    figure, axes = canvas()
     drawn, above = False, 0
     for marker, budget in zip(_MARKERS, results.budgets, strict=False):
         dense = fitted.get((REFERENCE, budget))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.formats import DASH, decimal, percent, power
+from bench.formats import DASH, decimal, percent, power, scaled
 from bench.isoflop.analysis.contracts import Comparison
 from bench.isoflop.analysis.differences import AT_EDGE, best_difference, edge, fresh
 from bench.isoflop.analysis.results import REFERENCE, Results, title
@@ -16,6 +16,8 @@ from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns,
 from bench.stats.interval import Interval
 from bench.stats.pooling import Pooled
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide
+from bench.web.figures import method_colours
+from bench.web.intervals import Mark
 from bench.web.tables import Table
 
 _EFFECTS = (0.0, 0.01, 0.02)  # of Dense's loss
@@ -37,6 +39,40 @@ def verdicts(results: Results, against: Sequence[Against], asked: Sequence[Quest
         ]  # fmt: skip
         found.append((title(each.method), _sentence(results, each) + "".join(others)))
     return found
+
+
+def finding(against: Sequence[Against]) -> str:
+    """One sentence: which methods are better, worse, equivalent or inconclusive at equal training FLOPs."""
+    clauses = []
+    for verdict, says in _SAYS.items():
+        names = [title(each.method) for each in against if each.verdict == verdict]
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            clauses.append(f"{' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} {verb} {says}")
+    return f"At equal training FLOPs, {'; '.join(clauses)}" if clauses else "Nothing to compare with Dense yet"
+
+
+def facts(results: Results) -> list[str]:
+    """Scale, text and machine, in short."""
+    sizes = results.runs["params_total"]
+    return [
+        f"{len(results.runs)} runs",
+        f"{', '.join(map(power, results.budgets))} training FLOPs",
+        f"{scaled(float(sizes.min()))} to {scaled(float(sizes.max()))} parameters",
+        results.study.environment.device_name,
+    ]
+
+
+def marks_of(against: Sequence[Against]) -> list[Mark]:
+    """The pooled differences from dense, lowest first."""
+    colours = method_colours([title(each.method) for each in against])
+    marks = [Mark(title(each.method), each.difference, colours[title(each.method)]) for each in against]
+    return sorted(marks, key=lambda mark: mark.interval.value)
+
+
+def band(against: Sequence[Against]) -> float | None:
+    """The smallest effect of interest, in nats/token."""
+    return SMALLEST_EFFECT * against[0].dense_loss if against else None
 
 
 def _sentence(results: Results, each: Against) -> str:
