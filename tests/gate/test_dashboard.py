@@ -230,3 +230,14 @@ def test_command_reports_missing_and_broken_input(tmp_path: Path, capsys):
     assert "skipped" in capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([str(tmp_path), "--reports", str(tmp_path / "file")]) == 2
+
+
+def test_build_replaces_the_site_of_an_older_bench(tmp_path: Path):
+    site = build(history(), tmp_path / "dashboard").parent
+    (site / "vendor").mkdir()
+    older = [site / name for name in ("theme.js", "reading.js", "vendor/uPlot.min.css", "vendor/LICENSE")]
+    for path in older:
+        path.write_text("old", encoding="utf-8")
+    build(history(), site)
+    assert not any(path.exists() for path in (*older, site / "vendor"))
+    assert (tmp_path / "assets" / "vendor" / "uPlot.min.css").exists()
