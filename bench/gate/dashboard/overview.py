@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from markupsafe import Markup
@@ -158,7 +158,8 @@ def _sparkline(series: Series, rows: Sequence[Row]) -> Markup:
     """The last points on the latest machine as a line, level where they do not differ."""
     width, height, most = _SPARK
     machine = rows[series.rows[-1]].machine
-    points = [v for row, v in zip(series.rows, series.values, strict=True) if rows[row].machine == machine][-most:]
+    newest_first = zip(reversed(series.rows), reversed(series.values), strict=True)
+    points = list(islice((value for row, value in newest_first if rows[row].machine == machine), most))[::-1]
     low, high = min(points), max(points)
     middle = (low + high) / 2
     reach = max(high - low, 0.01 * abs(middle)) or 1.0  # so that noise far below 1 % looks level
