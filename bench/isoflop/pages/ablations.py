@@ -108,7 +108,7 @@ def rate_figure(results: Results) -> Drawing | None:
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("learning rate at width 128")
     axes.set_ylabel(f"validation loss, {UNIT}")
-    figure.legend(loc="outside lower center", fontsize=10, ncols=1)
+    figure.legend(loc="outside lower center")
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
         "Validation loss against the learning rate at width 128, for every method and two sizes.",
