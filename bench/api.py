@@ -14,9 +14,9 @@ import pandas as pd
 
 from bench.config.identity import MethodId
 from bench.errors import UserError
+from bench.records.exported import load_export
 from bench.records.files import check_writable
-from bench.records.isoflop import FILE as ISOFLOP
-from bench.records.isoflop import Stages, load_study
+from bench.records.isoflop import stages_of
 from bench.records.packed import RECORD, find_records, is_file
 from bench.records.record import Record, RoutingDetail, load_record
 from bench.report.load import RunFiles, flatten, read_files
@@ -123,9 +123,16 @@ class Runs(Sequence[Run]):
 def load(path: str | Path = "results") -> Runs:
     """The finished runs below `path`: a results folder, a comparison, a study or one run, loose or packed.
 
+    Or those of one JSON file that `python -m bench.report RESULTS --export FILE` wrote, without steps and documents.
+
     A file that cannot be read causes a warning and is named in `problems`. Raises UserError if no run can be read.
     """
     path = Path(path)
+    if path.is_file():
+        content = load_export(path)
+        stages = {run: tuple(own) for run, own in content.stages.items()}
+        runs = [Run(path / run.run.name / run.run.id, run, stages.get(run.run.id, ())) for run in content.runs]
+        return Runs(path, runs)
     records = [path / RECORD] if is_file(path / RECORD) else find_records(path)
     return _loaded(path, records)
 
@@ -207,7 +214,7 @@ def _loaded(path: Path, records: Sequence[Path]) -> Runs:
         try:
             if study not in stages:
                 stages[study] = {}
-                stages[study] = _stages(study)
+                stages[study] = stages_of(study)
         except UserError as error:
             problems.append(str(error))
         try:
@@ -219,17 +226,6 @@ def _loaded(path: Path, records: Sequence[Path]) -> Runs:
     for problem in problems:
         warnings.warn(problem, stacklevel=3)
     return Runs(path, runs, problems)
-
-
-def _stages(study: Path) -> dict[str, tuple[str, ...]]:
-    """Run -> its stages; empty if the folder is no isoFLOP study."""
-    found: dict[str, tuple[str, ...]] = {}
-    if (study / ISOFLOP).is_file():
-        stages = load_study(study / ISOFLOP).stages
-        for stage in Stages.model_fields:
-            for run in getattr(stages, stage):
-                found[run] = (*found.get(run, ()), stage)
-    return found
 
 
 def _row(run: Run) -> dict[str, Any]:

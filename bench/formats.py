@@ -86,9 +86,13 @@ def with_interval(value: float, low: float | None, high: float | None, write: Ca
     return f"{write(value)} ({write(low)} to {write(high)})"
 
 
-def mebibytes(value: float | None) -> str:
-    """Bytes in MiB."""
-    return DASH if value is None else decimal(value / 2**20, 0) + " MiB"
+def binary(value: float | None) -> str:
+    """Bytes in a suitable unit: KiB below 1 MiB, MiB below 10 GiB, then GiB with a decimal."""
+    if value is None:
+        return DASH
+    if value >= 10 * 2**30:
+        return decimal(value / 2**30, 1) + " GiB"
+    return decimal(value / 2**20, 0) + " MiB" if value >= 2**20 else decimal(value / 2**10, 0) + " KiB"
 
 
 def duration(seconds: float | None) -> str:

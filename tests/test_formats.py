@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.formats import aligned, duration
+from bench.formats import aligned, binary, duration
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,21 @@ from bench.formats import aligned, duration
 )
 def test_duration_uses_the_unit_that_suits_it(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (None, "–"),
+        (10 * 1024, "10 KiB"),
+        (2**20 - 1, "1,024 KiB"),
+        (3.4 * 2**20, "3 MiB"),
+        (2**31, "2,048 MiB"),
+        (2**34, "16.0 GiB"),
+    ],
+)
+def test_binary_uses_the_unit_that_suits_it(size, text):
+    assert binary(size) == text
 
 
 def test_aligned_rows_begin_their_columns_at_the_same_place():

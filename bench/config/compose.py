@@ -241,9 +241,14 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
     for word, override in own:
         _check_method_value(word.lstrip("+"), override)
         if override.key_or_group == "method.variant":
+            if override.value() is None and composed.method.variant is not None:
+                allowed = ", ".join(composed.method.variants)
+                raise UserError(f"{word.lstrip('+')} is not allowed: this method is one of {allowed}.")
             composed.method.variant = override.value()
     method = composed.method
     if OmegaConf.is_missing(method, "name"):
+        if chosen:
+            raise UserError(f"method={chosen} is not allowed: its file must give name: {chosen}.")
         if own:
             raise UserError(f"{own[0][0]} needs a method: add +method=NAME, one of {', '.join(options('method'))}.")
         return
@@ -259,6 +264,19 @@ def _settle_method(composed: DictConfig, chosen: str | None, overrides: Sequence
     composed.method.variants = {}
     for word, override in own:
         _set_method_value(composed, word.lstrip("+"), override)
+    _check_null_experts(composed.method)
+
+
+def _check_null_experts(method: DictConfig) -> None:
+    """With null experts a mixture of experts is the integrated MoDE, and without them that is a mixture of experts."""
+    chosen = MethodId(method.name, method.variant)
+    others = {MethodId("moe"): True, MethodId("mode", "integrated"): False}  # another method with, or without them
+    if chosen in others and method.depth is None and (method.experts.n_noop > 0) == others[chosen]:
+        (other,) = others.keys() - {chosen}
+        raise UserError(
+            f"method.experts.n_noop={method.experts.n_noop} would turn {chosen.title} into {other.title}; choose "
+            f"{' '.join(other.words)}."
+        )
 
 
 def _check_method_value(word: str, override: Override) -> None:
@@ -283,7 +301,12 @@ def _set_method_value(composed: DictConfig, word: str, override: Override) -> No
     if axis in _AXES and composed.method[axis] is None:
         if key != f"method.{axis}" or not isinstance(value, dict):
             raise UserError(f"{word} has no effect: this method has no method.{axis}.")
+        if plugins.source_digest(composed.method.name) is not None:
+            raise UserError(f"{word} has no effect: the module of this method has no method.{axis}.")
         composed.method[axis] = OmegaConf.structured(_hydra_type(_AXES[axis]))
+        if composed.method.name != "dense":  # which takes no values
+            point = MethodId.at(composed.method.depth is not None, composed.method.experts is not None)
+            composed.method.name, composed.method.variant = point.name, point.variant
     added = override.is_add() or override.is_force_add()
     # options are checked by the method's own dataclass, which may have more of them than its YAML
     OmegaConf.update(composed, key, value, merge=True, force_add=added or axis == "options")
@@ -296,6 +319,8 @@ def _without_parent(overrides: Sequence[str]) -> str:
         if word.startswith("study."):
             names = ", ".join(options("study"))
             return f"{word} has no effect: no study is chosen. Add +study=NAME, one of {names}."
+        if word.startswith("baseline."):
+            return f"{word} has no effect: set {word.removeprefix('baseline.')}, which the baseline shares."
     return f"{' '.join(overrides)}: a key is set below one that is null."
 
 
@@ -314,6 +339,8 @@ def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 def _in_one_line(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra wraps what the value itself was refused for
         error = error.__cause__
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: not YAML ({error.problem})."
     return explain(str(error) or repr(error), overrides)
 
 

@@ -18,6 +18,7 @@ _EXPECTED = {
     "'Optional[Union[int, float]]'": "a number",
     "is not a valid bool": "true or false",
     "to string": "text",
+    "to Dict[": "keys with values in braces",
     "is not Optional": "set; null is not a valid value",
 }
 
@@ -32,13 +33,16 @@ def explain(message: str, overrides: Sequence[str]) -> str:
         return (
             f"--config-name {primary[1]}: there is no {primary[1]}.yaml in {', '.join(map(str, (CONF, *config_dirs)))}."
         )
+    no_keys = re.search(r"primary config '([^']+)' must be a DictConfig|In '([^']+)': ValidationError", message)
+    if no_keys:
+        return f"{no_keys[1] or no_keys[2]}.yaml must hold keys and values, such as seed: 1."
     key = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", message)
     full_key = re.search(r"full_key: (\S+)", message)
     if key:
         name = (full_key[1] if full_key else key[1] or key[2]).lstrip("+~")
         return f"unknown key {name}{suggest(name)}"
     if full_key:
-        name = full_key[1]
+        name = full_key[1].partition("[")[0]  # of an item of a list: the list's
         words = [word.lstrip("+") for word in overrides]
         below = next((word for word in words if word.startswith(f"{name}.")), None)
         if below is not None and name in _KEYS:
@@ -52,7 +56,7 @@ def _allowed(key: str, given: str, message: str) -> str:
     expected = next((words for part, words in _EXPECTED.items() if part in message), None)
     if "is not a ListConfig" in message:
         expected = f"a list, such as {key}=[{given.partition('=')[2]}]"
-    elif "is not a subclass of" in message and key not in _KEYS:
+    elif any(part in message for part in ("is not a subclass of", "Cannot merge DictConfig")) and key not in _KEYS:
         parts = [each for each in _KEYS if each.startswith(f"{key}.")]
         expected = f"set key by key: {', '.join(parts)}" if parts else None
     return f"it must be {expected}." if expected else _first_line(message)

@@ -12,6 +12,7 @@ from bench.config.options import scale_shape
 from bench.config.plugins import source_digest
 from bench.config.schema import MethodConfig, RunConfig
 
+_POINTS = {(True, False): "mod", (False, True): "moe", (True, True): "mode/staged"}  # a depth router, experts
 _ACRONYMS = {"moe": "MoE", "mod": "MoD", "mode": "MoDE", "mor": "MoR"}
 
 
@@ -31,6 +32,11 @@ class MethodId:
         """From the command line's spelling, NAME or NAME/VARIANT."""
         name, _, variant = text.partition("/")
         return cls(name, variant or None)
+
+    @classmethod
+    def at(cls, depth: bool, experts: bool) -> MethodId:
+        """Of a method that the command line has moved along the axes: with a depth router, with experts."""
+        return cls.parse(_POINTS[depth, experts])
 
     @classmethod
     def of(cls, method: MethodConfig) -> MethodId:

@@ -43,7 +43,7 @@ def search_dirs() -> list[Path]:
 
 
 def add_config_dir(folder: str) -> None:
-    """Also search `folder` in this process. Raises UserError if it is not a folder."""
+    """Also search `folder` in this process. Raises UserError if it is not a folder, or of files that are not UTF-8."""
     path = Path(folder).resolve()
     if not path.is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
@@ -51,6 +51,12 @@ def add_config_dir(folder: str) -> None:
     if taken:
         own = taken[0].relative_to(path)
         raise UserError(f"--config-dir {folder}: {own} would be ignored, because conf/ has one too; rename it.")
+    for file in path.rglob("*.yaml"):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+            raise UserError(f"--config-dir {folder}: {file.relative_to(path)} is not UTF-8 ({found}).") from error
     if path not in config_dirs:
         config_dirs.append(path)
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.config.options import installed_methods
 from bench.config.options import options as names
 from bench.config.schema import MethodConfig
+from bench.config.validate import allowed
 from bench.errors import UserError
 
 _IN_TREE = Path(__file__).resolve().parents[1] / "methods" / "modules"
@@ -67,12 +68,14 @@ def typed_options(method: MethodConfig) -> Any:
     module = module_of(method.name)
     if module is None and method.options and method.name not in names("method"):
         raise UserError(f"method {method.name} is not installed: install the package that brings it.")
-    declared = getattr(module, "Options", None)
+    declared: Any = getattr(module, "Options", None)
+    if declared is not None and not dataclasses.is_dataclass(declared):
+        raise UserError(f"method {method.name}: its Options must be a dataclass.")
     known = [field.name for field in dataclasses.fields(declared)] if declared else []
     for key in method.options:
         if key not in known:
-            allowed = f"one of {', '.join(known)}" if known else f"left out, because {method.name} has no options"
-            raise UserError(f"unknown key method.options.{key}: it must be {allowed}.")
+            right = f"one of {', '.join(known)}" if known else f"left out, because {method.name} has no options"
+            raise UserError(f"unknown key method.options.{key}: it must be {right}.")
     if declared is None:
         return None
     try:
@@ -80,14 +83,26 @@ def typed_options(method: MethodConfig) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(["method.options", *map(str, first["loc"])])
-        what = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             raise UserError(f"{key} must be given.") from error
-        given = "" if first["type"] == "value_error" and not first["loc"] else f"={first['input']!r}"
-        raise UserError(f"{key}{given} is not allowed: {what[:1].lower()}{what[1:].rstrip('.')}.") from error
+        own = first["type"] in ("value_error", "assertion_error")  # the words of the module
+        what = _one_line(first["ctx"]["error"]) if own else f"it must be {allowed(first)}"
+        given = "" if own and not first["loc"] else f"={first['input']!r}"
+        raise UserError(f"{key}{given} is not allowed: {what[:1].lower()}{what[1:]}.") from error
+    except Exception as error:  # a type that cannot be checked, or whatever the class raises
+        raise UserError(f"method {method.name}: its Options cannot be used ({_one_line(error)}).") from error
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
 
 
 def resolved_options(method: MethodConfig) -> dict[str, Any]:
     """`method.options` with every default filled in, as plain values. Raises UserError as `typed_options` does."""
     options = typed_options(method)
-    return {} if options is None else TypeAdapter(type(options)).dump_python(options, mode="json")
+    if options is None:
+        return {}
+    try:
+        return TypeAdapter(type(options)).dump_python(options, mode="json")
+    except Exception as error:  # a default that no record can hold
+        raise UserError(f"method {method.name}: its Options cannot be recorded ({_one_line(error)}).") from error

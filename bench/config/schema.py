@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 MISSING: Any = "???"  # OmegaConf's marker for a required value
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+WholeNumber = Annotated[int, Field(ge=1, strict=True)]  # 1.0 is none: it could mean all
 Width = Annotated[int, Field(ge=1, le=1 << 22)]  # far beyond any use: larger values would exhaust the machine
 Rows = Annotated[int, Field(ge=1, le=1 << 24)]
 Count = Annotated[int, Field(ge=0)]
@@ -160,7 +161,7 @@ class EvaluateConfig:
     batch_size: AtLeastOne = 16
     tasks: list[str] = field(default_factory=list)  # lm-eval task names: bench's own, or any when on a network
     include_path: str | None = None  # a folder of lm-eval task files of your own
-    limit: AtLeastOne | Part | None = None  # documents per task: at most so many, or this share of them
+    limit: WholeNumber | Part | None = None  # documents per task: at most so many, or this share of them
     timing_steps: Count = 8  # interleaved training steps of method and baseline; 0: no speed is measured
     speed_shape: BatchShape | None = None  # where matrix products dominate: steps of fresh models are timed here too
     decode_batch_sizes: list[AtLeastOne] = field(default_factory=lambda: [1, 8])  # rows decoded together; empty: none
@@ -198,12 +199,13 @@ class GridConfig:
 
 @dataclass
 class TuningConfig:
-    """A search over three ladders at one budget, with equal effort for every method (bench/studies/tuning.py)."""
+    """A search over four ladders at one budget, with equal effort for every method (bench/studies/tuning.py)."""
 
-    shapes: Annotated[list[list[int]], Field(min_length=3)] = field(default_factory=list)  # as in a grid
+    depths: Annotated[list[AtLeastOne], Field(min_length=3)] = field(default_factory=list)  # values of model.n_layers
+    widths: Annotated[list[list[int]], Field(min_length=3)] = field(default_factory=list)  # [d_model, n_heads]
     batch_sizes: Annotated[list[Rows], Field(min_length=3)] = field(default_factory=list)
     rates: Annotated[list[Positive], Field(min_length=3)] = field(default_factory=list)  # values of train.lr_at_128
-    start: list[Count] = field(default_factory=list)  # places on the three ladders, counted from 0
+    start: list[Count] = field(default_factory=list)  # places on the four ladders, counted from 0
     candidates: AtLeastOne = 3  # settings that more seeds choose among
     selection_seeds: AtLeastOne = 3
     fresh_seeds: Annotated[int, Field(ge=2)] = 8  # that measure what was chosen

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.config.schema import MethodConfig, RunConfig
+from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
 
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary files next to it have longer names
@@ -24,7 +24,15 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
-_KINDS = {"finite_number": "a finite number", "list_type": "a list in brackets, such as [a,b]"}
+_KINDS = {
+    "finite_number": "a finite number",
+    "list_type": "a list in brackets, such as [a,b]",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    "dict_type": "keys with values in braces, such as {a: 1}",
+}
 
 _EITHER = {"evaluate.limit": "a whole number of at least 1, or a share between 0 and 1"}  # keys of several types
 
@@ -64,23 +72,28 @@ def _explain(error: Any) -> str:
     """A pydantic error as one line: key, value, what is allowed."""
     key = ".".join(part for part in error["loc"] if isinstance(part, str) and part.isidentifier())  # no type's name
     given = f"{key}: {error['input']}" if isinstance(error["loc"][-1], int) else f"{key}={error['input']}"
-    if key in _EITHER:
-        allowed = _EITHER[key]
-    elif error["type"] in _BOUNDS:
+    return f"{given} is not allowed: it must be {_EITHER.get(key) or allowed(error)}."
+
+
+def allowed(error: Any) -> str:
+    """What a pydantic error says would have been right, to follow `it must be`."""
+    if error["type"] in _BOUNDS:
         name, words = _BOUNDS[error["type"]]
         bound = error["ctx"][name]
-        allowed = f"{words} {bound:g}" if isinstance(bound, float) else f"{words} {bound}"
-    elif error["type"] == "literal_error":
-        allowed = "one of " + ", ".join(re.findall("'([^']*)'", error["ctx"]["expected"]))
-    else:
-        allowed = _KINDS.get(error["type"]) or error["msg"].removeprefix("Input should be ")
-    return f"{given} is not allowed: it must be {allowed}."
+        return f"{words} {bound:g}" if isinstance(bound, float) else f"{words} {bound}"
+    if error["type"] == "literal_error":
+        return "one of " + ", ".join(re.findall("'([^']*)'", error["ctx"]["expected"]))
+    return _KINDS.get(error["type"]) or error["msg"].removeprefix("Input should be ")
 
 
 def _problems(config: RunConfig) -> Iterator[str]:
     """Values that contradict each other, one sentence each."""
     yield from _wrong_names(config)
-    yield from _wrong_heads(config)
+    yield from _no_folders(config)
+    yield from _wrong_heads(config.model)
+    if (larger := config.evaluate.speed_shape) is not None:
+        shape = replace(config.model, d_model=larger.d_model, n_heads=larger.n_heads)
+        yield from _wrong_heads(shape, "evaluate.speed_shape")
     model, method, train = config.model, config.method, config.train
     depth, experts, layers = method.depth, method.experts, max(1, round(model.n_layers * method.layers))
     if method.name == "dense" and method != MethodConfig(name="dense"):
@@ -124,27 +137,34 @@ def _wrong_names(config: RunConfig) -> Iterator[str]:
             yield f"{key} is {len(name.encode())} bytes long: a folder's name may have at most {_LONGEST_NAME}."
 
 
-def _wrong_heads(config: RunConfig) -> Iterator[str]:
-    model = config.model
+def _no_folders(config: RunConfig) -> Iterator[str]:
+    places = {"results_dir": config.results_dir, "reports_dir": config.reports_dir}
+    for key, place in (places | {"data.cache_dir": config.data.cache_dir}).items():
+        if not place.strip():
+            yield f"{key}={place!r} is not allowed: it must name a folder; . is the working directory."
+
+
+def _wrong_heads(model: ModelConfig, key: str = "model") -> Iterator[str]:
+    """`key`: of the part of the configuration that has the width and the heads."""
     if model.d_model % 2:
         yield (
-            f"model.d_model={model.d_model} is odd, but rotary positions need heads of an even width; "
-            f"{_multiples(model.d_model, 2 * model.n_heads)} would work with model.n_heads={model.n_heads}."
+            f"{key}.d_model={model.d_model} is odd, but rotary positions need heads of an even width; "
+            f"{_multiples(model.d_model, 2 * model.n_heads)} would work with {key}.n_heads={model.n_heads}."
         )
     if model.d_model % model.n_heads:
         yield (
-            f"model.n_heads={model.n_heads} does not divide model.d_model={model.d_model}; "
+            f"{key}.n_heads={model.n_heads} does not divide {key}.d_model={model.d_model}; "
             f"one of {_divisors(model.d_model, even_quotient=True)} would."
         )
     if model.d_model // model.n_heads % 2:
         yield (
-            f"model.d_model={model.d_model} over model.n_heads={model.n_heads} gives heads of width "
+            f"{key}.d_model={model.d_model} over {key}.n_heads={model.n_heads} gives heads of width "
             f"{model.d_model // model.n_heads}, but rotary positions need an even width; "
-            f"one of model.n_heads={_divisors(model.d_model, even_quotient=True)} would work."
+            f"one of {key}.n_heads={_divisors(model.d_model, even_quotient=True)} would work."
         )
     if model.n_kv_heads is not None and model.n_heads % model.n_kv_heads:
         yield (
-            f"model.n_kv_heads={model.n_kv_heads} does not divide model.n_heads={model.n_heads}; "
+            f"model.n_kv_heads={model.n_kv_heads} does not divide {key}.n_heads={model.n_heads}; "
             f"one of {_divisors(model.n_heads)} would."
         )
 
@@ -162,11 +182,13 @@ def _wrong_experts(config: RunConfig) -> Iterator[str]:
             f"method.experts.n_noop={experts.n_noop} needs method.experts.routing=token_choice: "
             "only token choice has null experts."
         )
-    if model.d_model % 8:
-        yield (
-            f"model.d_model={model.d_model}: experts need a multiple of 8 (whole 16 bytes in each row), "
-            f"such as {_multiples(model.d_model, 8)}."
-        )
+    larger = config.evaluate.speed_shape
+    for key, width in {"model": model.d_model, "evaluate.speed_shape": larger.d_model if larger else 8}.items():
+        if width % 8:
+            yield (
+                f"{key}.d_model={width}: experts need a multiple of 8 (whole 16 bytes in each row), "
+                f"such as {_multiples(width, 8)}."
+            )
     if experts.hidden is not None and experts.hidden % 8:
         yield (
             f"method.experts.hidden={experts.hidden} is not allowed: it must be a multiple of 8 (whole 16 bytes in "

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.records.files import check_writable
 
 _MANIFEST = "manifest.json"
 
@@ -27,6 +28,7 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> bool:
         return False
     if folder.exists():
         print(f"{folder} is damaged or incomplete: building it again.")
+    check_writable(folder.parent, "data.cache_dir")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

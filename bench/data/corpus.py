@@ -24,7 +24,9 @@ from bench.errors import UserError
 
 _FORMAT = 1  # raise it when an equal configuration yields other tokens than before
 _COPIES = "copies.json"
+_LOSES = "loses.txt"  # only where the tokenizer loses text
 _LAYOUT = 3  # raise it when the cached files change but the tokens do not
+_SAMPLE = 1 << 20  # training tokens, of which some must differ
 _BATCH_CHARACTERS = 1_000_000  # texts tokenised together
 _QUICK_BYTES = {"bytes": 50_000_000, "bpe": 4_000_000, "pretrained": 8_000_000}  # of text, tokenised in seconds
 
@@ -35,7 +37,7 @@ class Document:
 
     text: str
     tokens: np.ndarray  # (n,), without the end-of-text token
-    n_bytes: int  # of its UTF-8
+    n_bytes: int | None  # of its UTF-8; None: its tokens do not hold all of it
     cluster: str | None = None  # the book or speech that it is a part of; None: it stands alone
 
 
@@ -49,6 +51,7 @@ class Corpus:
     validation: list[Document]  # in the order of their hashes, so that any prefix is a sample
     fingerprint: str
     copies: Copies  # documents that were left out, because their words are those of a validation document
+    loses: str | None = None  # the first text that the tokenizer loses, in words; None: it keeps all
 
     @property
     def train_tokens(self) -> int:
@@ -59,8 +62,7 @@ def prepare(config: DataConfig) -> Corpus:
     """The corpus of a configuration, from `cache_dir`, where it is built if missing.
 
     The cache is keyed by the content of the text and by the tokenizer, not by paths. Prints a line if it
-    had to build. Raises UserError for an unusable value or file, a missing network, a full disk, and
-    for a tokenizer that loses text: its bits/byte would count text that the model never sees.
+    had to build. Raises UserError for an unusable value or file, a missing network and a full disk.
     """
     source = open_source(config)
     fingerprint = _fingerprint(config, source)
@@ -125,7 +127,9 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
     tokenizer = make_tokenizer(config.tokenizer, split.train())
     if isinstance(tokenizer, SubwordTokenizer):
         tokenizer.save(folder)
-        _check_round_trip(tokenizer, split.validation)
+        loses = _lost(tokenizer, split.validation)
+        if loses is not None:
+            (folder / _LOSES).write_text(loses, encoding="utf-8")
     _write_tokens(folder / "validation.bin", split.validation, tokenizer)
     train_tokens = _write_tokens(folder / "train.bin", shown(split.train(), "tokenising"), tokenizer)
     with open(folder / "validation.jsonl", "w", encoding="utf-8") as file:
@@ -139,20 +143,26 @@ def _build(config: DataConfig, split: Split, folder: Path) -> None:
             f"data={config.name}: no text is left for train, because all {split.copies.training:,} training documents "
             "are copies of validation documents. Give data.train and data.validation different text."
         )
+    sample = set(np.fromfile(folder / "train.bin", tokenizer.dtype, _SAMPLE).tolist()) - {tokenizer.eot}
+    if len(sample) == 1:
+        raise UserError(
+            f"data={config.name}: the training text is {tokenizer.decode(list(sample))!r} again and again, so there is "
+            "nothing to learn. Give other text, or choose another data.tokenizer."
+        )
 
 
-def _check_round_trip(tokenizer: SubwordTokenizer, texts: list[str]) -> None:
-    """Decoded text must equal the text, except for canonically equivalent characters and space at its ends."""
+def _lost(tokenizer: SubwordTokenizer, texts: list[str]) -> str | None:
+    """The first place where decoded text differs from the text, in words; canonically equivalent characters and space
+    at the ends do not count.
+    """
     for batch in _batches_of_text(texts):
         for text, tokens in zip(batch, tokenizer.encode_batch(batch), strict=True):
             before, after = (normalize("NFC", each).strip() for each in (text, tokenizer.decode(tokens.tolist())))
             if before != after:
                 differing = (n for n, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1])
                 at = next(differing, min(len(before), len(after)))
-                raise UserError(
-                    f"data.tokenizer.name={tokenizer.name!r} loses text: {before[at : at + 24]!r} is decoded as "
-                    f"{after[at : at + 24]!r}. Choose a tokenizer that keeps all text, or set data.tokenizer.kind=bpe."
-                )
+                return f"{before[at : at + 24]!r} is decoded as {after[at : at + 24]!r}"
+    return None
 
 
 def _write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer) -> int:
@@ -195,9 +205,10 @@ def _load(config: DataConfig, folder: Path, fingerprint: str) -> Corpus:
     ends = np.flatnonzero(joined == tokenizer.eot)
     with open(folder / "validation.jsonl", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
+    loses = (folder / _LOSES).read_text(encoding="utf-8") if (folder / _LOSES).exists() else None
     validation = [
-        Document(row["text"], tokens[:-1], len(row["text"].encode()), row["cluster"])
+        Document(row["text"], tokens[:-1], None if loses else len(row["text"].encode()), row["cluster"])
         for row, tokens in zip(rows, np.split(joined, ends[:-1] + 1), strict=True)
     ]
     copies = Copies(**json.loads((folder / _COPIES).read_text(encoding="utf-8")))
-    return Corpus(config.name, tokenizer, train, validation, fingerprint, copies)
+    return Corpus(config.name, tokenizer, train, validation, fingerprint, copies, loses)

@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import re
 import sys
 import zlib
@@ -30,8 +31,10 @@ from bench.errors import UserError
 _ROW_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _COMPRESSIONS = {"": "", ".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 _SUFFIXES = (*(kind + end for kind in (".txt", *_ROW_KINDS) for end in _COMPRESSIONS), ".parquet")
+_SHOWN = 24  # characters of a column's name in a message, and columns
 _READABLE = f".txt, {', '.join(_ROW_KINDS)} (also with {', '.join(filter(None, _COMPRESSIONS))}) and .parquet"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CARRIAGE_RETURNS = r"lines end in carriage returns alone. Convert the file, for example with tr '\r' '\n'."
 _WHOLE_JSON = re.compile(rb"\s*(\[|\{\s*\n)")
 
 
@@ -47,12 +50,12 @@ def find_files(patterns: list[str], key: str) -> list[Path]:
         if not pattern:
             raise UserError(f"{key} holds an empty name. Name files, for example corpus/*.txt.")
         expanded = str(Path(pattern).expanduser())
-        is_glob = glob.has_magic(expanded) and not Path(expanded).exists()
+        is_glob = glob.has_magic(expanded) and not os.path.exists(expanded)  # no error for a name that cannot be
         matches = sorted(glob.glob(expanded, recursive=True)) if is_glob else [expanded]
         if not matches:
             raise UserError(f"{key}: no file matches {pattern!r} (searched from {Path.cwd()}).")
         for match in map(Path, matches):
-            for path in _below(match, key) if match.is_dir() else [match]:
+            for path in _below(match, key) if os.path.isdir(match) else [match]:
                 _check(path, key)
                 found[path] = None
     return list(found)
@@ -74,15 +77,18 @@ def _suffix(path: Path) -> str | None:
 
 
 def _check(path: Path, key: str) -> None:
-    if not path.exists():
-        raise UserError(f"{key}: {path} does not exist (searched from {Path.cwd()}).")
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        link = f": it is a link to {path.readlink()}" if path.is_symlink() else ""
+        raise UserError(f"{key}: {path} does not exist{link} (searched from {Path.cwd()}).") from error
+    except (OSError, ValueError) as error:  # a loop of links, a name that no file can have
+        raise UserError(f"{key}: cannot read {str(path)!r:.80}: {getattr(error, 'strerror', error)}.") from error
     if _suffix(path) is None:
         raise UserError(f"{key}: {path} is none of the kinds that can be read: {_READABLE}.")
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise UserError(f"{key}: cannot read {path}: {error.strerror}.") from error
-    if size == 0:
+    if not path.is_file():
+        raise UserError(f"{key}: {path} is no regular file. Copy what it yields into one.")
+    if found.st_size == 0:
         raise UserError(f"{key}: {path} is empty (0 bytes). Leave it out or put text into it.")
 
 
@@ -205,6 +211,8 @@ def _json_rows(file: io.BufferedReader, path: Path, suffix: str) -> Iterator[tup
     for number, line in enumerate(file, 1):
         if line.strip():
             place = f"{path}, line {number}"
+            if b"\r" in line.rstrip():
+                raise UserError(f"{place}: {_CARRIAGE_RETURNS}")
             yield place, _parse_json(line, place)
 
 
@@ -220,13 +228,24 @@ def _parse_json(data: bytes, place: str) -> Any:
 def _csv_rows(file: io.BufferedReader, path: Path, suffix: str) -> Iterator[tuple[str, Any]]:
     """Place and row of a table whose first line names the columns; a missing cell is None."""
     csv.field_size_limit(sys.maxsize >> 32)  # a document is longer than csv allows for a cell
+    separator = "\t" if suffix.startswith(".tsv") else ","
     lines = (_decode(line, f"{path}, line {number}") for number, line in enumerate(file, 1))
-    rows = csv.DictReader(lines, delimiter="\t" if suffix.startswith(".tsv") else ",", strict=True)
+    rows = csv.DictReader(lines, delimiter=separator, strict=True)
     try:
+        names = rows.fieldnames or []
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"{path}, line 1: several columns are named {twice!r}. Leave one of them.")
+        if len(names) == 1 and ";" in names[0]:
+            raise UserError(f"{path}, line 1: columns are separated by semicolons. Separate them by {separator!r}.")
         for row in rows:
-            yield f"{path}, line {rows.line_num}", row
+            place = f"{path}, line {rows.line_num}"
+            if None in row:  # cells beyond the header's: a part of the text may be among them
+                raise UserError(f"{place}: more cells than the {len(names)} columns. Quote cells that hold commas.")
+            yield place, row
     except csv.Error as error:
         place = f"{path}, line {rows.reader.line_num}"
+        if "new-line character" in str(error):
+            raise UserError(f"{place}: {_CARRIAGE_RETURNS}") from error
         raise UserError(f"{place}: not CSV ({error}). Quote cells that hold commas, quotes or line ends.") from error
 
 
@@ -267,7 +286,7 @@ def _text_of(row: Any, text_key: str, place: str) -> str | None:
     if text is None and text_key in row:
         return None
     if not isinstance(text, str):
-        names = ", ".join(repr(name) for name in row if name is not None)  # csv: cells beyond the header's
+        names = ", ".join(f"{name[:_SHOWN]!r}" for name in list(row)[:_SHOWN])
         found = f"{text_key!r} is {type(text).__name__}" if text_key in row else f"found {names}"
         raise UserError(
             f"{place}: no text under data.text_key={text_key!r} ({found}). Set data.text_key to the one of the text."

@@ -76,16 +76,17 @@ class SubwordTokenizer(Tokenizer):
         implementation.no_truncation()
         implementation.no_padding()
         implementation.encode_special_tokens = True
-        special = {token.content: n for n, token in implementation.get_added_tokens_decoder().items() if token.special}
-        end = next((token for token in _END_OF_TEXT if token in special), None)
+        vocabulary = implementation.get_vocab(with_added_tokens=True)
+        special = [token.content for token in implementation.get_added_tokens_decoder().values() if token.special]
+        end = next((token for known in (special, vocabulary) for token in _END_OF_TEXT if token in known), None)
         if end is None:
             raise UserError(
-                f"data.tokenizer.name={name!r} has no end-of-text token among its special tokens. Choose a tokenizer "
-                f"that has one of {', '.join(_END_OF_TEXT)}, or set data.tokenizer.kind=bpe."
+                f"data.tokenizer.name={name!r} has no end-of-text token. Choose a tokenizer that has one of "
+                f"{', '.join(_END_OF_TEXT)}, or set data.tokenizer.kind=bpe."
             )
         self.name = name
-        self.eot = special[end]
-        self.vocab_size = max(implementation.get_vocab(with_added_tokens=True).values()) + 1
+        self.eot = vocabulary[end]
+        self.vocab_size = max(vocabulary.values()) + 1
         self.fingerprint = hashlib.sha256(implementation.to_str().encode()).hexdigest()[:12]
         self._implementation = implementation
         if any(self.eot in ids for ids in self.encode_batch([end, f"a {end} b"])):

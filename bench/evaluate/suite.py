@@ -28,6 +28,7 @@ from bench.model import Transformer
 from bench.stats.paired import ratio_stderr
 
 _TASKS = Path(__file__).parent / "tasks"
+_PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")  # metrics that divide by the length of the text
 _TRAINING_TOKENS = 1 << 22  # of the training text, from its beginning, that items are made from
 
 Scores = dict[str, dict[str, float]]
@@ -37,8 +38,8 @@ def evaluate(model: Transformer, corpus: Corpus, config: EvaluateConfig, seed: i
     """Task -> metric -> value, with `<metric>_stderr` if there is one and `chance` if it is known.
 
     The offline tasks are made from the corpus and `seed`. Bits/byte is measured on the documents of the quality
-    figures. Tasks that `excluded_tasks` names have no score. The global random state is left as it was. Raises
-    UserError for a task that is unknown or whose data cannot be downloaded.
+    figures, and absent where the tokenizer loses text. Tasks that `excluded_tasks` names have no score. The global
+    random state is left as it was. Raises UserError for a task that is unknown or whose data cannot be downloaded.
     """
     scores: Scores = {}
     made = offline_documents(corpus, config, seed)
@@ -52,12 +53,22 @@ def evaluate(model: Transformer, corpus: Corpus, config: EvaluateConfig, seed: i
         if others:
             check_tasks(config)
             scores |= _run(model, corpus.tokenizer, others, config, offline=False)
-    return scores
+    return scores if corpus.loses is None else _without_lengths(scores)
+
+
+def _without_lengths(scores: Scores) -> Scores:
+    """Without metrics of a length that the tokens do not hold, and without tasks that have no other."""
+    kept = {
+        task: {metric: value for metric, value in metrics.items() if not metric.startswith(_PER_TEXT)}
+        for task, metrics in scores.items()
+    }
+    return {task: metrics for task, metrics in kept.items() if metrics.keys() - {"chance"}}
 
 
 def excluded_tasks(corpus: Corpus, config: EvaluateConfig) -> list[str]:
-    """A sentence for each offline task that the text yields too few items for."""
-    return [
+    """A sentence for each offline task that the text yields too few items for, and one if bits/byte are excluded."""
+    lossy = f"Bits/byte are excluded: {corpus.tokenizer.name} loses text ({corpus.loses}). Compare in nats/token."
+    return [lossy] * (corpus.loses is not None) + [
         f"{name} is excluded: the text yields {len(documents)} items, and the task needs {PROBES[name].fewest}."
         for name, documents in offline_documents(corpus, config, 0).items()
         if len(documents) < PROBES[name].fewest

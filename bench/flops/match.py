@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
 from bench.methods import build_model
+from bench.methods.registry import own_code
 from bench.model import Transformer
 from bench.model.block import feed_forward_width
 
@@ -138,7 +139,7 @@ class _NoValues(TorchFunctionMode):
 
 
 def _count(model: ModelConfig, method: MethodConfig, vocab_size: int) -> Count:
-    with torch.device("meta"), _NoValues():
+    with torch.device("meta"), _NoValues(), own_code(method):
         return count(build_model(model, method, vocab_size), model.context)
 
 

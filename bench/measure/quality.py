@@ -25,7 +25,7 @@ class DocumentLoss:
     """Total nats of one document under each router; nats_noncausal is None for a causal method."""
 
     tokens: int
-    n_bytes: int
+    n_bytes: int | None  # as in `Document`
     cluster: str | None = None  # as in `Document`
     nats: float = 0.0
     nats_noncausal: float | None = None
@@ -119,22 +119,24 @@ def _nats(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 
 
 def summarise(losses: Sequence[DocumentLoss]) -> Quality:
-    """Means over tokens and bytes, with standard errors over documents."""
+    """Means over tokens and, where their number is known, bytes; with standard errors over documents."""
     nats = np.array([loss.nats for loss in losses])
     tokens = np.array([loss.tokens for loss in losses], dtype=float)
-    n_bytes = np.array([loss.n_bytes for loss in losses], dtype=float)
-    loss_stderr, byte_stderr = ratio_stderr(nats, tokens), ratio_stderr(nats, n_bytes)
     topk = [loss.nats_noncausal for loss in losses if loss.nats_noncausal is not None]
-    return Quality(
+    quality = Quality(
         val_loss_nats=nats.sum() / tokens.sum(),
-        val_loss_nats_stderr=loss_stderr,
+        val_loss_nats_stderr=ratio_stderr(nats, tokens),
         val_loss_nats_noncausal=sum(topk) / tokens.sum() if topk else None,
-        val_bpb=nats.sum() / n_bytes.sum() / math.log(2),
-        val_bpb_stderr=byte_stderr / math.log(2) if byte_stderr is not None else None,
-        val_bpb_noncausal=sum(topk) / n_bytes.sum() / math.log(2) if topk else None,
         tokens_evaluated=int(tokens.sum()),
         documents_evaluated=len(losses),
     )
+    sizes = [loss.n_bytes for loss in losses if loss.n_bytes is not None]
+    if len(sizes) == len(losses):
+        stderr = ratio_stderr(nats, np.array(sizes, dtype=float))
+        quality.val_bpb = nats.sum() / sum(sizes) / math.log(2)
+        quality.val_bpb_stderr = stderr / math.log(2) if stderr is not None else None
+        quality.val_bpb_noncausal = sum(topk) / sum(sizes) / math.log(2) if topk else None
+    return quality
 
 
 def documents_csv(losses: Sequence[DocumentLoss]) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import Document, Tokenizer
@@ -125,14 +126,16 @@ def observe_passage(model: Transformer, document: Document, tokenizer: Tokenizer
     model.eval()
     ids = document.tokens[: model.context]
     tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64))[None].to(model.embedding.weight.device)
-    _, routings = model(tokens, causal=True)
+    logits, routings = model(tokens, causal=True)
     routed = [r for r in routings if r.selected is not None]
     if not routed:
         return None
     weights = [[round(w, 4) for w in r.scores[0].tolist()] for r in routed if r.scores is not None]
+    nats = F.cross_entropy(logits[0, :-1].float(), tokens[0, 1:], reduction="none")
     return Passage(
         tokens=tokenizer.pieces(ids.tolist()),
         layers=[r.layer for r in routed],
         processed=[r.selected[0].tolist() for r in routed if r.selected is not None],
         weights=weights if len(weights) == len(routed) else None,
+        nats=[None, *(round(each, 3) for each in nats.tolist())],
     )

@@ -245,3 +245,14 @@ def load_earlier(path: Path) -> list[StudySummary]:
 def load_study(path: Path) -> Study:
     """Read `isoflop.json`; raises UserError if it is not one."""
     return load(path, Study, "an isoFLOP study", "Delete it and run the study again; finished runs stay.")
+
+
+def stages_of(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Run -> its stages; empty if the folder is no isoFLOP study."""
+    found: dict[str, tuple[str, ...]] = {}
+    if (folder / FILE).is_file():
+        stages = load_study(folder / FILE).stages
+        for stage in Stages.model_fields:
+            for run in getattr(stages, stage):
+                found[run] = (*found.get(run, ()), stage)
+    return found

@@ -78,7 +78,7 @@ def texts_of(pack: Path) -> Mapping[str, str]:
     try:
         state = pack.stat()
         return _decoded(pack, state.st_mtime_ns, state.st_size)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise UserError(f"cannot read {pack}: {error.strerror}.") from error

@@ -126,6 +126,7 @@ class Text(StrictModel):
     validation_documents: int = Field(description="available; quality.documents_evaluated of them were used")
     validation_copies: int = Field(description="validation documents left out as copies of another one")
     training_copies: int = Field(description="training documents left out as copies of a validation document")
+    tokenizer_loses: str | None = Field(None, description="the first text that the tokenizer does not keep, in words")
 
 
 class Training(StrictModel):
@@ -145,7 +146,9 @@ class Quality(StrictModel):
     val_loss_nats: Loss
     val_loss_nats_stderr: float | None = Field(None, description="over documents; absent if there is only one")
     val_loss_nats_noncausal: Loss | None = Field(None, description="with the top-k router, which sees the future")
-    val_bpb: Loss = Field(description="bits per UTF-8 byte")
+    val_bpb: Loss | None = Field(
+        None, description="bits per UTF-8 byte; absent where corpus.tokenizer_loses is present"
+    )
     val_bpb_stderr: float | None = None
     val_bpb_noncausal: Loss | None = None
     tokens_evaluated: int
@@ -329,6 +332,9 @@ class Passage(StrictModel):
     processed: list[list[bool]] = Field(description="by layer, then position: causal router")
     weights: list[list[float]] | None = Field(
         None, description="by layer, then position: router weight r; of a Gaussian router the noise it ranks by"
+    )
+    nats: list[float | None] | None = Field(
+        None, description="by position: loss of the token, causal router; null for the first, which nothing predicts"
     )
 
 

@@ -1,4 +1,4 @@
-"""The study that tunes each method's shape, batch size and learning rate: `results/<study>/tuning.json`."""
+"""The study that tunes each method's depth, width, batch size and learning rate: `results/<study>/tuning.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = "tuning.json"
 
 
 class Settings(StrictModel):
-    """One place on the three ladders."""
+    """One place on the four ladders."""
 
     n_layers: int
     d_model: int
@@ -52,7 +52,8 @@ class Tuning(StrictModel):
     command: str
     environment: Environment
     budget: float = Field(description="training FLOPs of each run")
-    shapes: list[list[int]]
+    depths: list[int]
+    widths: list[list[int]] = Field(description="each a width and its number of heads")
     batch_sizes: list[int]
     rates: list[float] = Field(description="values of train.lr_at_128")
     methods: dict[str, Tuned]

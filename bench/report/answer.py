@@ -97,6 +97,19 @@ def finding(group: Group, compared: Sequence[Difference]) -> str:
     return f"{words[0].upper()}{words[1:]}, {'; '.join(clauses)}"
 
 
+def finding_of_many(screens: Sequence[Screen]) -> str:
+    """One sentence on all groups of a page: of each method, in how many settings it is better, worse and so on."""
+    verdicts: dict[str, list[str]] = {}
+    for each in (answer for screen in screens for answer in screen.answers if answer.verdict in set(Verdict)):
+        verdicts.setdefault(each.label, []).append(each.verdict)
+    clauses = [
+        f"{label} is " + ", ".join(f"{verdict} in {own.count(verdict)}" for verdict in Verdict if verdict in own)
+        for label, own in verdicts.items()
+    ]
+    words = f"Against dense in {len(screens)} settings"
+    return f"{words}, {'; '.join(clauses)}" if clauses else f"{len(screens)} settings, and none has a verdict"
+
+
 def _effect(each: Difference) -> float:
     return each.loss.value if each.loss else float("inf")
 

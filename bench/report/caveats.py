@@ -19,11 +19,18 @@ def caveats(group: Group) -> list[str]:
         *_whole_steps(group),
         *_not_reported(group),
         *_passes(group),
+        *_tokenizer(group),
         *_mixtures(group),
         *_seeds(group),
         *_held_equal(group),
         *_measured(group),
     ]
+
+
+def equal_tokens(group: Group) -> int | None:
+    """The training tokens of every run, where they are equal."""
+    tokens = {run.record.training.tokens for run in group.runs}
+    return tokens.pop() if len(tokens) == 1 else None
 
 
 def _degenerate(group: Group) -> list[str]:
@@ -76,6 +83,19 @@ def _passes(group: Group) -> list[str]:
     return [f"The training text was read more than once: {', '.join(repeated)}. New text would teach more."]
 
 
+def _tokenizer(group: Group) -> list[str]:
+    """Bytes of text that the model never sees would flatter its bits/byte."""
+    lost = next(
+        (text.tokenizer_loses for run in group.runs if (text := run.record.corpus) and text.tokenizer_loses), None
+    )
+    if lost is None:
+        return []
+    return [
+        f"There are no bits/byte, because the tokenizer loses text ({lost}). Losses in nats/token compare methods with "
+        "this tokenizer only."
+    ]
+
+
 def _mixtures(group: Group) -> list[str]:
     """Runs in one table should share a machine and a commit."""
     machines = sorted(
@@ -116,7 +136,17 @@ def _held_equal(group: Group) -> list[str]:
         "one contract may lose under another. Executed training FLOPs are within "
         f"{percent(max(off), 2)} of each run’s budget."
     )
-    rate = f"Learning rate: {'; '.join(rules)}. It was not tuned for each method, unless the rule says so."
+    if group.twin and equal_tokens(group):
+        dense = group.twin.first.flops.train_total
+        apart = max(abs(run.record.flops.train_total / dense - 1) for run in group.runs)
+        contract += f" Training tokens are equal, and training FLOPs within {percent(apart, 2)} of dense’s."
+    tuned = [method.label for method in group.others if method.first.config.get("baseline")]
+    untuned = [method.label for method in group.others if method.label not in tuned]
+    rate = f"Learning rate: {'; '.join(rules)}."
+    if tuned:
+        rate += f" Shape, batch size and rate were tuned apart from dense’s for {', '.join(tuned)}."
+    if untuned:
+        rate += f" Batch size and rule are dense’s, and were not tuned, for {', '.join(untuned)}."
     convention = (
         "Model FLOPs are matrix products, forward and backward. A multiply-add counts as 2, and attention scores have "
         "no causal discount; FLOP utilisation is of the FLOPs that a step executes. Norms, softmax and token movement "

@@ -34,7 +34,7 @@ CURVES_NOTE = (
     "so this is not their causal loss."
 )
 
-_AXES = (
+AXES = (
     ("train_flops", "FLOPs", "training FLOPs"),
     ("tokens", "tokens", "training tokens"),
     ("seconds", "seconds", "training time, s"),
@@ -84,7 +84,7 @@ def learning_curves(group: Group) -> list[Drawing]:
     methods = [method for method in group.methods if any(run.steps is not None for run in method.runs)]
     if not methods:
         return []
-    return [_curves(methods, group, column, unit, label) for column, unit, label in _AXES]
+    return [_curves(methods, group, column, unit, label) for column, unit, label in AXES]
 
 
 @styled

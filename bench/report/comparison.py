@@ -15,11 +15,12 @@ from bench.config.identity import digest
 from bench.formats import DASH, aligned, decimal, scaled, times
 from bench.records.ci import FILE as CI
 from bench.records.record import Record
-from bench.report.answer import Screen, first_screen
-from bench.report.caveats import caveats
+from bench.report.answer import Screen, finding_of_many, first_screen
+from bench.report.caveats import caveats, equal_tokens
 from bench.report.charts import CURVES_NOTE, difference_figure, flop_parts, learning_curves
 from bench.report.decoding import causal_routers_table, decoding_table, drift_figures
 from bench.report.differences import Difference, differences, verdict
+from bench.report.explore import curves_data, runs_data
 from bench.report.load import (
     Comparison,
     Group,
@@ -41,10 +42,13 @@ from bench.report.tables import (
     runs_table,
     versions_table,
 )
-from bench.report.tasks import lm_eval_table
+from bench.report.tasks import Accuracies, accuracies, lm_eval_table
+from bench.web.data import data_element
+from bench.web.intervals import Scale
 from bench.web.page import Page, Part, write_page
 
 _COLUMNS = 80  # of a terminal
+_WHOLE = 4  # groups that a page shows whole; of more it shows the answers, curves and runs together, and their tables
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -57,6 +61,7 @@ class Section:
     settings: str
     facts: list[str]
     screen: Screen
+    tasks: Accuracies | None
     parts: list[Part]
     caveats: list[str]
     setup: Part
@@ -77,16 +82,28 @@ def build(results: Path, reports: Path) -> list[Path]:
 
 def write_report(comparison: Comparison, reports: Path) -> Path:
     """Write the report of one comparison and return its page; raises UserError if it cannot be written."""
-    alone = len(comparison.groups) == 1
+    groups, compared = comparison.groups, differences(comparison.groups)
+    alone, whole = len(groups) == 1, len(groups) <= _WHOLE
+    folders = ["", *(group.comparison_hash for group in groups[1:])]
     sections = [
-        _section(group, compared, "" if alone else group.comparison_hash)
-        for group, compared in zip(comparison.groups, differences(comparison.groups), strict=True)
+        _section(group, own, folder, _parts(group, own, alone, whole))
+        for group, own, folder in zip(groups, compared, folders, strict=True)
     ]
-    parts = [part for section in sections for part in (*section.parts, section.setup)]
+    curves = Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(groups[0]) if alone else ())
+    runs = Part("runs", "Runs", tables=[runs_table(groups)])
+    parts = [curves, runs, *(part for section in sections for part in (*section.parts, section.setup))]
+    loss_curves = curves_data(groups)
+    marks = [mark for section in sections for mark in section.screen.marks]
     values = {
         "name": comparison.name,
         "problems": comparison.problems,
         "sections": sections,
+        "whole": whole,
+        "scale": Scale(marks),
+        "curves": curves if loss_curves else None,
+        "runs": runs,
+        "data": [data_element("runs-data", runs_data(groups)), data_element("curves-data", loss_curves)],
+        "caveats": list(dict.fromkeys(line for section in sections for line in section.caveats)),
     }
     drawings = [drawing for part in parts for drawing in part.sheets]
     tables = [table for part in parts for table in part.tables]
@@ -95,18 +112,17 @@ def write_report(comparison: Comparison, reports: Path) -> Path:
 
 def _page(comparison: Comparison, sections: Sequence[Section]) -> Page:
     records = [run.record for group in comparison.groups for run in group.runs]
-    baseline = (comparison.folder / CI).exists()
+    screens, baseline = [section.screen for section in sections], (comparison.folder / CI).exists()
+    finding = screens[0].finding if len(screens) <= _WHOLE else finding_of_many(screens)
     return Page(
         name=folder_name(comparison.name),
         kind="Regression gate" if baseline else "Comparison with dense",
-        finding=f"The baseline of the regression gate: {len(records)} methods on a fixed seed"
-        if baseline
-        else sections[0].screen.finding,
-        facts=sections[0].facts,
+        finding=f"The baseline of the regression gate: {len(records)} methods on a fixed seed" if baseline else finding,
+        facts=sections[0].facts if len(screens) <= _WHOLE else [f"{len(records)} runs", f"{len(screens)} settings"],
         created=max(record.run.created for record in records),
         records=comparison.folder,
         commits=list(dict.fromkeys(record.run.git_commit for record in records if record.run.git_commit)),
-        marks=sections[0].screen.marks,
+        marks=screens[0].marks,
     )
 
 
@@ -132,30 +148,20 @@ def verdicts(records: Sequence[Record], results: Path | None = None) -> list[str
         textwrap.fill(f"{name}: {verdict(each)}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
         for group, compared in zip(groups, differences(groups), strict=True)
         for each in compared
-        for name in [f"{each.label} ({group.differs})" if group.differs else each.label]
+        for name in [f"{each.label} ({group.settings})" if group.settings else each.label]
     ]
 
 
-def _section(group: Group, compared: Sequence[Difference], folder: str) -> Section:
-    """The section of `group`, with its figures and tables in a sub-folder if there are several groups."""
+def _section(group: Group, compared: Sequence[Difference], folder: str, parts: Sequence[Part]) -> Section:
+    """The section of `group`, with its figures and tables in a sub-folder of that name, if given."""
     first = group.methods[0].first
-    parts = [
-        Part("table", "Comparison with the dense baseline", drawings=_made(difference_figure(group, compared)),
-             tables=[comparison_table(group, compared), runs_table(group)]),
-        Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group)),
-        Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
-        Part("routing", "Routing", widgets=passages(group), pictures=heat_map_figures(group),
-             drawings=[*_made(accuracy_figure(group)), *weight_figures(group), *expert_load_figures(group)]),
-        Part("decoding", "Causal routers and decoding", drawings=drift_figures(group),
-             tables=[causal_routers_table(group), decoding_table(group)]),
-        Part("tasks", "Tasks (lm-eval)", tables=[lm_eval_table(group)]),
-    ]  # fmt: skip
     setup = Part("config", "Settings and versions", tables=[method_settings_table(group), versions_table(group)])
     return Section(
         id=group.comparison_hash,
         heading=group.differs or group.comparison_hash,
         settings=_settings_line(group),
         screen=first_screen(group, compared, [verdict(each) for each in compared]),
+        tasks=accuracies(group),
         facts=_facts(group),
         parts=[part.within(folder) for part in parts if part],
         caveats=caveats(group),
@@ -164,6 +170,24 @@ def _section(group: Group, compared: Sequence[Difference], folder: str) -> Secti
         methods=[(method.label, _pretty(method.first.config.get("method"))) for method in group.methods],
         commands=list(dict.fromkeys(run.record.command for run in group.runs)),
     )
+
+
+def _parts(group: Group, compared: Sequence[Difference], alone: bool, whole: bool) -> list[Part]:
+    """The parts of a section; where a group is alone, the page has its curves."""
+    table = comparison_table(group, compared)
+    if not whole:
+        return [Part("table", "Comparison with the dense baseline", tables=[table])]
+    return [
+        Part("table", "Comparison with the dense baseline", pictures=_made(difference_figure(group, compared)),
+             tables=[table], folded="Every figure of every method"),
+        *([] if alone else [Part("curves", "Learning curves", [CURVES_NOTE], learning_curves(group))]),
+        Part("flops", "FLOPs", drawings=[flop_parts(group)], tables=[flops_table(group), parts_table(group)]),
+        Part("routing", "Routing", widgets=passages(group), pictures=heat_map_figures(group),
+             drawings=[*_made(accuracy_figure(group)), *weight_figures(group), *expert_load_figures(group)]),
+        Part("decoding", "Causal routers and decoding", drawings=drift_figures(group),
+             tables=[causal_routers_table(group), decoding_table(group)]),
+        Part("tasks", "Tasks (lm-eval)", tables=[lm_eval_table(group)], folded="Every metric of every task"),
+    ]  # fmt: skip
 
 
 def _made(drawing: Any) -> list[Any]:
@@ -178,11 +202,18 @@ def _facts(group: Group) -> list[str]:
     """Scale, text and machine."""
     first = group.methods[0].first
     model, data = (group.twin.first if group.twin else first).model, first.config.get("data") or {}
-    seeds = {run.record.run.seed for run in group.runs}
+    tokens, seeds = equal_tokens(group), {run.record.run.seed for run in group.runs}
+    others = [
+        f", {method.label} {own.n_layers} × {own.d_model}"
+        for method in group.others
+        for own in [method.first.model]
+        if (own.n_layers, own.d_model) != (model.n_layers, model.d_model)
+    ]
     return [
-        f"{scaled(first.flops.budget)} training FLOPs",
+        f"{scaled(first.flops.budget)} training FLOPs{f', {scaled(tokens)} tokens' if tokens else ''}",
         f"{len(seeds)} seed{'s' * (len(seeds) != 1)}",
-        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters",
+        f"dense {model.n_layers} layers × {model.d_model} wide, {scaled(model.params_total)} parameters"
+        + "".join(others),
         f"{data.get('name', 'unnamed text')}, context {model.context}",
         f"{first.environment.device_name}, {first.training.dtype}",
     ]
@@ -221,7 +252,7 @@ def _aligned(group: Group, differences: Sequence[Difference]) -> str:
     return "\n".join(
         [
             f"{first.run.name}, {contract_words(first.contract)} (contract {first.contract})",
-            *([group.differs] if group.differs else []),
+            *([group.settings] if group.settings else []),
             "validation loss in nats/token, n seeds",
             *aligned(rows, numbers=True),
             *textwrap.wrap(f"tokens/parameter (× optimal size): {sizes}. Optimal: {SOURCE}.", _COLUMNS),

@@ -8,7 +8,7 @@ from statistics import fmean, median
 import pandas as pd
 
 from bench.config.identity import MethodId
-from bench.formats import DASH, NBSP, count, decimal, duration, mebibytes, percent, signed, times
+from bench.formats import DASH, NBSP, binary, count, decimal, duration, percent, signed, times
 from bench.records.record import CausalRouterStatistics, DecodePoint
 from bench.records.targets import Targets
 from bench.report.load import Group, Method
@@ -96,7 +96,7 @@ def decode_cells(seeds: Sequence[DecodePoint]) -> list[str]:
         times(middle([seed.speedup_realised.median if seed.speedup_realised else None for seed in seeds])),
         times(middle([seed.speedup_ideal for seed in seeds])),
         percent(middle([seed.fraction_processed for seed in seeds])),
-        mebibytes(middle([seed.kv_cache_bytes for seed in seeds])),
+        binary(middle([seed.kv_cache_bytes for seed in seeds])),
         times(middle([seed.kv_cache_ratio for seed in seeds])),
         percent(middle([seed.roofline_share for seed in seeds]), 0),
         next((seed.form for seed in seeds if seed.fraction_processed is not None), DASH),

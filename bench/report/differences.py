@@ -84,7 +84,7 @@ def exclusion(record: Record) -> str | None:
 
 def verdict(difference: Difference) -> str:
     """Quality with its uncertainty and verdict, then its limits, speed and memory, in short sentences."""
-    sentences = [_quality(difference)]
+    sentences = [finding(difference)]
     if difference.loss:
         sentences += [*_limits(difference), *filter(None, [difference.sizes, difference.degenerate])]
     if difference.speedup:
@@ -110,7 +110,8 @@ def sample(difference: Difference) -> str:
     return f"n = {own} seed{'s' * (own != 1)}" + f", dense {dense}" * (own != dense)
 
 
-def _quality(difference: Difference) -> str:
+def finding(difference: Difference) -> str:
+    """The difference in quality with its uncertainty, what that means, and the contract it is under; no full stop."""
     contract, loss = contract_words(difference.contract), difference.loss
     if loss is None:
         return f"quality not compared with dense, because {'; '.join(difference.excluded)}"

@@ -32,7 +32,8 @@ DOCUMENT_COLUMNS = ["document", "tokens", "nats"]
 _NAMES = ["document", "cluster"]  # columns of text
 _OWN = ("method", "seed", "seeds", "tuned", "baseline")
 _HEADING_KEYS = 4  # named in a group's heading
-CONTRACTS = {
+_CONTRACT = "contract.name"
+CONTRACTS = {  # in the order of a page's groups
     "train_flops": "at equal training FLOPs",
     "forward_flops": "at equal FLOPs per forward pass",
     "tokens": "at equal training tokens",
@@ -82,7 +83,12 @@ class Group:
     comparison_hash: str  # and, where several texts share it, the text's fingerprint
     methods: list[Method]
     notes: list[str] = field(default_factory=list)
-    differs: str = ""  # KEY=VALUE, ...: the settings that set it apart from the other groups of its comparison
+    differs: str = ""  # what sets it apart from the other groups of its comparison: contract in words, KEY=VALUE, ...
+
+    @property
+    def settings(self) -> str:
+        """`differs` without the contract, which tables and verdicts name themselves."""
+        return self.differs.removeprefix(contract_words(self.methods[0].first.contract)).removeprefix(", ")
 
     @property
     def runs(self) -> list[RunFiles]:
@@ -180,7 +186,7 @@ def read_files(record: Record, folder: Path) -> tuple[RunFiles, list[tuple[Path,
 def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
     """Runs by comparison hash and text, then by method and its settings; seeds of one method are pooled.
 
-    Several groups are headed and ordered by the settings in which they differ.
+    Several groups are headed and ordered by the settings in which they differ, their contract first.
     """
     by_hash: dict[str, list[RunFiles]] = defaultdict(list)
     for run in runs:
@@ -188,19 +194,22 @@ def group_runs(runs: Sequence[RunFiles]) -> list[Group]:
     groups = [group for each in sorted(by_hash) for group in _by_text(each, by_hash[each])]
     settings = [flatten(shared_settings(group.runs[0].record.config)) for group in groups]
     keys = varying_keys(settings)
-    order = sorted(range(len(groups)), key=lambda n: [_rank(settings[n].get(key)) for key in keys])
+    order = sorted(range(len(groups)), key=lambda n: [_rank(key, settings[n].get(key)) for key in keys])
     return [replace(groups[n], differs=_values(settings[n], keys)) for n in order]
 
 
-def _rank(value: Any) -> tuple[bool, float, str]:
-    """Null first, then numbers by size, then words."""
+def _rank(key: str, value: Any) -> tuple[bool, float, str]:
+    """Null first, then numbers by size, then words; contracts as listed."""
+    if key == _CONTRACT and value in CONTRACTS:
+        value = list(CONTRACTS).index(value)
     number = isinstance(value, int | float)
     return value is not None and not number, float(value) if number else -math.inf, written(value)
 
 
 def _values(settings: dict[str, Any], keys: Sequence[str]) -> str:
-    """`train.lr=0.01, ...` of the first few keys."""
-    named = [f"{key}={written(settings.get(key))}" for key in keys]
+    """`at equal training FLOPs, train.lr=0.01, ...` of the first few keys."""
+    values = {key: settings.get(key) for key in keys}
+    named = [contract_words(str(v)) if key == _CONTRACT else f"{key}={written(v)}" for key, v in values.items()]
     return ", ".join([*named[:_HEADING_KEYS], *(["..."] if len(named) > _HEADING_KEYS else [])])
 
 
@@ -279,6 +288,8 @@ def _routing(content: bytes) -> RoutingDetail:
         rows = {len(detail.passage.processed), len(weights)}
         if lengths - {len(detail.passage.tokens)} or rows != {len(detail.passage.layers)}:
             raise ValueError("its passage does not have one value for each layer and token")
+        if detail.passage.nats is not None and len(detail.passage.nats) != len(detail.passage.tokens):
+            raise ValueError("its passage does not have one loss for each token")
     bins = len(detail.weight_edges or []) - 1
     if any(len(counts) != bins for counts in (detail.weight_counts or {}).values()):
         raise ValueError("its weight_counts do not fit its weight_edges")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -16,6 +16,7 @@ from bench.formats import percent
 from bench.records.record import Passage, RoutingDetail
 from bench.report.charts import draw_seeds, moving_mean
 from bench.report.load import Group, Method
+from bench.web.data import data_element, short
 from bench.web.figures import (
     DENSE,
     INK,
@@ -29,7 +30,7 @@ from bench.web.figures import (
     styled,
     themed,
 )
-from bench.web.page import render
+from bench.web.render import render
 
 _TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_TOKENS = 256  # of a passage; routing.json has all of them
@@ -38,37 +39,53 @@ _LABELLED_EXPERTS = 16  # with more experts, no shares are written into the cell
 
 
 @dataclass(frozen=True)
-class Column:
-    """One token of the passage: its text, and for each routed layer whether it was processed and its weight."""
-
-    text: str
-    cells: list[tuple[int, bool, float | None]]
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A passage as columns of cells, grouped in words so that a page can break lines between them."""
+class Shaded:
+    """A method's passage, for the page. depths: the share of routed layers that processed each token."""
 
     method: str
     colour: str
     seed: int
-    layers: list[int]
-    words: list[list[Column]]
-    shown: int
-    total: int
-    processed: str
-    ranks: str  # what a cell's number is
+    passage: Passage
+    ranks: str  # what its weights are
+
+    @property
+    def tokens(self) -> list[tuple[str, int]]:
+        """Each token with its depth in per cent."""
+        depths = np.mean(self.passage.processed, axis=0) if self.passage.layers else np.zeros(len(self.passage.tokens))
+        texts = [token.replace("\n", "⏎") for token in self.passage.tokens]
+        return [(text, round(100 * float(depth))) for text, depth in zip(texts, depths, strict=True)]
+
+    @property
+    def processed(self) -> str:
+        return percent(float(np.mean(self.passage.processed)))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For passage.js: processed as a string of 0 and 1 for each layer."""
+        own = self.passage
+        return {
+            "method": self.method,
+            "layers": own.layers,
+            "processed": ["".join(map(str, map(int, row))) for row in own.processed],
+            "weights": [short(row, 3) for row in own.weights] if own.weights else None,
+            "ranks": self.ranks,
+            "nats": short(own.nats, 3) if own.nats else None,
+        }
 
 
 def passages(group: Group) -> list[Markup]:
-    """The passage of each depth-routed method's first seed, for the page."""
+    """The passage of each depth-routed method's first seed, in one widget; none without one."""
     colours = method_colours([method.label for method in group.methods])
-    maps = [
-        _heat_map(method, themed(colours[method.label]), seed, detail.passage)
+    shaded = [
+        Shaded(method.label, themed(colours[method.label]), seed, detail.passage, _ranked_by(method))
         for method, seed, detail in _details(group)
-        if detail.passage
+        if detail.passage and detail.passage.tokens
     ]
-    return [Markup(render(_TEMPLATES, "passage.html", {"map": each})) for each in maps]
+    if not shaded:
+        return []
+    name = f"passage-{group.comparison_hash}"
+    data = data_element(name, [each.data for each in shaded])
+    return [Markup(render(_TEMPLATES, "passage.html", {"shaded": shaded, "name": name, "data": data}))]
 
 
 @styled
@@ -182,26 +199,6 @@ def _details(group: Group) -> list[tuple[Method, int, RoutingDetail]]:
     return found
 
 
-def _heat_map(method: Method, colour: str, seed: int, passage: Passage) -> HeatMap:
-    words: list[list[Column]] = [[]]
-    before = ""
-    unknown: list[list[float | None]] = [[None] * len(passage.tokens)] * len(passage.layers)
-    all_weights: Sequence[Sequence[float | None]] = passage.weights or unknown
-    for position, token in enumerate(passage.tokens[:SHOWN_TOKENS]):
-        if before[-1:].isspace() or (token[:1].isspace() and token.strip()):
-            words.append([])
-        before = token
-        cells: list[tuple[int, bool, float | None]] = [
-            (layer, processed[position], weights[position])
-            for layer, processed, weights in zip(passage.layers, passage.processed, all_weights, strict=True)
-        ]
-        words[-1].append(Column(token.replace("\n", "⏎"), cells))
-    processed = percent(float(np.mean(passage.processed)))
-    shown = min(SHOWN_TOKENS, len(passage.tokens))
-    ranks = _ranked_by(method) if passage.weights else "layer"
-    return HeatMap(method.label, colour, seed, passage.layers, words, shown, len(passage.tokens), processed, ranks)
-
-
 def _heat_map_figure(method: str, colour: str, seed: int, passage: Passage) -> Drawing:
     shown = min(SHOWN_TOKENS, len(passage.tokens))
     starts = range(0, shown, _TOKENS_PER_LINE)
@@ -251,7 +248,7 @@ def _expert_load_figure(method: str, colour: str, seed: int, detail: RoutingDeta
     load = np.array([detail.expert_load[layer] for layer in layers])
     experts = load.shape[1] - detail.n_noop
     figure, axes = canvas(height=0.8 + 0.24 * len(layers))
-    share_cells(axes, load, colour, fontsize=8, labelled=load.shape[1] <= _LABELLED_EXPERTS)
+    share_cells(axes, load, colour, fontsize=10.5, labelled=load.shape[1] <= _LABELLED_EXPERTS)
     if detail.n_noop:
         axes.axvline(experts, color=MUTED, linewidth=2)
     names = [str(expert + 1) for expert in range(experts)] + [f"n{n + 1}" for n in range(detail.n_noop)]

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
-from bench.formats import DASH, count, decimal, duration, mebibytes, percent, scaled, signed, significant, span, times
+from bench.formats import DASH, binary, count, decimal, duration, percent, scaled, signed, significant, span, times
 from bench.records.record import Record
 from bench.report.differences import Difference, exclusion, figure, middle, sample
 from bench.report.load import Group, Method, contract_words, flatten, varying_keys, written
@@ -16,6 +16,9 @@ from bench.report.optimal_size import SOURCE, times_optimal, tokens_per_param
 from bench.stats.interval import Interval
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT
 from bench.web.tables import Table
+
+_RUNS = 200  # in the table without scripts
+_SHAPE = {"n_layers", "d_model", "n_heads", "d_ff"}  # as it was solved, where the contract solves it
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ ROWS = [
     Row("Training speed-up at the larger shape, realised", "speed.larger.train_speedup_realised.median", times),
     Row("Training speed-up at the larger shape, ideal", "speed.larger.train_speedup_ideal", times),
     Row("FLOP utilisation", "speed.flop_utilisation", percent),
-    Row("Peak memory", "memory.peak_bytes", mebibytes),
+    Row("Peak memory", "memory.peak_bytes", binary),
     Row("Energy, J/token", "energy.joules_per_token", significant),
     Row("Causal router agreement with top-k", "routing.predictor_accuracy", percent),
     Row("Tokens processed", "routing.fraction_processed", percent),
@@ -85,11 +88,14 @@ def comparison_table(group: Group, differences: Sequence[Difference]) -> Table:
     return Table("comparison", caption, ["", *labels], rows, _comparison_data(group, compared))
 
 
-def runs_table(group: Group) -> Table:
+def runs_table(groups: Sequence[Group]) -> Table:
     """One row per run, with the reason where its quality is not compared."""
+    several = len(groups) > 1
+    runs = [(group, method, run) for group in groups for method in group.methods for run in method.runs]
     rows = [
         [
             run.record.run.id,
+            *([group.differs or group.comparison_hash] if several else []),
             method.label,
             str(run.record.run.seed),
             run.record.run.status,
@@ -97,13 +103,14 @@ def runs_table(group: Group) -> Table:
             f"no: {reason}" if (reason := exclusion(run.record)) else "yes",
             run.record.run.message or DASH,
         ]
-        for method in group.methods
-        for run in method.runs
+        for group, method, run in runs[:_RUNS]
     ]
-    columns = ["run", "method", "seed", "status", "validation loss, nats/token", "quality compared", "message"]
-    records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for run in group.runs]
-    contract = group.methods[0].first.contract
-    caption = f"Every run of this comparison (contract {contract}). Only this table shows losses that are not compared."
+    columns = ["run", *["settings"] * several, "method", "seed", "status", "validation loss, nats/token",
+               "quality compared", "message"]  # fmt: skip
+    records = [flatten(run.record.model_dump(mode="json", exclude={"config"})) for _, _, run in runs]
+    caption = "Every run. Only this table shows losses that are not compared."
+    if len(runs) > _RUNS:
+        caption = f"The first {_RUNS} of {count(len(runs))} runs; tables/runs.csv has all."
     return Table("runs", caption, columns, rows, pd.DataFrame(records), folded=True)
 
 
@@ -149,13 +156,13 @@ def method_settings_table(group: Group) -> Table:
     """The settings in which the methods differ."""
     settings = {}
     for method in group.methods:
-        config = method.first.config
-        tuned = {part: config.get(part) or {} for part in ("model", "train")}
-        settings[method.label] = flatten((config.get("method") or {}) | tuned)
+        config, solved = method.first.config, method.first.model.model_dump(include=_SHAPE)
+        parts = {"model": (config.get("model") or {}) | solved, "train": config.get("train") or {}}
+        settings[method.label] = flatten((config.get("method") or {}) | parts)
     keys = varying_keys(list(settings.values()))
     rows = [[key, *(written(each[key]) if key in each else DASH for each in settings.values())] for key in keys]
     columns = ["setting", *settings]
-    caption = "Settings in which the methods differ: their own, and shape, batch and rate where each was tuned."
+    caption = "Settings in which the methods differ: their own, the shape, and batch and rate where each was tuned."
     return Table("method_settings", caption, columns, rows, pd.DataFrame(rows, columns=columns), text=True)
 
 

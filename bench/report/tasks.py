@@ -1,4 +1,4 @@
-"""The lm-eval table: scores with standard errors, marked if they are better than chance."""
+"""lm-eval: accuracies at equal FLOPs for the first screen, and the table of all scores with their standard errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ import pandas as pd
 
 from bench.formats import DASH, decimal
 from bench.report.load import Group, RunFiles
+from bench.stats.difference import Source, satterthwaite
+from bench.stats.interval import Interval
+from bench.web.figures import method_colours
+from bench.web.intervals import Mark, Scale
 from bench.web.tables import Table
 
 LOWER_IS_BETTER = ("bits_per_byte", "perplexity")
 ABOVE_CHANCE = "▲"
+_ACCURACIES = ("acc", "acc_norm", "exact_match")  # the first that a task has is the one on the first screen
+_FURTHER = "hellaswag,arc_easy,piqa"  # lm-eval's own tasks, which need a network
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,63 @@ class Score:
     higher_is_better: bool
 
     @property
+    def interval(self) -> Interval | None:
+        """Over the task's items and over seeds; with one seed, over items alone. None without a standard error."""
+        if self.stderr is None:
+            return None
+        sources = [Source(self.stderr**2)]
+        if self.seed_sd is not None:
+            sources.append(Source(self.seed_sd**2 / self.seeds, self.seeds - 1))
+        both = satterthwaite(sources)
+        return Interval.from_stderr(self.mean, math.sqrt(both.variance), both.degrees)
+
+    @property
     def above_chance(self) -> bool:
         """Whether it is better than chance by at least two standard errors, over items and seeds together."""
         if self.chance is None or self.stderr is None:
             return False
         gain = self.mean - self.chance if self.higher_is_better else self.chance - self.mean
         return gain >= 2 * math.hypot(self.stderr, (self.seed_sd or 0.0) / math.sqrt(self.seeds))
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Tasks by methods, on one scale. rows: task, chance, and a mark for each method where it has a score."""
+
+    methods: list[str]
+    rows: list[tuple[str, float | None, list[Mark | None]]]
+    scale: Scale
+    seeds: int  # the fewest behind a score
+    command: str  # for lm-eval's own tasks
+
+
+def accuracies(group: Group) -> Accuracies | None:
+    """The accuracy of every task that has one; None if none has."""
+    colours = method_colours([method.label for method in group.methods])
+    found = {metric for method in group.methods for run in method.comparable for metric in _metrics(run)}
+    rows, scores = [], []
+    for task in dict.fromkeys(task for task, _ in sorted(found)):
+        metric = next((each for each in _ACCURACIES if (task, each) in found), None)
+        if metric is None:
+            continue
+        own = {method.label: score(method.comparable, task, metric) for method in group.methods}
+        chance = next((each.chance for each in own.values() if each and each.chance is not None), None)
+        marks = [
+            Mark(label, each.interval or Interval(each.mean), colours[label]) if each else None
+            for label, each in own.items()
+        ]
+        rows.append((task, chance, marks))
+        scores += [each for each in own.values() if each]
+    if not rows:
+        return None
+    shown = [mark for _, _, marks in rows for mark in marks if mark]
+    return Accuracies(
+        methods=[method.label for method in group.methods],
+        rows=rows,
+        scale=Scale(shown, [chance for _, chance, _ in rows if chance is not None]),
+        seeds=min(each.seeds for each in scores),
+        command=f"{(group.others or group.methods)[0].first.command} 'evaluate.tasks=[{_FURTHER}]'",
+    )
 
 
 def lm_eval_table(group: Group) -> Table:

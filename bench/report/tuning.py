@@ -23,7 +23,7 @@ from bench.web.tables import Table
 TEMPLATES = Path(__file__).parent / "templates"
 
 _METHOD = (
-    "Seed 0 runs the points of a central composite design around a starting setting. A quadratic in the three ladders "
+    "One seed runs the points of a central composite design around a starting setting. A quadratic in the four ladders "
     "is fitted to their losses. Its lowest neighbour becomes the next centre, until the centre stays. The neighbours "
     "that the last fit predicts to be best are the candidates. More seeds choose among them by the mean loss."
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from bench.config.identity import MethodId, comparison_name, config_hash
 from bench.config.schema import RunConfig
@@ -122,7 +123,8 @@ def _timed(run: PreparedRun, shared: _Shared) -> Record:
     if not to_be_timed(run, record):
         return record
     corpus = shared.corpus(run.config)
-    return time_run(run.with_vocabulary(corpus.tokenizer.vocab_size), corpus, shared.machine(run.config))
+    with tqdm(bar_format=f"timing {run.title}", leave=False):  # drawn once: nothing else may run meanwhile
+        return time_run(run.with_vocabulary(corpus.tokenizer.vocab_size), corpus, shared.machine(run.config))
 
 
 class _Shared:

@@ -8,7 +8,7 @@ from bench.data.corpus import Extent, extent
 from bench.data.tokenizer import vocabulary_size
 from bench.evaluate import check_tasks
 from bench.flops.match import Plan
-from bench.formats import aligned, duration
+from bench.formats import aligned, binary, duration
 from bench.measure.machine import make_machine
 from bench.methods.registry import layer_count
 from bench.model.block import feed_forward_width
@@ -75,7 +75,7 @@ def _figures(run: PreparedRun, dense: PreparedRun, rate: float, text: int | None
         f"{solved.steps * solved.step_flops:.4g}",
         f"{count.forward / dense.plan.count.forward:.4f}",
         duration(solved.budget_flops / rate / ASSUMED_UTILISATION),
-        f"{training_memory(solved, run.config, run.vocab_size) / 2**30:.2f} GiB",
+        binary(training_memory(solved, run.config, run.vocab_size)),
     ]
 
 

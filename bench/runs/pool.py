@@ -94,7 +94,11 @@ class Pool:
         self.stopping = False
         total_flops, self.done_flops = flops
         self.bar = tqdm(
-            total=total_flops, initial=self.done_flops, unit="FLOP", unit_scale=True, dynamic_ncols=True, smoothing=0.02
+            total=total_flops,
+            initial=self.done_flops,
+            dynamic_ncols=True,
+            smoothing=0.02,
+            bar_format="{percentage:3.0f}%, {remaining} left, {desc}",  # a narrow terminal cuts its end
         )
 
     def __enter__(self) -> Pool:
@@ -209,9 +213,13 @@ class Pool:
     def _show(self, waiting: int) -> None:
         under_way = [each for each in self.running.values() if each.last]
         self.bar.n = self.done_flops + sum(min(each.last.flops, each.job.flops) for each in under_way if each.last)
-        losses = "; ".join(f"{_name(each.job.config)} {each.last.loss:.3f}" for each in under_way if each.last)
-        self.bar.set_description_str(f"{waiting} waiting | {losses}", refresh=False)
+        each_one = "; ".join(f"{_name(each.job.config)} {_state(each.last)}" for each in under_way if each.last)
+        self.bar.set_description_str(f"{waiting} waiting; {each_one}", refresh=False)
         self.bar.update(0)
+
+
+def _state(last: Progress) -> str:
+    return f"loss {last.loss:.3f}" if last.share < 1.0 else "is measured"
 
 
 def _name(config: RunConfig) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from bench.config.identity import comparison_hash, comparison_name
+from bench.config.plugins import module_of
 from bench.data import Batches, Corpus
+from bench.data.progress import timed
 from bench.data.tokenizer import SubwordTokenizer
 from bench.errors import UserError, out_of_memory
 from bench.flops.match import SAME_TOKENS, Plan
@@ -20,7 +22,7 @@ from bench.measure.machine import Machine, environment, git_commit
 from bench.measure.resources import joules
 from bench.methods import build_model
 from bench.methods.depth import calibrate
-from bench.methods.registry import layer_count
+from bench.methods.registry import check_shapes, layer_count, own_code
 from bench.model import Transformer
 from bench.model.block import feed_forward_width
 from bench.records.files import make_folder
@@ -40,7 +42,11 @@ _FEW_TOKENS = 32
 
 def count_flops(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Traced:
     """The FLOP counts of the first rows of a run; raises UserError if they disagree."""
-    return check_counts(prepared.title, *_first_step(prepared, corpus, machine))
+    model, inputs = _first_step(prepared, corpus, machine)
+    with own_code(prepared.config.method):
+        if module_of(prepared.config.method.name) is not None:
+            check_shapes(model, prepared.config.method, inputs[:1])
+        return check_counts(prepared.title, model, inputs)
 
 
 def refuse_leaks(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> None:
@@ -49,7 +55,8 @@ def refuse_leaks(prepared: PreparedRun, corpus: Corpus, machine: Machine) -> Non
     An untrained router may choose no token, so the audit of the trained model is the one that counts.
     """
     model, inputs = _first_step(prepared, corpus, machine)
-    failure = audit(model, inputs[:1, :_FEW_TOKENS]).failure
+    with own_code(prepared.config.method):
+        failure = audit(model, inputs[:1, :_FEW_TOKENS]).failure
     if failure is not None:
         raise UserError(
             f"{prepared.title} leaks: before training, {failure}. Logits may depend on a row's own tokens up to "
@@ -125,7 +132,8 @@ def run(
         checkpoint.save_tensors(checkpoint.weights(trainee.model), folder / WEIGHTS)
         if isinstance(corpus.tokenizer, SubwordTokenizer):
             corpus.tokenizer.save(folder)
-        assess(record, config, corpus, trainee.model, folder)
+        with timed(f"measuring {prepared.title}") if show is None else nullcontext():
+            assess(record, config, corpus, trainee.model, folder)
         if used_joules is not None:
             record.energy = Energy(joules_per_token=used_joules / trained.tokens)
     _save(record, folder / "record.json")
@@ -283,6 +291,7 @@ def _record(
             validation_documents=len(corpus.validation),
             validation_copies=corpus.copies.validation,
             training_copies=corpus.copies.training,
+            tokenizer_loses=corpus.loses,
         ),
         training=Training(
             tokens=trained.tokens,

@@ -1,8 +1,8 @@
-"""`+study=tuning`: equal effort for every method in choosing its shape, batch size and learning rate at one budget.
+"""`+study=tuning`: equal effort for every method in choosing depth, width, batch size and learning rate at one budget.
 
 Each method is searched by a quadratic response surface (bench/stats/response_surface.py). The candidates that the
 surface predicts to be best are run with more seeds, and the lowest mean is chosen. Then fresh seeds, which chose
-nothing, measure every candidate of dense, the baseline of all the others.
+nothing, measure every candidate.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from bench.runs.prepared import prepare_run
 from bench.runs.run import count_flops
 from bench.stats.response_surface import Point, Search, search
 
-_LADDERS = ("shape", "batch size", "learning rate")
+_LADDERS = ("depth", "width", "batch size", "learning rate")
+_FIRST_SEED = 100  # so that the seeds of a default comparison, 0 and up, choose nothing
 
 
 def run(config: RunConfig, command: str) -> int:
@@ -46,7 +47,7 @@ def run(config: RunConfig, command: str) -> int:
     ended, vocab_size = Ended(), corpus.tokenizer.vocab_size
     searches = [_MethodSearch(name, config, vocab_size) for name in config.study.methods]
     for each in searches:  # counts that disagree are refused before anything is trained
-        count_flops(prepare_run(each.job(each.start, 0).config, vocab_size), corpus, machine)
+        count_flops(prepare_run(each.job(each.start, _FIRST_SEED).config, vocab_size), corpus, machine)
     folder = make_folder(Path(config.results_dir) / config.study.name)
 
     def missing() -> list[Job]:
@@ -64,7 +65,8 @@ def run(config: RunConfig, command: str) -> int:
         command=command,
         environment=environment(machine.device),
         budget=config.train.budget_flops,
-        shapes=config.study.tuning.shapes,
+        depths=config.study.tuning.depths,
+        widths=config.study.tuning.widths,
         batch_sizes=config.study.tuning.batch_sizes,
         rates=config.study.tuning.rates,
         methods={each.name: each.result(ended) for each in searches},
@@ -95,24 +97,33 @@ class _MethodSearch:
         self.name, self.config, self.vocab_size = name, config, vocab_size
         self.values: TuningConfig = config.study.tuning
         self.method = configure_method(name)
-        self.start = tuple(self.values.start)
-        self._sizes: Point = (len(self.values.shapes), len(self.values.batch_sizes), len(self.values.rates))
-        self._selection_seeds = range(self.values.selection_seeds)
-        self._fresh_seeds = range(self.values.selection_seeds, self.values.selection_seeds + self.values.fresh_seeds)
+        values = self.values
+        self._depths = [depth for depth in values.depths if self._can_have(depth)]
+        self.start = (self._depths.index(values.depths[values.start[0]]), *values.start[1:])
+        self._sizes: Point = tuple(map(len, (self._depths, values.widths, values.batch_sizes, values.rates)))
+        self._selection_seeds = range(_FIRST_SEED, _FIRST_SEED + values.selection_seeds)
+        self._fresh_seeds = range(self._selection_seeds.stop, self._selection_seeds.stop + values.fresh_seeds)
         self._plans: dict[Point, Plan] = {}
+
+    def _can_have(self, depth: int) -> bool:
+        """Whether the method allows so few layers: one that routes every other block needs two."""
+        try:
+            model = replace(self.config.model, n_layers=depth)
+            check(replace(self.config, method=self.method, model=model, study=None))
+        except UserError:
+            return False
+        return True
 
     def missing(self, ended: Ended) -> Iterator[Job]:
         """The runs that can be started now."""
         found = self._search(ended)
-        yield from (self.job(point, 0) for point in found.missing)
+        yield from (self.job(point, _FIRST_SEED) for point in found.missing)
         if found.missing:
             return
         candidates = self._candidates(found)
-        selection = [self.job(point, seed) for point in candidates for seed in self._selection_seeds]
-        yield from (job for job in selection if not ended.has(job))
-        if self.method.name == "dense":
-            fresh = [self.job(point, seed) for point in candidates for seed in self._fresh_seeds]
-            yield from (job for job in fresh if not ended.has(job))
+        seeds = [*self._selection_seeds, *self._fresh_seeds]
+        jobs = [self.job(point, seed) for point in candidates for seed in seeds]
+        yield from (job for job in jobs if not ended.has(job))
 
     def result(self, ended: Ended) -> Tuned:
         """What the search has found; all of its runs have ended."""
@@ -133,8 +144,8 @@ class _MethodSearch:
         return search(self._losses(ended), self.start, self._sizes)
 
     def _losses(self, ended: Ended) -> dict[Point, float | None]:
-        """Of seed 0, at every place on the ladders where it has been run."""
-        jobs = {point: self.job(point, 0) for point in itertools.product(*map(range, self._sizes))}
+        """Of the first seed, at every place on the ladders where it has been run."""
+        jobs = {point: self.job(point, _FIRST_SEED) for point in itertools.product(*map(range, self._sizes))}
         return {point: ended.loss(job.config) for point, job in jobs.items() if ended.has(job)}
 
     def _candidates(self, found: Search) -> list[Point]:
@@ -152,7 +163,7 @@ class _MethodSearch:
         return sorted(means, key=means.__getitem__)
 
     def _candidate(self, point: Point, ended: Ended) -> Candidate:
-        job = self.job(point, 0)
+        job = self.job(point, _FIRST_SEED)
         model, train = job.config.model, job.config.train
         return Candidate(
             settings=Settings(
@@ -166,7 +177,7 @@ class _MethodSearch:
             params_active=job.plan.count.params_active,
             tokens=job.plan.tokens,
             selection=self._of_seeds(point, self._selection_seeds, ended),
-            fresh=self._of_seeds(point, self._fresh_seeds, ended) if self.method.name == "dense" else [],
+            fresh=self._of_seeds(point, self._fresh_seeds, ended),
         )
 
     def _of_seeds(self, point: Point, seeds: range, ended: Ended) -> list[float]:
@@ -177,19 +188,20 @@ class _MethodSearch:
         """The run at a place on the ladders, under the study's name."""
         values, config = self.values, self.config
         assert config.study is not None
-        n_layers, d_model, n_heads = values.shapes[point[0]]
-        train = replace(config.train, batch_size=values.batch_sizes[point[1]], lr_at_128=values.rates[point[2]])
+        depth, width, batch_size, rate = point
+        d_model, n_heads = values.widths[width]
+        train = replace(config.train, batch_size=values.batch_sizes[batch_size], lr_at_128=values.rates[rate])
         own = replace(
             config,
             method=self.method,
-            model=replace(config.model, n_layers=n_layers, d_model=d_model, n_heads=n_heads),
+            model=replace(config.model, n_layers=self._depths[depth], d_model=d_model, n_heads=n_heads),
             train=train,
             evaluate=replace(config.evaluate, tasks=[], timing_steps=0, decode_batch_sizes=[]),
             seed=seed,
             name=config.study.name,
             study=None,
         )
-        if point[:2] not in self._plans:  # counting a model is slow, and the rate does not change it
+        if point[:3] not in self._plans:  # counting a model is slow, and the rate does not change it
             check(own)
-            self._plans[point[:2]] = plan(own, self.vocab_size)
-        return Job(own, self._plans[point[:2]])
+            self._plans[point[:3]] = plan(own, self.vocab_size)
+        return Job(own, self._plans[point[:3]])

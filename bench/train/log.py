@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench.errors import UserError
+from bench.formats import duration
 from bench.records.files import write_atomically
 from bench.train.step import StepReport
 
@@ -107,16 +108,17 @@ Show = Callable[[Progress], None]
 
 @contextmanager
 def terminal_bar(label: str, matmul_flops: float) -> Iterator[Show]:
-    """A bar with loss, tokens/s, the share reached of `matmul_flops` (FLOP/s), and the time left."""
-    layout = "{percentage:3.0f}% |{bar:20}| {desc}"
+    """A line with the time left, loss, tokens/s and the share reached of `matmul_flops` (FLOP/s); a narrow terminal
+    cuts its end.
+    """
+    layout = "{percentage:3.0f}% {desc}"
     with tqdm(total=1.0, desc=label, bar_format=layout, dynamic_ncols=True, mininterval=0.5) as bar:
 
         def show(now: Progress) -> None:
             bar.n = now.share
             bar.set_description_str(
-                f"{label}: loss {now.loss:.3f}  {now.tokens / now.seconds:,.0f} tokens/s  "
-                f"{now.flops / now.seconds / matmul_flops:.0%} of matmul rate  "
-                f"{now.seconds * (1 - now.share) / now.share:.0f} s left",
+                f"{label}: {duration(now.seconds * (1 - now.share) / now.share)} left, loss {now.loss:.3f}, "
+                f"{now.tokens / now.seconds:,.0f} tokens/s, {now.flops / now.seconds / matmul_flops:.0%} of peak",
                 refresh=False,
             )
             bar.update(0)

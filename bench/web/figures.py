@@ -51,7 +51,7 @@ styled = rc_context(
         "figure.facecolor": SURFACE,
         "figure.constrained_layout.use": True,
         "legend.frameon": False,
-        "legend.fontsize": 10,
+        "legend.fontsize": 10.5,
         "hatch.linewidth": 0.6,
     }
 )

@@ -105,24 +105,6 @@ def decimals(ticks: Sequence[float]) -> int:
     return digits
 
 
-def picture(marks: Sequence[Mark], line: float = 0.0) -> str:
-    """The marks as a drawing without text, for a card: 240 by 16 for each. Empty without marks."""
-    if not marks:
-        return ""
-    scale, height = Scale(marks, [line]), 16
-    whole = height * len(marks)
-    place = 2.4 * scale.at(line)
-    parts = [f'<line x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{whole}" stroke="#8a94a3" stroke-width="1"/>']
-    for number, mark in enumerate(marks):
-        y = height * number + height / 2
-        if mark.interval.ends:
-            low, high = (2.4 * scale.at(end) for end in mark.interval.ends)
-            ends = f'x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}"'
-            parts.append(f'<line {ends} stroke="{mark.colour}" stroke-width="2.5"/>')
-        parts.append(f'<circle cx="{2.4 * scale.at(mark.interval.value):.1f}" cy="{y:g}" r="4" fill="{mark.colour}"/>')
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 240 {whole}">{"".join(parts)}</svg>\n'
-
-
 def _longest(intervals: Sequence[Interval]) -> float:
     """The longest side that the scale shows whole."""
     sides = [abs(end - interval.value) for interval in intervals for end in interval.ends or () if math.isfinite(end)]

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.errors import UserError
 from bench.records.files import beside
 from bench.web.figures import Drawing, sheet
-from bench.web.intervals import Mark, axis, cell, picture
+from bench.web.intervals import MOST_MARKS, Mark
+from bench.web.render import render
 from bench.web.share import SHARE, share_picture
-from bench.web.site import Card, write_assets, write_index
+from bench.web.site import PAGE, Card, write_assets, write_site
 from bench.web.tables import Table
-
-PAGE = "index.html"
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Page:
     """What the frame of a page says, and the site of it.
 
     finding: its title, one sentence. facts: scale, text, machine. records: the folder that it was made from. marks:
-    its answer as intervals about `line`, for its picture on the front page and for sharing.
+    its answer as intervals about `line`, for the front page and for sharing.
     """
 
     name: str  # of its folder
@@ -43,8 +38,13 @@ class Page:
     marks: Sequence[Mark] = ()
     line: float = 0.0
 
-    def card(self) -> Card:
-        return Card(self.name, self.kind, self.finding, " · ".join(self.facts), self.created)
+    def card(self, folder: Path) -> Card:
+        """What the rest of the site knows of the page in `folder`."""
+        records = Path(relpath(self.records, folder)).as_posix() if self.records else None
+        return Card(
+            self.name, self.kind, self.finding, " · ".join(self.facts), self.created, records, self.commits,
+            self.marks[:MOST_MARKS], self.line,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Part:
             self,
             folder=folder,
             drawings=[replace(each, name=f"{own}{each.name}") for each in self.drawings],
+            pictures=[replace(each, name=f"{own}{each.name}") for each in self.pictures],
             tables=[replace(each, name=f"{own}{each.name}") for each in self.tables if each.rows],
         )
 
@@ -97,7 +98,7 @@ def write_page(
     templates: Path,
     files: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write `reports`/<page.name>, which it replaces as a whole, and the site's front page; returns the page.
+    """Write `reports`/<page.name>, which it replaces as a whole, and the links of the site; returns the page.
 
     It holds index.html and report.md, from `<template>.{html,md}.j2` of the folder `templates` with `values`;
     `drawings` in figures/*.svg; `tables` in tables/*.csv; and `files`, name -> text. Raises UserError, and changes
@@ -112,11 +113,8 @@ def write_page(
             texts = {f"figures/{drawing.name}.svg": drawing.svg for drawing in drawings}
             texts |= {f"tables/{each.name}.csv": each.data.to_csv(index=False, lineterminator="\n") for each in tables}
             texts |= files or {}
-            if page.marks:
-                texts["card.svg"] = picture(page.marks, page.line)
-            framed = {"page": page, "card": json.dumps(asdict(page.card())), "share": SHARE, **values}
-            framed["csv"] = [each.name for each in tables]
-            framed["records"] = Path(relpath(page.records, folder)).as_posix() if page.records else None
+            framed = {"page": page, "card": page.card(folder).json(), "share": SHARE, "written": sorted(texts)}
+            framed |= values
             texts |= {"report.md": render(templates, f"{template}.md", framed)}
             texts |= {PAGE: render(templates, f"{template}.html", framed)}
             for name, text in texts.items():
@@ -124,40 +122,9 @@ def write_page(
                 (fresh / name).write_text(text, encoding="utf-8", newline="")
             (fresh / SHARE).write_bytes(share_picture(page.kind, page.finding, page.marks, page.line))
         write_assets(reports)
-        write_index(reports)
+        write_site(reports)
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror}. Free some space or choose another folder."
         ) from error
     return folder / PAGE
-
-
-def render(templates: Path, template: str, values: Mapping[str, Any]) -> str:
-    """`<template>.j2` of the folder `templates` with `values`, each escaped; it may use the frame and the macros."""
-    environment = Environment(
-        loader=FileSystemLoader([templates, _HERE / "templates"]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"cell": markdown_cell, "fence": _fence, "inline": lambda drawing: Markup(drawing.inline)}
-    environment.globals |= {"interval": cell, "axis": axis}
-    text = environment.get_template(f"{template}.j2").render(**values)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" if template.endswith(".md") else text
-
-
-def markdown_cell(text: str) -> Markup:
-    """`text` as inert Markdown on one line: HTML, tables, links, emphasis, quotes and code in it stay plain characters.
-
-    No tag and no entity begins without `<` or `&`; a `>` has a meaning only at the beginning of a line.
-    """
-    escaped = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
-    return Markup(re.sub(r"([\\`*_\[\]|~]|^>)", r"\\\1", escaped))
-
-
-def _fence(text: str) -> Markup:
-    """`text` as a Markdown code block whose fence is longer than any within."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return Markup(f"{fence}\n{text}\n{fence}")

@@ -19,7 +19,8 @@ SHARE = "share.png"
 @styled
 def share_picture(kind: str, finding: str, marks: Sequence[Mark], line: float) -> bytes:
     """A PNG with the finding in large letters, and under it the intervals that it rests on."""
-    figure = Figure(figsize=(12, 6.3), dpi=100, layout="none")
+    figure = Figure(figsize=(12, 6.3), dpi=100)
+    figure.set_layout_engine("none")
     FigureCanvasAgg(figure)
     figure.text(0.05, 0.93, f"bench · {kind}", fontsize=20, color=MUTED, va="top")
     figure.text(0.05, 0.85, textwrap.fill(finding, 52), fontsize=31, color=INK, va="top", weight="bold")

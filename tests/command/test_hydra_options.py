@@ -69,6 +69,31 @@ def test_config_dir_may_not_shadow_conf(capsys, config_dir, tmp_path):
     assert "method/mod.yaml would be ignored, because conf/ has one too; rename it" in message
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"# caf\xe9\nname: odd\n", "method/odd.yaml is not UTF-8 (byte 0xe9 at offset 5)"),
+        ("name: odd\n".encode("utf-16"), "method/odd.yaml is not UTF-8 (byte 0xff at offset 0)"),
+        (b"name: odd\ndepth: {\n", "odd.yaml, line 3: not YAML ("),
+        (b"name: odd\nname: odd\n", "odd.yaml, line 2: not YAML (found duplicate key name)"),
+        (b"- odd\n", "odd.yaml must hold keys and values, such as seed: 1."),
+        (b"depth: {}\n", "method=odd is not allowed: its file must give name: odd."),
+    ],
+)
+def test_config_dir_with_a_file_that_cannot_be_read_names_it(capsys, config_dir, tmp_path, content, message):
+    (tmp_path / 'my "conf' / "method" / "odd.yaml").write_bytes(content)
+    said = refused(capsys, "--config-dir", config_dir, "+method=odd", "--cfg", "job")
+    assert message in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("mark", "end"), [("\ufeff", "\n"), ("", "\r\n")])
+def test_config_dir_reads_byte_order_marks_and_crlf(capsys, config_dir, tmp_path, mark, end):
+    text = mark + "# Mine." + end + "name: odd" + end + "depth: {capacity: 0.25}" + end
+    (tmp_path / 'my "conf' / "method" / "odd.yaml").write_bytes(text.encode())
+    config = yaml.safe_load(printed(capsys, "--config-dir", config_dir, "+method=odd", "--cfg", "job"))
+    assert config["method"]["depth"]["capacity"] == 0.25
+
+
 def test_config_dir_is_named_in_help(capsys, config_dir):
     assert "mine" in printed(capsys, "--config-dir", config_dir, "--help")
 

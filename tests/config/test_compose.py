@@ -3,6 +3,7 @@
 import pytest
 
 from bench.config.compose import configure, configure_method, expand
+from bench.config.identity import MethodId, config_hash
 from bench.errors import UserError
 
 
@@ -10,8 +11,24 @@ def test_experts_can_be_added_to_a_depth_routed_method():
     method = configure(["+method=mod", "+method.experts={n_experts: 4, top_k: 2}"]).method
     assert (method.experts.n_experts, method.experts.top_k, method.experts.balance) == (4, 2, "loss")
     assert method.depth.capacity == 0.125
+    assert MethodId.of(method).title == "MoDE (staged)"  # what it is, not what it began as
     later = configure(["+method=mod", "method.experts={n_experts: 4}", "method.experts.top_k=1"]).method
     assert (later.experts.n_experts, later.experts.top_k) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["+method=moe", "+method.depth={capacity: 0.125}"], ["+method=mode", "method.variant=staged"]),
+        (["+method=mod", "+method.experts={}"], ["+method=mode", "method.variant=staged"]),
+        (["+method=mod", "method.variant=bce", "+method.experts={}"], ["+method=mode", "method.depth.causal=bce"]),
+        (["+method=shallow", "+method.depth={}"], ["+method=mod", "method.layers=0.5625"]),
+    ],
+)
+def test_method_moved_along_an_axis_is_the_method_that_is_there(words, same):
+    moved, there = configure(words), configure(same)
+    assert MethodId.of(moved.method) == MethodId.of(there.method)
+    assert config_hash(moved) == config_hash(there)
 
 
 def test_command_line_values_win_over_those_of_the_variant():
@@ -54,6 +71,7 @@ REFUSED = {
         ["method.depth=null"],
         "method.depth=null is not allowed: it would turn this method into another",
     ),
+    "an item of a list": (["evaluate.decode_batch_sizes=[nan]"], "decode_batch_sizes=.nan. is not allowed: .*a whole"),
     "variants": (["+method.variants.x={}"], "choose a variant by method.variant=NAME"),
     "an axis that is not there": (["method.experts.top_k=1"], "this method has no method.experts"),
     "a misspelt value of a method": (["method.depth.capcity=1"], "did you mean method.depth.capacity"),
@@ -69,6 +87,12 @@ REFUSED = {
     ),
     "rows of none": (["evaluate.decode_batch_sizes=[4,0]"], "decode_batch_sizes: 0 is not allowed.*at least 1"),
     "a limit of both kinds": (["evaluate.limit=1.5"], "limit=1.5 is not allowed: .* a whole number .*, or a share"),
+    "a list for a part": (["method.depth=[1]"], "method.depth=.1. is not allowed: it must be set key by key"),
+    "a number for keys": (["tuned=3"], "tuned=3 is not allowed: it must be keys with values in braces"),
+    "a value of the baseline": (["baseline.train.lr=1"], "has no effect: set train.lr=1, which the baseline shares"),
+    "no folder": (["results_dir="], "results_dir='' is not allowed: it must name a folder"),
+    "heads of the larger shape": (["evaluate.speed_shape.n_heads=3"], "speed_shape.n_heads=3 does not divide eval"),
+    "a limit of one or all": (["evaluate.limit=1.0"], "limit=1.0 is not allowed: .* a whole number .*, or a share"),
     "no number for a limit": (["evaluate.limit=x"], "evaluate.limit=x is not allowed: it must be a number"),
     "a folder in a scale": (["data.name='a\\b'"], "data.name=.* must be a plain folder name"),
 }
@@ -85,6 +109,24 @@ def test_mistake_is_explained_in_one_line(words, message):
 def test_limit_is_a_number_of_documents_or_a_share_of_them():
     limits = [configure(["+method=mod", f"evaluate.limit={value}"]).evaluate.limit for value in ("8", "0.5", "null")]
     assert limits == [8, 0.5, None] and isinstance(limits[0], int)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+method=moe", "method.experts.n_noop=8"], r"into MoDE \(integrated\); choose .method=mode method.var"),
+        (["+method=mode", "method.variant=integrated", "method.experts.n_noop=0"], "into MoE; choose .method=moe.$"),
+    ],
+)
+def test_null_experts_that_make_another_method_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        configure(words)
+
+
+def test_method_of_several_variants_is_one_of_them():
+    with pytest.raises(UserError, match="method.variant=null is not allowed: this method is one of staged, integrated"):
+        configure(["+method=mode", "method.variant=null"])
+    assert configure(["+method=mod", "method.variant=null"]).method.variant is None
 
 
 def test_dense_takes_no_values_of_a_method():

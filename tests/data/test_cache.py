@@ -64,7 +64,9 @@ def test_concurrent_builders_share_one_cache(text_file, prepared, tmp_path):
 
 def test_cache_folder_that_cannot_be_written_is_refused(text_file, tmp_path, prepared):
     (tmp_path / "cache").write_text("a file, not a folder")
-    with pytest.raises(UserError, match="cannot write data.cache_dir=.*cache.*set data.cache_dir to another folder"):
+    with pytest.raises(
+        UserError, match="cannot write to .*cache.* is a file, not a folder. Set data.cache_dir to another folder"
+    ):
         prepared(text_file)
 
 

@@ -2,6 +2,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from datetime import time
 
 import pandas
@@ -106,6 +107,12 @@ def _cut_between_lines():
         ("a.json", b'[{"text": "a"}', "a.json: invalid JSON"),
         ("a.csv", b"body\na\n", "a.csv, line 2: no text under .*found 'body'"),
         ("a.csv", b'text\n"a\n', "a.csv, line 2: not CSV"),
+        ("a.csv", b"text,text\na,b\n", "a.csv, line 1: several columns are named 'text'"),
+        ("a.csv", b"text,id\na, and b,1\n", "a.csv, line 2: more cells than the 2 columns. Quote cells"),
+        ("a.csv", b"id;text\n1;a\n", "a.csv, line 1: columns are separated by semicolons. Separate them by ','"),
+        ("a.csv", b"id,text\r1,a\r", "a.csv, line 1: lines end in carriage returns alone"),
+        ("a.csv", b"1," + b"a" * 900 + b"\n2,b\n", r"line 2: no text under .*found '1', 'a{24}'.. Set"),
+        ("a.jsonl", b'{"text": "a"}\r{"text": "b"}\r', "a.jsonl, line 1: lines end in carriage returns alone"),
         ("a.csv", b"text\n\xe9\n", "a.csv, line 2: not UTF-8"),
         ("a.txt", "text".encode("utf-16"), "a.txt: binary data .*iconv converts UTF-16"),
         ("a.jsonl", b"[" * 100_000, "line 1: invalid JSON"),
@@ -136,6 +143,25 @@ def test_path_without_a_readable_file_is_refused(tmp_path, prepared):
         prepared(tmp_path)
     with pytest.raises(UserError, match=r"data.train is empty.*data.train=\[texts/\*.txt\]"):
         prepared()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("link.txt", ".*link.txt does not exist: it is a link to gone.txt"),
+        ("loop.txt", "cannot read .*loop.txt.*: Too many levels of symbolic links"),
+        ("pipe.txt", ".*pipe.txt is no regular file"),
+        ("a" * 5000 + ".txt", "cannot read .*: File name too long"),
+        ("a\0.txt", "cannot read .*: embedded null byte"),
+    ],
+)
+def test_path_that_is_no_file_is_refused_with_the_cause(name, message, tmp_path, prepared):
+    (tmp_path / "link.txt").symlink_to("gone.txt")
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match=f"data.train: {message}") as error:
+        prepared(tmp_path / name)
+    assert len(str(error.value)) < 400 and str(error.value).isprintable()
 
 
 def test_parquet_reads_the_text_column_alone(tmp_path):

@@ -92,7 +92,7 @@ def test_few_documents_are_each_cut_at_a_paragraph_near_the_end(tmp_path, prepar
 
 
 def test_document_without_a_break_is_cut_at_a_twentieth(tmp_path, prepared):
-    (tmp_path / "a.txt").write_text("x" * 1000)
+    (tmp_path / "a.txt").write_text("xy" * 500)
     corpus = prepared(tmp_path / "a.txt")
     assert (corpus.train_tokens, corpus.validation[0].n_bytes) == (951, 50)
 

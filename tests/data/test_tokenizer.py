@@ -110,17 +110,16 @@ def _words():
     ("model", "special", "is_special", "message"),
     [
         (models.BPE({"x": 0, "y": 1}, []), "</s>", True, "cannot be used: the document that begins with 'Stone.*empty"),
-        (models.BPE({"v": 0, "x": 1}, []), "</s>", True, "loses text: 'alid x' is decoded as 'x'"),
         (_words(), "[SEP]", True, "reads the text '.SEP.' as its end-of-text token"),
-        (_words(), None, True, "no end-of-text token among its special tokens"),
-        (_words(), "</s>", True, "loses text: 'valid x' is decoded as '.UNK"),
-        (models.BPE({"v": 0}, []), "<|endoftext|>", False, "no end-of-text token among its special tokens"),
+        (_words(), None, True, "reads the text '.SEP.' as its end-of-text token"),
+        (models.BPE({"v": 0}, []), "<|endoftext|>", False, "reads the text '<.endoftext.>' as its end-of-text token"),
+        (models.BPE({"v": 0, "w": 1}, []), "</s>", True, "'v' again and again, so there is nothing to learn"),
     ],
 )
-def test_tokenizer_that_loses_text_is_refused(model, special, is_special, message, tmp_path, prepared):
+def test_tokenizer_that_cannot_keep_documents_apart_is_refused(model, special, is_special, message, tmp_path, prepared):
     path = _tokenizer_file(tmp_path / "t.json", model, special, pre_tokenizers.WhitespaceSplit(), None, is_special)
     (tmp_path / "a.txt").write_text("Stone river " * 40)
-    (tmp_path / "v.txt").write_text("xyxy" if "empty" in message else "valid x")
+    (tmp_path / "v.txt").write_text("xyxy" if "empty" in message else "valid x v")
     with pytest.raises(UserError, match=message) as error:
         prepared(
             tmp_path / "a.txt",
@@ -129,6 +128,37 @@ def test_tokenizer_that_loses_text_is_refused(model, special, is_special, messag
             tokenizer_name=path,
         )
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").glob("*"))
+
+
+def test_end_of_text_token_may_be_one_that_text_cannot_make(tmp_path, prepared):
+    """A word-level vocabulary in lower case has [SEP], not as a special token; no text becomes it."""
+    path = _tokenizer_file(tmp_path / "t.json", _words(), None, pre_tokenizers.Whitespace(), normalizers.Lowercase())
+    (tmp_path / "a.txt").write_text("Stone river [SEP] " * 40)
+    corpus = prepared(tmp_path / "a.txt", tokenizer="pretrained", tokenizer_name=path)
+    assert corpus.tokenizer.eot == 1 and (corpus.train == 1).sum() == 1
+    assert "is decoded as" in corpus.loses
+
+
+@pytest.mark.parametrize(
+    ("model", "loses"),
+    [
+        (models.BPE({"v": 0, "x": 1}, []), "'alid x' is decoded as 'x'"),
+        (_words(), "'valid x' is decoded as '[UNK][UNK]'"),
+    ],
+)
+def test_tokenizer_that_loses_text_gets_no_bytes(model, loses, tmp_path, prepared):
+    """Bits/byte would count bytes that the model never sees; nats/token remain."""
+    name = _tokenizer_file(tmp_path / "t.json", model, "</s>", pre_tokenizers.WhitespaceSplit())
+    (tmp_path / "a.txt").write_text("river xv " * 40)
+    (tmp_path / "v.txt").write_text("valid x")
+    values = {"validation": [str(tmp_path / "v.txt")], "tokenizer": "pretrained", "tokenizer_name": name}
+    for corpus in (
+        prepared(tmp_path / "a.txt", **values),
+        prepared(tmp_path / "a.txt", **values),
+    ):  # built, then cached
+        assert corpus.loses == loses
+        (document,) = corpus.validation
+        assert document.n_bytes is None and len(document.tokens) == 2
 
 
 def test_canonically_equal_characters_and_outer_space_are_no_loss(tmp_path, prepared):

@@ -84,6 +84,15 @@ def test_bits_per_byte_of_uniform_model_is_eight(corpus):
     assert 0 <= scores["bits_per_byte_stderr"] < 1e-3
 
 
+def test_tokenizer_that_loses_text_has_no_scores_by_length(corpus):
+    lossy, config = replace(corpus, loses="'a' is decoded as ''"), EvaluateConfig(tasks=["bench_heldout", "bench_copy"])
+    assert excluded_tasks(lossy, config) == [
+        "Bits/byte are excluded: bytes loses text ('a' is decoded as ''). Compare in nats/token."
+    ]
+    scores = evaluate(_Uniform(), lossy, replace(config, limit=4), seed=0)
+    assert list(scores) == ["bench_copy"] and {"acc", "chance"} <= scores["bench_copy"].keys()
+
+
 def test_bits_per_byte_use_the_documents_of_the_quality_figures(corpus):
     for tokens in (1, 8192, 1 << 30):
         config = EvaluateConfig(tasks=["bench_heldout"], validation_tokens=tokens)

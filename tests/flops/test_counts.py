@@ -243,6 +243,21 @@ def test_plan_of_equal_tokens_matches_the_baseline(contract):
     assert plan(config, 256).tokens == plan(dense_baseline(config), 256).tokens
 
 
+def test_forward_flops_deepens_mod_at_the_tuned_settings_of_dense():
+    """The paper's comparison: the baseline keeps its own best shape, batch and rate, and MoD spends them on depth."""
+    config, usual = (configure(["+method=mod", *words]) for words in (["contract=forward_flops"], []))
+    assert usual.baseline is not None  # MoD has tuned settings of its own under train_flops
+    dense = dense_baseline(config)
+    assert (dense.model, dense.train) == (dense_baseline(usual).model, dense_baseline(usual).train)
+    assert config.train == dense.train
+    own, baseline = plan(config, 256), plan(dense, 256)
+    assert baseline.model == dense.model and baseline.steps == plan(dense_baseline(usual), 256).steps
+    assert own.model.n_layers > baseline.model.n_layers and own.model.d_model == baseline.model.d_model
+    assert own.count.forward == pytest.approx(baseline.count.forward, rel=config.contract.tolerance)
+    assert own.tokens == baseline.tokens
+    assert own.steps * own.step_flops == pytest.approx(baseline.steps * baseline.step_flops, rel=0.01)
+
+
 def test_budget_below_one_step_is_refused():
     config = _config("mod")
     config.train = TrainConfig(budget_flops=1e6)

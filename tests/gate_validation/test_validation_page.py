@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.records.record import Environment
-from bench.web.page import markdown_cell
+from bench.web.render import markdown_cell
 from tools.gate_validation.page import all_met, goals, write_validation
 from tools.gate_validation.record import Batch, Trial, Validation
 

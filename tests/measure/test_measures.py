@@ -106,6 +106,11 @@ def test_quality_means_have_their_units():
     assert quality.val_loss_nats == pytest.approx(nats / 56)
     assert quality.val_bpb == pytest.approx(nats / 112 / math.log(2))
     assert quality.val_loss_nats_noncausal is None and quality.val_bpb_noncausal is None
+    losses[1].n_bytes = None  # of a tokenizer that loses text
+    lossy = summarise(losses)
+    assert lossy.val_bpb is None and lossy.val_bpb_stderr is None
+    assert lossy.val_loss_nats == quality.val_loss_nats
+    assert documents_csv(losses).splitlines()[2].split(",")[3] == ""
 
 
 def test_ratio_stderr_equals_bootstrap():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from bench.config.identity import config_hash
 from bench.config.options import _installed_dirs, installed_methods
 from bench.config.schema import MethodConfig, ModelConfig, RunConfig
 from bench.errors import UserError
+from bench.flops.match import plan
 from bench.methods import build_model
+from bench.methods.registry import check_shapes
 
 SHAPE = ModelConfig(n_layers=2, d_model=16, n_heads=2, context=8)
 MODULE = """
@@ -126,9 +129,14 @@ def test_command_lists_installed_method(installed):
     ("words", "said"),
     [
         (["method.options.block=4"], "unknown key method.options.block: it must be one of blocks, order"),
-        (["method.options.blocks=0"], "method.options.blocks=0 is not allowed: .*greater than or equal to 1"),
-        (["method.options.blocks=many"], "method.options.blocks='many' is not allowed: .*valid integer"),
-        (["method.options.order=middle"], "method.options.order='middle' is not allowed: .*'first' or 'last'"),
+        (["method.options.blocks=0"], "method.options.blocks=0 is not allowed: it must be at least 1.$"),
+        (["method.options.blocks=many"], "method.options.blocks='many' is not allowed: it must be a whole number.$"),
+        (["method.options.blocks=1.5"], "method.options.blocks=1.5 is not allowed: it must be a whole number.$"),
+        (["method.options.blocks=[1]"], r"method.options.blocks=\[1\] is not allowed: it must be a whole number.$"),
+        (
+            ["method.options.order=middle"],
+            "method.options.order='middle' is not allowed: it must be one of first, last",
+        ),
     ],
 )
 def test_option_that_is_wrong_is_refused_in_one_line(installed, words, said):
@@ -159,6 +167,57 @@ def test_module_that_cannot_be_used_is_refused_in_one_line(in_tree, source, said
     (in_tree / "broken.py").write_text(source)
     with pytest.raises(UserError, match=f"broken.*{said}"):
         build_model(SHAPE, MethodConfig(name="broken"), vocab_size=11)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("class Options: pass", "broken: its Options must be a dataclass"),
+        ("@dataclass\nclass Options:\n    x: torch.Tensor = None", "its Options cannot be used .*Tensor"),
+        ("@dataclass\nclass Options:\n    x: object = torch.float32", "its Options cannot be recorded"),
+        ("@dataclass\nclass Options:\n    x: int = 1\n    def __post_init__(self): 1 / 0", "cannot be used .division"),
+        (
+            "@dataclass\nclass Options:\n    x: int = 1\n    def __post_init__(self):\n        assert 0, 'Two\\nlines'",
+            "method.options is not allowed: two.$",
+        ),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_in_one_line(in_tree, options, said):
+    lines = ["from dataclasses import dataclass", "import torch", options, "def build_layers(*_): return []"]
+    (in_tree / "broken.py").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=said) as caught:
+        plugins.resolved_options(MethodConfig(name="broken"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ("return None", "must return a list of layers"),
+        ("return []", "must return a list of layers"),
+        ("return [torch.nn.Linear(model.d_model, model.d_model)]", "each a bench.model.Layer"),
+        ("raise ValueError('odd\\nlayers')", "broken.py, line 10, in build_layers, raised ValueError: odd. Nothing"),
+        ("return [Wrong(lambda x: x[:, 1:])]", r"layer 1, Wrong, must .* \(1, 8, 16\), and returned \(1, 7, 16\)"),
+        ("return [Wrong(lambda x: (x, x))]", "and returned tuple"),
+        ("return [Wrong(lambda x: x @ x)]", "broken.py, line 10, in <lambda>, raised RuntimeError: "),
+    ],
+)
+def test_layers_that_cannot_be_used_are_refused_in_one_line(in_tree, layers, said):
+    source = "import torch\nfrom bench.model import Layer\n\nclass Wrong(Layer):\n    def __init__(self, f):\n"
+    source += "        super().__init__()\n        self.f = f\n    def forward(self, x, context): return self.f(x)\n"
+    (in_tree / "broken.py").write_text(f"{source}def build_layers(model, method, options):\n    {layers}\n")
+    method = MethodConfig(name="broken")
+    with pytest.raises(UserError, match=f"method broken: .*{said}") as caught:
+        check_shapes(build_model(SHAPE, method, vocab_size=11), method, torch.zeros(1, 8, dtype=torch.int64))
+    assert "\n" not in str(caught.value)
+
+
+def test_cost_that_is_not_stated_is_refused_in_one_line(in_tree):
+    source = "from bench.model import Layer\n\nclass Bare(Layer):\n    def forward(self, x, context): return x\n"
+    (in_tree / "broken.py").write_text(f"{source}def build_layers(model, *_): return [Bare()]\n")
+    config = configure(["+method=dense", "scale=tiny"])
+    with pytest.raises(UserError, match="method broken: block.py, .* in flops, raised NotImplementedError"):
+        plan(replace(config, method=MethodConfig(name="broken")), 256)
 
 
 def test_package_cannot_replace_a_method_of_bench(installed):

@@ -51,7 +51,7 @@ def test_compare_refuses_a_place_it_cannot_write_before_training(key, tmp_path):
 
 def test_frame_has_a_row_per_run_and_flat_columns():
     frame = bench.load(RESULTS).frame()
-    assert len(frame) == 12 + 88 + 8 + 173 and frame["comparable"].dtype == bool
+    assert len(frame) == 12 + 113 + 8 + 173 and frame["comparable"].dtype == bool
     for column in bench.api.Runs.frame.__doc__.split("`")[1::2]:
         if "." in column and "*" not in column and "<" not in column:
             assert column in frame or column.startswith(("speed.decode", "energy")), column

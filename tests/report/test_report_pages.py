@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from report_records import make_record, save
+from report_records import change_records, make_record, save
 
 from bench.errors import UserError
 from bench.records.record import Causality, CausalRouterStatistics, RoutingStatistics, Text
@@ -19,6 +19,7 @@ from bench.report import build, summary_table, verdicts
 from bench.report.caveats import caveats
 from bench.report.comparison import folder_name
 from bench.report.decoding import causal_routers_table
+from bench.report.differences import differences
 from bench.report.load import read_files, read_results
 from bench.report.routing import accuracy_figure, passages, weight_figures
 
@@ -101,7 +102,9 @@ def test_page_shows_and_marks_a_failed_run(results, tmp_path):
     save(results, make_record("mod", 1, 0.123, causality=failed, status="audit_failed"))
     (page,) = build(results, tmp_path)
     text = page.read_text(encoding="utf-8")
-    assert text.count("0.123") == 1  # in the table of runs, and nowhere else
+    scripts = re.findall(r"<script.*?</script>", text, re.DOTALL)
+    assert text.count("0.123") - "".join(scripts).count("0.123") == 1  # in the table of runs, and nowhere else
+    assert sum("0.123" in script for script in scripts) == 1 and "runs-data" in next(s for s in scripts if "0.123" in s)
     assert "is shown but its quality is not compared: the causality audit failed" in text
     assert "FAILED in 1 of 3" in text
     assert "n = 2 seeds" in text
@@ -116,7 +119,9 @@ def test_hostile_names_are_escaped_and_stay_inside_the_folder(tmp_path):
     assert page.parent.parent == tmp_path / "reports"
     assert {path.name for path in tmp_path.iterdir()} == {"results", "reports"}
     parsed = parse(page)
-    assert all((page.parent / unquote(link)).exists() for link in parsed.fetched) and parsed.scripts == 1
+    assert all((page.parent / unquote(link)).exists() for link in parsed.fetched)
+    save(tmp_path / "plain", make_record("dense"))
+    assert parsed.scripts == parse(build(tmp_path / "plain", tmp_path / "reports")[0]).scripts + 1  # a passage's data
     index = parse(tmp_path / "reports" / "index.html")
     assert all((tmp_path / "reports" / link).exists() for link in index.fetched) and index.scripts == 1
     markdown = (page.parent / "report.md").read_text(encoding="utf-8")
@@ -136,11 +141,45 @@ def test_groups_with_different_settings_never_share_a_table(results, tmp_path):
     save(results, make_record("mod", 5, 1.111, comparison_hash="decade", run_id="other"))
     (page,) = build(results, tmp_path)
     text = page.read_text(encoding="utf-8")
-    first, second = text.split('<div class="group" id="')[1:]
+    top, first, second = text.split('<div class="group" id="')
     assert first.startswith("c0ffee") and second.startswith("decade")
     assert "1.111" not in first and "1.111" in second
-    assert "There is nothing to compare" in second
+    assert "There is nothing to compare" in top
     assert (page.parent / "tables" / "decade" / "comparison.csv").exists()
+
+
+def test_page_of_two_contracts_heads_each_and_mixes_no_runs(results, tmp_path):
+    """Equal seeds under both; `forward_flops` sorts before `train_flops` by its name and its hash, and comes second."""
+    for seed, (dense, mod) in enumerate([(3.00, 2.50), (3.10, 2.62), (2.95, 2.46)]):
+        for method, loss in (("dense", dense), ("mod", mod)):
+            record = make_record(method, seed, loss, contract="forward_flops", comparison_hash="aaaaaa")
+            record.run.id += "-forward"
+            record.config["contract"] = {"name": "forward_flops"}
+            record.model.n_layers = 8 if method == "mod" else 4
+            save(results, record)
+    change_records(results / "tiny", "*s[012]", lambda record: record.config.update(contract={"name": "train_flops"}))
+    (comparison,), _ = read_results(results)
+    train, forward = comparison.groups
+    assert [group.differs for group in (train, forward)] == [
+        "at equal training FLOPs",
+        "at equal FLOPs per forward pass",
+    ]
+    assert [group.settings for group in (train, forward)] == ["", ""]
+    assert all(run.record.run.id.endswith("-forward") for run in forward.runs) and len(forward.runs) == 6
+    lost = [each[0].loss for each in differences(comparison.groups)]
+    assert [loss.value for loss in lost] == [pytest.approx(-0.04), pytest.approx(-0.49)]
+    (page,) = build(results, tmp_path)
+    top, first, second = page.read_text(encoding="utf-8").split('<div class="group" id="')
+    assert top.index("at equal training FLOPs.") < top.index("better than dense at equal FLOPs per forward pass.")
+    assert "<h2>Comparison at equal training FLOPs</h2>" in first and "per forward pass" not in first
+    assert "<h2>Comparison at equal FLOPs per forward pass</h2>" in second and "MoD 8 × 64" in second
+    assert "Training tokens are equal, and training FLOPs within 0.00\u00a0% of dense’s." in second
+    markdown = (page.parent / "report.md").read_text(encoding="utf-8")
+    assert markdown.index("### Comparison at equal FLOPs per forward pass") < markdown.index("## Comparison with the")
+    assert {each.name for each in (page.parent / "figures").glob("*difference.svg")} == {"difference.svg"}
+    assert (page.parent / "figures" / "aaaaaa" / "difference.svg").exists()
+    printed = verdicts([run.record for run in (*train.runs, *forward.runs)], results)
+    assert [line.split(":")[0] for line in printed] == ["MoD", "MoD"]
 
 
 def test_groups_with_different_texts_never_share_a_table(tmp_path):
@@ -181,10 +220,10 @@ def test_router_figures_of_noise_are_called_noise_ranks(tmp_path):
     assert (learned.title, random.title) == ("Router weights, MoD", "Noise ranks, MoD random")
     for drawing in (learned, random):
         assert "by top-k as in training" in drawing.caption and "causal router" not in drawing.caption
-    learned_words, random_words = passages(comparison.groups[0])
-    assert "Hover over a cell for its router weight." in learned_words and "for its noise rank, which" in random_words
+    (words,) = passages(comparison.groups[0])
+    assert '"ranks":"router weight"' in words and '"ranks":"noise rank"' in words
     page = build(tmp_path / "results", tmp_path / "reports")[0].read_text()
-    assert "layer 1, noise rank 0.10" in page and "which decides what is processed" in page
+    assert "A noise rank decides what is processed and is not the gate r." in page
 
 
 def _only_group(results):
@@ -333,6 +372,21 @@ def test_budget_missed_beyond_the_tolerance_is_a_caveat(trained, named, tmp_path
     build(tmp_path, tmp_path / "reports")
     (page,) = (tmp_path / "reports").glob("*/index.html")
     assert ("off its FLOP budget" in page.read_text(encoding="utf-8")) is named
+
+
+def test_report_without_bytes_says_why_and_compares_in_nats(tmp_path):
+    """A tokenizer that loses text: bits/byte would count bytes that the model never sees."""
+    lost = "'Stone' is decoded as '[UNK]'"
+    for record in (make_record(), make_record("mod", loss=1.9)):
+        text = Text(train_tokens=1000, validation_documents=5, validation_copies=0, training_copies=0)
+        text.tokenizer_loses = lost
+        record.corpus, record.quality.val_bpb, record.quality.val_bpb_stderr = text, None, None
+        save(tmp_path, record)
+    (group,) = read_results(tmp_path)[0][0].groups
+    assert f"There are no bits/byte, because the tokenizer loses text ({lost})." in " ".join(caveats(group))
+    build(tmp_path, tmp_path / "reports")
+    page = next((tmp_path / "reports").rglob("report.md")).read_text(encoding="utf-8")
+    assert "bits/byte |" not in page and "| Validation loss, nats/token |" in page
 
 
 def test_caveats_say_passes_sample_and_copies(tmp_path):

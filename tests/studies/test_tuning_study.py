@@ -14,10 +14,11 @@ from bench.studies.tuning import _MethodSearch, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
-    "+study=tuning", "study.methods=[dense,mod]", "study.tuning.shapes=[[2,8,1],[2,16,1],[2,24,1]]",
-    "study.tuning.batch_sizes=[2,4,8]", "study.tuning.rates=[0.001,0.004,0.016]", "study.tuning.start=[1,1,1]",
+    "+study=tuning", "study.methods=[dense,mod]", "study.tuning.depths=[2,3,4]",
+    "study.tuning.widths=[[8,1],[16,1],[24,1]]",
+    "study.tuning.batch_sizes=[1,2,4]", "study.tuning.rates=[0.001,0.004,0.016]", "study.tuning.start=[1,1,1,1]",
     "study.tuning.candidates=2", "study.tuning.selection_seeds=2", "study.tuning.fresh_seeds=2",
-    "study.tuning.workers=1", "model.context=32", "train.budget_flops=3e7", "train.device=cpu", "data=kjv",
+    "study.tuning.workers=1", "model.context=32", "train.budget_flops=5e7", "train.device=cpu", "data=kjv",
     "evaluate.validation_tokens=500", "evaluate.batch_size=64",
 ]  # fmt: skip
 
@@ -47,10 +48,10 @@ def test_study_searches_chooses_resumes_and_writes_a_page(tmp_path, capsys):
     study = load_tuning(path)
     dense, mod = study.methods["dense"], study.methods["mod"]
     for tuned in (dense, mod):
-        assert tuned.searched >= 15 and len(tuned.candidates) == 2
+        assert tuned.searched >= 25 and len(tuned.candidates) == 2
         means = [fmean(each.selection) for each in tuned.candidates]
         assert means == sorted(means) and all(len(each.selection) == 2 for each in tuned.candidates)
-    assert [len(each.fresh) for each in (*dense.candidates, *mod.candidates)] == [2, 2, 0, 0]
+    assert [len(each.fresh) for each in (*dense.candidates, *mod.candidates)] == [2, 2, 2, 2]
     runs = {folder.name: folder.stat().st_mtime_ns for folder in path.parent.iterdir() if folder.is_dir()}
     assert run(config, "command") == 0  # nothing is run again
     assert {folder.name: folder.stat().st_mtime_ns for folder in path.parent.iterdir() if folder.is_dir()} == runs
@@ -63,8 +64,12 @@ def test_fresh_seeds_are_none_of_those_that_chose(tmp_path):
     config = configure([*SMALL, f"results_dir={tmp_path}"])
     search = _MethodSearch("dense", config, 257)
     first = list(search.missing(Ended()))
-    assert len(first) == 15 and {job.config.seed for job in first} == {0}
+    assert len(first) == 25 and len({job.config.seed for job in first}) == 1
     assert set(search._selection_seeds).isdisjoint(search._fresh_seeds)
+    assert _MethodSearch("mod", configure([*SMALL, "study.tuning.depths=[1,2,3,4]"]), 257)._depths == [2, 3, 4]
+    defaults = configure(["+method=mod"])
+    own = range(defaults.seed, defaults.seed + defaults.seeds)
+    assert not {*search._selection_seeds, *search._fresh_seeds}.intersection(own)
 
 
 def test_ratio_of_mean_losses_has_welchs_interval():

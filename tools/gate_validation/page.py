@@ -78,7 +78,8 @@ def write_validation(validation: Validation, reports: Path) -> Path:
 def _finding(caught: Goal, slowed: Goal, false: Goal) -> str:
     return (
         f"The gate caught {caught.counted} of {len(caught.trials)} injected regressions and {slowed.counted} of "
-        f"{len(slowed.trials)} slow-downs; {false.counted} of {len(false.trials)} unchanged re-runs were false positives"
+        f"{len(slowed.trials)} slow-downs; {false.counted} of {len(false.trials)} unchanged re-runs were false "
+        "positives"
     )
 
 

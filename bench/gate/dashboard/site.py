@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from bench.gate.dashboard.recent_changes import RECENT_RUNS, RecentChange, recen
 from bench.gate.dashboard.series import Series, all_series, machine_names
 from bench.gate.history import Row
 from bench.records.files import beside
+from bench.web.data import script_json
 from bench.web.site import ASSETS
 
 _HERE = Path(__file__).parent
@@ -72,16 +72,16 @@ def _check_ours(folder: Path) -> None:
 
 def _write(rows: Sequence[Row], series: Sequence[Series], folder: Path) -> None:
     (folder / "data").mkdir()
-    (folder / "data" / "rows.js").write_text(f"benchRows({_script(_rows(rows))});\n", encoding="utf-8")
+    (folder / "data" / "rows.js").write_text(f"benchRows({script_json(_rows(rows))});\n", encoding="utf-8")
     for number, each in enumerate(series):
-        text = f"benchSeries({number}, {_script(_packed(each))});\n"
+        text = f"benchSeries({number}, {script_json(_packed(each))});\n"
         (folder / "data" / f"{number}.js").write_text(text, encoding="utf-8")
     (folder / "vendor").mkdir()
     for source, names in ((_HERE / "assets", _ASSETS), (ASSETS, _SHARED)):
         for name in names:
             shutil.copyfile(source / name, folder / name)
     changes = recent_changes(rows, series)
-    pages = {"charts.html": {"catalogue": Markup(_script(_catalogue(series, changes))), "recent_runs": RECENT_RUNS}}
+    pages = {"charts.html": {"catalogue": Markup(script_json(_catalogue(series, changes))), "recent_runs": RECENT_RUNS}}
     pages["index.html"] = overview(rows, series, changes)
     for name, values in pages.items():
         (folder / name).write_text(_render(name, **values), encoding="utf-8")
@@ -123,14 +123,6 @@ def _short(values: Sequence[float | None]) -> list[float | None]:
     """To seven digits, more than a chart shows; most series repeat a few values."""
     short = {value: None if value is None else float(f"{value:.7g}") for value in set(values)}
     return [short[value] for value in values]
-
-
-def _script(value: Any) -> str:
-    """JSON that is safe inside a script element: no tag can start or end in it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _render(template: str, **values: Any) -> str:
