@@ -19,7 +19,11 @@ from bench.web.tables import Table
 def ablations_part(results: Results) -> Part:
     """Capacity, causality and learning rates."""
     drawings = there(capacity_figure(results), causality_figure(results), rate_figure(results))
-    return Part("ablations", "Ablations", [], drawings, [ablations_table(results), rates_table(results)])
+    runs = results.runs[results.runs["stage"] == "controls"]
+    tried = sum(len(rule.tried) for rule in results.study.learning_rates.values())
+    folded = f"Capacities, random and causal routers: {len(runs)} runs. Learning rates: {tried} runs"
+    tables = [ablations_table(results), rates_table(results)]
+    return Part("ablations", "Ablations", [], drawings, tables, folded=folded)
 
 
 @styled

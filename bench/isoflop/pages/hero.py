@@ -8,24 +8,25 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator
 
 from bench.fit.page import REJECTED
 from bench.formats import power, scaled
-from bench.isoflop.analysis.curves import Curve, curves
+from bench.isoflop.analysis.curves import Curve, curves, with_draws
 from bench.isoflop.analysis.results import Results, title
 from bench.isoflop.pages.section import UNIT
-from bench.web.figures import MUTED, SURFACE, Drawing, canvas, error_bars, finish, method_colours, styled
 from bench.stats.interval import Interval
+from bench.web.figures import MUTED, SURFACE, Drawing, canvas, error_bars, finish, method_colours, styled
 
 _SHOWN = 1.07  # times the worst of the lowest losses: the upper end of the frame
-_GAP = 0.055  # of the frame's height, between labels
 _WIDE, _NARROW = (12.2, 4.0), (4.4, 3.7)  # inches
-# How to read it, once for both widths.
 READING = (
-    "A dot is a run, a curve a budget, a ringed dot its optimum (95 % CI); optima of a method are joined. Hollow: the "
-    "fit was rejected, so the best run stands for the optimum. Dashed: rejected fits. Arrow: the best size may lie "
+    "A small dot is a run, a curve a method at one budget, a large dot its optimum (95 % CI); a method’s optima are "
+    "joined. Dashed and hollow: fit rejected, so the best shape stands for the optimum. Arrow: the best size may lie "
     "beyond the grid."
 )
+
+Curves = dict[tuple[str, float], Curve]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class _Optimum:
     size: float
     loss: Interval
     fitted: bool
-    beyond: int  # -1: the best size may be smaller than any that was run; 1: larger; 0: neither
+    open: list[int]  # -1: the best size may be smaller than any that was run; 1: larger
 
 
 @styled
@@ -45,35 +46,33 @@ def hero_figures(results: Results) -> list[Drawing]:
     return [_figure(results, fitted, *each) for each in (("isoflop", *_WIDE), ("isoflop_narrow", *_NARROW))]
 
 
-def _figure(results: Results, fitted: dict[tuple[str, float], Curve], name: str, width: float, height: float) -> Drawing:
+def _figure(results: Results, fitted: Curves, name: str, width: float, height: float) -> Drawing:
     colours = method_colours(results.methods)
     figure, axes = canvas(width, height)
-    ends = {}
+    ends, low = {}, float(results.sized["loss"].min())
     for method in results.methods:
-        best = [_optimum(results, fitted, method, budget) for budget in results.budgets]
+        best = [each for budget in results.budgets if (each := _optimum(results, fitted, method, budget))]
         for budget in results.budgets:
             own, curve = results.cell(method, budget), fitted.get((method, budget))
             axes.scatter(own["forward_flops"], own["loss"], s=9, color=colours[method], alpha=0.45, linewidths=0)
             if curve is not None:
                 ends[method] = _draw_curve(axes, curve, colours[method])
-        _draw_optima(axes, [each for each in best if each], colours[method])
-    sized = results.sized
-    lowest = sized.groupby(["method", "budget"])["loss"].min()
-    low, high = float(lowest.min()), float(lowest.max()) * _SHOWN
-    margin = 0.06 * (high - low)
-    axes.set_ylim(low - 1.5 * margin, high)
+        _draw_optima(axes, best, colours[method], 7.0 if width > height * 2 else 5.5)
+        low = min([low, *(each.loss.low for each in best if each.loss.low is not None)])
+    high = _SHOWN * float(results.sized.groupby(["method", "budget"])["loss"].min().max())
+    axes.set_ylim(low - 0.04 * (high - low), high)
     axes.set_xscale("log")
-    least, most = float(sized["forward_flops"].min()), float(sized["forward_flops"].max())
-    axes.set_xlim(least * 0.93, most * (1.16 if width > 6 else 1.75))
-    _label_ends(axes, ends, colours)
+    least, most = float(results.sized["forward_flops"].min()), float(results.sized["forward_flops"].max())
+    axes.set_xlim(least * 0.8, most * (1.22 if width > height * 2 else 2.4))
+    _label_ends(axes, ends, colours, 0.22 / height)
     _label_budgets(axes, results)
-    axes.xaxis.set_major_locator(_ticks(least, most))
+    powers = 10.0 ** np.arange(np.floor(np.log10(least)), np.ceil(np.log10(most)) + 1)
+    axes.xaxis.set_major_locator(FixedLocator([float(step * each) for each in powers for step in (1, 2, 5)]))
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.minorticks_off()
     axes.set_xlabel("forward FLOPs/token")
     axes.set_ylabel(f"validation loss, {UNIT}")
-    above = int((sized["loss"] > high).sum())
+    above = int((results.sized["loss"] > high).sum())
     budgets = ", ".join(map(power, results.budgets))
     return finish(
         figure, name, "Loss against size at equal training FLOPs",
@@ -82,21 +81,19 @@ def _figure(results: Results, fitted: dict[tuple[str, float], Curve], name: str,
     )  # fmt: skip
 
 
-def _optimum(
-    results: Results, fitted: dict[tuple[str, float], Curve], method: str, budget: float
-) -> _Optimum | None:
+def _optimum(results: Results, fitted: Curves, method: str, budget: float) -> _Optimum | None:
     curve, best = fitted.get((method, budget)), results.best(method, budget)
     if curve is not None and curve.inside:
         at, loss = curve.optimum
-        sizes = np.percentile(curve.unbounded_optimum[1:], [2.5, 97.5], method="nearest") if len(at) > 1 else [0.0, 0.0]
+        anywhere = with_draws(curve.unbounded_optimum)
+        ways = [way for way, end in ((-1, anywhere.low), (1, anywhere.high)) if end is not None and np.isinf(end)]
         ends = np.nanpercentile(loss[1:], [2.5, 97.5]) if len(loss) > 1 else (None, None)
-        beyond = int(np.isposinf(sizes[1])) - int(np.isneginf(sizes[0]))
-        return _Optimum(float(np.exp(at[0])), Interval(float(loss[0]), *ends), True, beyond)
+        return _Optimum(float(np.exp(at[0])), Interval(float(loss[0]), *ends), True, ways)
     if best.empty:
         return None
-    sizes = results.cell(method, budget)["forward_flops"]
-    size = float(best["forward_flops"].iloc[0])
-    return _Optimum(size, Interval(float(best["loss"].mean())), False, int(size == sizes.max()) - int(size == sizes.min()))
+    sizes, size = results.cell(method, budget)["forward_flops"], float(best["forward_flops"].iloc[0])
+    ways = [way for way, end in ((-1, sizes.min()), (1, sizes.max())) if size == end]
+    return _Optimum(size, Interval(float(best["loss"].mean())), False, ways)
 
 
 def _draw_curve(axes: Axes, curve: Curve, colour: str) -> tuple[float, float]:
@@ -108,41 +105,37 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> tuple[float, float]:
     return float(np.exp(sizes[-1])), float(losses[-1])
 
 
-def _draw_optima(axes: Axes, best: Sequence[_Optimum], colour: str) -> None:
-    axes.plot([each.size for each in best], [each.loss.value for each in best], color=colour, linewidth=2.4, zorder=3)
+def _draw_optima(axes: Axes, best: Sequence[_Optimum], colour: str, marker: float) -> None:
+    axes.plot([each.size for each in best], [each.loss.value for each in best], color=colour, linewidth=2.2, zorder=3)
     for each in best:
-        inside = {"markerfacecolor": colour if each.fitted else SURFACE, "markeredgecolor": colour}
-        ring = {"markeredgewidth": 1.8, "markersize": 7.5, "zorder": 4}
-        error_bars(axes, [each.size], [each.loss], colour, **inside, **ring)
-        if each.beyond:
-            to = each.size * 1.16**each.beyond
-            axes.annotate("", (to, each.loss.value), (each.size, each.loss.value),
-                          arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.8, "shrinkA": 4})  # fmt: skip
+        style: dict[str, Any] = {"markerfacecolor": colour if each.fitted else SURFACE, "markeredgecolor": colour}
+        error_bars(axes, [each.size], [each.loss], colour, markeredgewidth=1.8, markersize=marker, zorder=4, **style)
+        for way in each.open:
+            arrow = {"arrowstyle": "<-", "color": colour, "linewidth": 1.8}
+            at = (each.size, each.loss.value)
+            axes.annotate("", at, (26 * way, 0), textcoords="offset points", arrowprops=arrow)
 
 
-def _label_ends(axes: Axes, ends: dict[str, tuple[float, float]], colours: dict[str, str]) -> None:
-    """Names at the right ends of the curves of the largest budget, moved apart where they would overlap."""
+def _label_ends(axes: Axes, ends: dict[str, tuple[float, float]], colours: dict[str, str], gap: float) -> None:
+    """Names at the right ends of the curves of the largest budget, `gap` of the frame's height apart or more."""
     low, high = axes.get_ylim()
-    x = max((end[0] for end in ends.values()), default=1.0) * 1.03
-    below = -np.inf
-    for method, (_, loss) in sorted(ends.items(), key=lambda item: item[1][1]):
-        below = max(below + _GAP * (high - low) * (4.0 / axes.figure.get_figheight()), min(loss, high))
-        axes.text(x, below, title(method), color=colours[method], va="center", weight="bold")
+    order = sorted(ends, key=lambda method: ends[method][1])
+    wanted = [min(ends[method][1], high) for method in order]
+    places: list[float] = []
+    for place in wanted:
+        places.append(max(place, places[-1] + gap * (high - low)) if places else place)
+    moved = float(np.mean(places) - np.mean(wanted)) if places else 0.0
+    for method, place in zip(order, places, strict=True):
+        x = max(x for x, _ in ends.values()) * 1.04
+        axes.text(x, max(place - moved, low), title(method), color=colours[method], va="center", weight="bold")
 
 
 def _label_budgets(axes: Axes, results: Results) -> None:
     """Each budget above the left ends of its curves."""
-    _, high = axes.get_ylim()
+    low, high = axes.get_ylim()
     for budget in results.budgets:
         own = results.sized[results.sized["budget"] == budget]
         smallest = own[own["forward_flops"] == own["forward_flops"].min()]
-        axes.annotate(power(budget), (float(smallest["forward_flops"].iloc[0]), min(high, float(smallest["loss"].mean()))),
-                      (0, 6), textcoords="offset points", color=MUTED, ha="center", va="bottom")  # fmt: skip
-
-
-def _ticks(least: float, most: float) -> Any:
-    """At 1, 2 and 5 times the powers of ten."""
-    from matplotlib.ticker import FixedLocator
-
-    powers = 10.0 ** np.arange(np.floor(np.log10(least)), np.ceil(np.log10(most)) + 1)
-    return FixedLocator([float(step * each) for each in powers for step in (1, 2, 5)])
+        at = (float(smallest["forward_flops"].iloc[0]), min(0.05 * low + 0.95 * high, float(smallest["loss"].max())))
+        words = f"{power(budget)} FLOPs" if budget == results.budgets[0] else power(budget)
+        axes.annotate(words, at, (-8, 4), textcoords="offset points", color=MUTED, va="bottom")

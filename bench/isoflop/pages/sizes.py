@@ -21,7 +21,7 @@ from bench.web.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish,
 from bench.web.page import Part
 from bench.web.tables import Table
 
-_SIZES: dict[Size, str] = {
+SIZES: dict[Size, str] = {
     "params_total": "total parameters",
     "params_active": "active parameters",
     "forward_flops": "forward FLOPs/token",
@@ -39,8 +39,14 @@ def sizes_part(results: Results, fits: Fits) -> Part:
     return Part(
         "curves", "Loss against size", notes,
         there(*size_figures(results, "params_total"), normalised_figure(results)),
-        [optima_table(results, fits), seeds_table(results)],
+        [optima_table(results, fits), seeds_table(results)], folded=_summary(fits),
     )  # fmt: skip
+
+
+def _summary(fits: Fits) -> str:
+    optima = [optimum for own in fits.optima.values() for optimum in own.optima]
+    inside = sum(optimum.status == "ok" for optimum in optima)
+    return f"Every curve, optima and best shapes by total parameters: {inside} of {len(optima)} fits have an optimum"
 
 
 @styled
@@ -62,7 +68,7 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
         axes.xaxis.set_minor_formatter(lambda value, _: "")
-        axes.set_xlabel(_SIZES[size])
+        axes.set_xlabel(SIZES[size])
         axes.set_ylabel(f"validation loss, {UNIT}")
         axes.legend(ncols=2)
         found.append(
@@ -70,7 +76,7 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
                 figure,
                 f"loss_{size}_{slug(f'{budget:.3g}')}",
                 f"{power(budget)} training FLOPs",
-                f"Validation loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
+                f"Validation loss against {SIZES[size]} at {power(budget)} training FLOPs.",
                 "",
             )
         )

@@ -11,7 +11,7 @@ from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.iso_loss import IsoLoss
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import on_threads
-from bench.isoflop.pages.section import NAMED, interval_columns, named, shape_of, there
+from bench.isoflop.pages.section import NAMED, counted, interval_columns, named, shape_of, there
 from bench.report.charts import CURVES_NOTE, learning_curves
 from bench.report.load import Group, Method, RunFiles
 from bench.web.figures import DENSE, Drawing, canvas, finish, method_colours, styled
@@ -26,7 +26,9 @@ def speed_part(results: Results, matched: list[IsoLoss]) -> Part:
     notes = [f"{seconds}{CURVES_NOTE}"] if curves else []
     drawings = there(speed_figure(results), *curves)
     tables = [iso_loss_table(matched), timings_table(results)]
-    return Part("speed", "Iso-loss and speed", notes, drawings, tables)
+    ratios = counted((each.forward_flops for each in matched), 1.0)
+    folded = f"Forward FLOPs for Dense’s best loss, over Dense’s: {ratios}. Step times and learning curves"
+    return Part("speed", "Iso-loss and speed", notes, drawings, tables, folded=folded)
 
 
 @styled

@@ -13,11 +13,20 @@ from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.studies import Question
 from bench.isoflop.analysis.verdicts import Against, dense_loss, larger, operating_characteristic, plan_of
 from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named, shape_of
+from bench.isoflop.pages.setup import repeats
 from bench.stats.interval import Interval
 from bench.stats.pooling import Pooled
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide
+from bench.web.page import Part
 from bench.web.tables import Table
 
+RULE = (
+    "Best shapes on seeds not used for model selection, mean over budgets. The 95 % CI covers seeds, validation "
+    "documents and, where rates were swept, learning rates. Better or worse: it excludes 0. Equivalent: the 90 % CI "
+    "lies within ±1 % of Dense’s loss, the smallest effect of interest. Both are tested at 5 % for all methods "
+    "together (Holm). A single budget has no verdict. Curves, for comparison: minima of parabolas in the log of "
+    "forward FLOPs."
+)
 _EFFECTS = (0.0, 0.01, 0.02)  # of Dense's loss
 _SAYS = {
     Verdict.BETTER: "better than Dense",
@@ -67,6 +76,15 @@ def winners(results: Results) -> str:
         first = min(losses, key=losses.__getitem__)
         found.append(f"at {power(budget)} FLOPs {title(first)} ({shape_of(best[first])}), {decimal(losses[first])}")
     return f"Lowest loss on those seeds, {UNIT}: {'; '.join(found)}." if found else ""
+
+
+def verdict_part(results: Results, tables: Sequence[Table], against: Sequence[Against]) -> Part:
+    """How the verdicts come about: the rule, every difference, and what the rule can decide."""
+    names = [title(each.method) for each in against if each.verdict == Verdict.INCONCLUSIVE]
+    missed = f"; inconclusive: {', '.join(names)}" if names else ""
+    folded = f"The rule, each budget by seeds and by curves, and the power of the test{missed}"
+    return Part("verdict", "Verdict", list(filter(None, [RULE, winners(results), repeats(results)])),
+                tables=tables, folded=folded)  # fmt: skip
 
 
 def verdict_table(results: Results, against: Sequence[Against], compared: Sequence[Comparison]) -> Table:
