@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -42,12 +42,17 @@ def _row(claim: Claim) -> ClaimRow:
         ordered = sorted(evidence, key=lambda each: each.value.value if each.value else math.inf)
         evidence = [ordered[0], next(each for each in reversed(ordered) if each.value or each is ordered[0])]
     lines = sorted({limit for each in evidence if each.value for limit in each.limits}) or [0.0]
-    shown = [
-        (each, Mark(each.text, each.value, _COLOURS.get(each.mark, MUTED)) if each.value else None) for each in evidence
-    ]
-    return ClaimRow(
-        claim, shown, Scale([mark for _, mark in shown if mark], lines), lines, len(claim.evidence) - len(shown)
-    )
+    shown = [(each, _drawn(each)) for each in evidence]
+    scale = Scale([mark for _, mark in shown if mark], lines)
+    return ClaimRow(claim, shown, scale, lines, len(claim.evidence) - len(shown))
+
+
+def _drawn(each: Evidence) -> Mark | None:
+    """An end of a ratio at 0 is open, as its words say."""
+    if each.value is None:
+        return None
+    value = replace(each.value, low=-math.inf) if each.value.low == 0.0 else each.value
+    return Mark(each.text, value, _COLOURS.get(each.mark, MUTED))
 
 
 def claims_table(found: Sequence[Claim]) -> Table:

@@ -19,7 +19,7 @@ from bench.stats.interval import Interval
 from bench.web.figures import MUTED, SURFACE, Drawing, canvas, error_bars, finish, method_colours, styled
 
 _SHOWN = 1.07  # times the worst of the lowest losses: the upper end of the frame
-_WIDE, _NARROW = (12.2, 4.0), (4.4, 3.7)  # inches
+_WIDE, _NARROW = (12.2, 3.7), (4.4, 3.5)  # inches
 READING = (
     "A small dot is a run, a curve a method at one budget, a large dot its optimum (95 % CI); a method’s optima are "
     "joined. Dashed and hollow: fit rejected, so the best shape stands for the optimum. Arrow: the best size may lie "
@@ -126,16 +126,16 @@ def _label_ends(axes: Axes, ends: dict[str, tuple[float, float]], colours: dict[
         places.append(max(place, places[-1] + gap * (high - low)) if places else place)
     moved = float(np.mean(places) - np.mean(wanted)) if places else 0.0
     for method, place in zip(order, places, strict=True):
-        x = max(x for x, _ in ends.values()) * 1.04
+        x = max(x for x, _ in ends.values()) * 1.07
         axes.text(x, max(place - moved, low), title(method), color=colours[method], va="center", weight="bold")
 
 
 def _label_budgets(axes: Axes, results: Results) -> None:
-    """Each budget above the left ends of its curves."""
+    """Each budget above the right end of its first method's curve, Dense's where there is one."""
     low, high = axes.get_ylim()
     for budget in results.budgets:
-        own = results.sized[results.sized["budget"] == budget]
-        smallest = own[own["forward_flops"] == own["forward_flops"].min()]
-        at = (float(smallest["forward_flops"].iloc[0]), min(0.05 * low + 0.95 * high, float(smallest["loss"].max())))
+        own = next(cell for method in results.methods if len(cell := results.cell(method, budget)))
+        largest = own[own["forward_flops"] == own["forward_flops"].max()]
+        at = (float(largest["forward_flops"].iloc[0]), min(0.06 * low + 0.94 * high, float(largest["loss"].max())))
         words = f"{power(budget)} FLOPs" if budget == results.budgets[0] else power(budget)
-        axes.annotate(words, at, (-8, 4), textcoords="offset points", color=MUTED, va="bottom")
+        axes.annotate(words, at, (-8, 6), textcoords="offset points", color=MUTED, ha="right", va="bottom")

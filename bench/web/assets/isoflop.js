@@ -36,7 +36,7 @@
   }
 
   function ticks([from, to]) {
-    const rough = (to - from) / 5, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = (to - from) / 8, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
     const first = Math.ceil(from / step), count = Math.floor(to / step) - first + 1;
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
