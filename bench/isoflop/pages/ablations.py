@@ -90,7 +90,7 @@ def causality_figure(results: Results) -> Drawing | None:
 def rate_figure(results: Results) -> Drawing | None:
     """The learning-rate sweep: loss over the multiple of the rule, a line per method and size."""
     colours = method_colours(results.methods)
-    figure, axes = canvas(height=3.9)
+    figure, axes = canvas(height=4.4)
     drawn = False
     for name, rule in results.study.learning_rates.items():
         tried = _runs(rule.tried)
@@ -112,7 +112,7 @@ def rate_figure(results: Results) -> Drawing | None:
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("learning rate at width 128")
     axes.set_ylabel(f"validation loss, {UNIT}")
-    figure.legend(loc="outside lower center", fontsize=6.5, ncols=2)
+    figure.legend(loc="outside lower center", ncols=2, columnspacing=0.8)
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
         "Validation loss against the learning rate at width 128, for every method and two sizes.",

@@ -100,7 +100,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
 def normalised_figure(results: Results) -> Drawing | None:
     """Loss over dense's best at that budget, against forward FLOPs over those of dense's best."""
     colours, fitted = method_colours(results.methods), curves(results, "forward_flops")
-    figure, axes = canvas(5.2, 3.4)
+    figure, axes = canvas(height=4.2)
     drawn, above = False, 0
     for marker, budget in zip(_MARKERS, results.budgets, strict=False):
         dense = fitted.get((REFERENCE, budget))
@@ -123,10 +123,10 @@ def normalised_figure(results: Results) -> Drawing | None:
     axes.axvline(1, color=DENSE, linewidth=1)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.set_xlabel("forward FLOPs/token, over those of Dense’s optimum")
+    axes.set_xlabel("forward FLOPs/token over Dense’s optimum")
     axes.set_ylim(top=min(axes.get_ylim()[1], _MOST_SHOWN))  # a few runs that are far too large would flatten the rest
     axes.set_ylabel("loss over Dense’s best")
-    axes.legend(ncols=2)
+    figure.legend(loc="outside lower center", ncols=2)
     return finish(
         figure, "normalised", "Normalised loss against forward FLOPs",
         "Validation loss over Dense's best at that budget, against forward FLOPs/token over those of its optimum.",

@@ -53,14 +53,14 @@ def speed_figure(results: Results) -> Drawing | None:
     if not rows or rows[0][0] != REFERENCE:
         return None
     colours = method_colours(results.methods)
-    figure, axes = canvas(height=1.0 + 0.45 * len(rows))
+    figure, axes = canvas(height=1.0 + 0.5 * len(rows))
     for row, (method, _, flops, rate) in enumerate(rows):
         axes.barh(row - 0.18, flops / rows[0][2], height=0.32, color=colours[method], alpha=0.45)
         axes.barh(row + 0.18, rate / rows[0][3], height=0.32, color=colours[method])
-        axes.text(flops / rows[0][2], row - 0.18, f" {scaled(flops)}FLOPs/step", va="center", fontsize=7.5)
-        axes.text(rate / rows[0][3], row + 0.18, f" {rate:.3g} steps/s", va="center", fontsize=7.5)
+        axes.text(flops / rows[0][2], row - 0.18, f" {scaled(flops)}FLOPs/step", va="center")
+        axes.text(rate / rows[0][3], row + 0.18, f" {rate:.3g} steps/s", va="center")
     widest = max(max(flops / rows[0][2], rate / rows[0][3]) for _, _, flops, rate in rows)
-    axes.set_xlim(0, 1.45 * widest)
+    axes.set_xlim(0, 1.9 * widest)
     axes.axvline(1, color=DENSE, linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{title(method)}\n{shape}" for method, shape, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -161,7 +161,7 @@ def _together_figure(method: str, use: ExpertUse, colour: str) -> Drawing:
 
 
 def _cells(axes, values: np.ndarray, colour: str) -> None:
-    share_cells(axes, values, colour, fontsize=7)
+    share_cells(axes, values, colour, fontsize=10.5)
     axes.set_xticks(np.arange(values.shape[1]) + 0.5, [str(n + 1) for n in range(values.shape[1])])
 
 
