@@ -17,14 +17,15 @@
   }
 
   // From the smallest to the largest size, and from the lowest loss to a little above the best sizes' losses.
-  function range(runs) {
+  function range(runs, curves) {
     const xs = runs.map((run) => run[SIZE + size]), best = new Map();
     for (const run of runs) {
       const cell = `${run[METHOD]} ${run[BUDGET]}`;
       best.set(cell, Math.min(best.get(cell) ?? Infinity, run[LOSS]));
     }
-    const low = Math.min(...best.values()), high = 1.07 * Math.max(...best.values());
-    return { x: [Math.min(...xs) / 1.08, Math.max(...xs) * 1.08], y: [low - 0.08 * (high - low), high] };
+    const ends = curves.map((curve) => curve[5][2] ?? Infinity);
+    const low = Math.min(...best.values(), ...ends), high = 1.07 * Math.max(...best.values());
+    return { x: [Math.min(...xs) / 1.08, Math.max(...xs) * 1.08], y: [low - 0.03 * (high - low), high] };
   }
 
   function logTicks([from, to]) {
@@ -43,13 +44,16 @@
     return [...Array(count).keys()].map((place) => [(first + place) * step, digits]);
   }
 
+  const room = () => Math.max(280, frame.clientWidth);
+
   function create() {
-    const runs = data.runs.filter(wanted), width = Math.max(280, frame.clientWidth);
+    const runs = data.runs.filter(wanted), width = room();
     frame.replaceChildren();
     points = [];
     at = -1;
     if (!runs.length) { readout.textContent = "No run: choose a method."; return; }
-    const { x, y } = range(runs);
+    const curves = data.curves[size].filter(wanted);
+    const { x, y } = range(runs, curves);
     const px = (value) => LEFT + ((width - LEFT - RIGHT) * Math.log(value / x[0])) / Math.log(x[1] / x[0]);
     const py = (value) => TOP + ((HEIGHT - TOP - BOTTOM) * (y[1] - value)) / (y[1] - y[0]);
     const svg = draw("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": true, class: "isoflop" });
@@ -67,7 +71,6 @@
     const inside = draw("g", { "clip-path": "url(#isoflop-frame)" });
     svg.append(clip, inside);
     const colour = (each) => data.methods[each[METHOD]].colour;
-    const curves = data.curves[size].filter(wanted);
     for (const curve of curves) {
       const [valid, xs, ys] = curve.slice(2);
       const path = xs.map((each, place) => `${place ? "L" : "M"}${px(each).toFixed(1)} ${py(ys[place]).toFixed(1)}`).join("");
@@ -177,6 +180,6 @@
     widget.hidden = false;
     for (const plain of document.querySelectorAll("[data-static='isoflop']")) plain.hidden = true;
     create();
-    new ResizeObserver(() => { if (frame.clientWidth !== Number(frame.firstElementChild?.getAttribute("width"))) create(); }).observe(frame);
+    new ResizeObserver(() => { if (room() !== Number(frame.firstElementChild?.getAttribute("width") ?? room())) create(); }).observe(frame);
   });
 })();
