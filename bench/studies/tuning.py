@@ -100,7 +100,7 @@ class _MethodSearch:
         values = self.values
         self._depths = [depth for depth in values.depths if self._can_have(depth)]
         self.start = (self._depths.index(values.depths[values.start[0]]), *values.start[1:])
-        self._sizes: Point = tuple(map(len, (self._depths, values.widths, values.batch_sizes, values.rates)))
+        self._sizes: Point = (len(self._depths), len(values.widths), len(values.batch_sizes), len(values.rates))
         self._selection_seeds = range(_FIRST_SEED, _FIRST_SEED + values.selection_seeds)
         self._fresh_seeds = range(self._selection_seeds.stop, self._selection_seeds.stop + values.fresh_seeds)
         self._plans: dict[Point, Plan] = {}
