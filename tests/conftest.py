@@ -1,10 +1,15 @@
-"""The order of the tests: folders that train come first, so that no worker ends alone with a long file."""
+"""The order of the tests: folders that train come first, so that no worker ends alone with a long file; and how long
+the browser's tests wait.
+"""
 
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 _FIRST = ("isoflop", "studies", "train", "command", "methods")
+
+expect.set_options(timeout=30_000)  # a loaded machine takes longer than playwright's 5 s
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.gate import history
-from bench.gate.compare import Verdict, compare
+from bench.gate.compare import Verdict, compare, confirmed
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit
 from bench.gate.load import NoDataError, read_side, time_and_memory
 from bench.gate.text import markdown, plain, terminal
@@ -57,9 +57,12 @@ def _compare(options: argparse.Namespace) -> int:
     if options.speed_only:
         baseline, current = time_and_memory(baseline, current)
     verdict = compare(baseline, current)
+    if options.again is not None:
+        verdict = confirmed(verdict, read_side(options.again))
+    recent = history.recent_values(verdict, options.history) if options.history is not None else {}
     for name, (written, _) in _EXPORTS.items():
         if getattr(options, name) is not None:
-            _write(getattr(options, name), written(verdict))
+            _write(getattr(options, name), written(verdict, recent) if written is markdown else written(verdict))
     if options.github_action_benchmark is not None:
         for name, text in github_action_benchmark(verdict).items():
             _write(options.github_action_benchmark / name, text)
@@ -123,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--speed-only", action="store_true",
         help="compare only time and memory, of two studies on one machine, such as before and after a change",
+    )  # fmt: skip
+    parser.add_argument(
+        "--again", type=Path, metavar="DIR",
+        help="a study that timed once more what --json lists under retime; a step no longer slower does not fail",
     )  # fmt: skip
     parser.add_argument(
         "--accept", action="store_true", help="make CURRENT the new baseline in the folder BASELINE, regressed or not"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bench.gate.load import Key, NoDataError, Side, title
+from bench.gate.load import Key, NoDataError, Side, time_and_memory, title
 from bench.gate.rules import LOSS_CURVE, PACE, SAMPLES, P, Rule, rule_of, words
 from bench.stats.interval import Interval
 
@@ -52,7 +52,7 @@ class Verdict:
     """The outcome.
 
     findings: the worst first. compared: the number of figures compared. skipped: figures of both sides that were not
-    compared -> the reason. notes: the same for people, in fewer lines.
+    compared -> the reason. notes: the same for people, in fewer lines. timed_again: whether a slower step was.
     """
 
     baseline: Side
@@ -61,6 +61,7 @@ class Verdict:
     compared: int
     skipped: dict[Key, str]
     notes: list[str]
+    timed_again: bool = False
 
     @property
     def broken(self) -> list[str]:
@@ -79,6 +80,28 @@ class Verdict:
     def word(self) -> str:
         """fine | regressed | broken."""
         return {0: "fine", 1: "regressed", 4: "broken"}[self.status]
+
+    @property
+    def retime(self) -> list[str]:
+        """The methods to time once more before the verdict counts, dense among them; empty unless speed alone fails."""
+        failing = [finding for finding in self.findings if finding.fails]
+        if self.broken or self.timed_again or not failing:
+            return []
+        rules = [rule_of(finding.figure, finding.method) for finding in failing if finding.kind == "regressed"]
+        if len(rules) < len(failing) or not all(rule and rule.sampled for rule in rules):
+            return []
+        return list(dict.fromkeys(["dense", *(finding.method for finding in failing)]))
+
+    @property
+    def speed_unjudged(self) -> str | None:
+        """Why no time was compared, in a few words; None if one was, or there is none."""
+        timed = self.baseline.samples.keys() & self.current.figures.keys()
+        if not timed or not timed <= self.skipped.keys():
+            return None
+        if self.baseline.machine != self.current.machine:
+            return "the baseline ran on another machine"
+        pace = off_pace(self.baseline, self.current) is not None
+        return "the machine ran at another pace" if pace else f"fewer than {SAMPLES} samples"
 
     @property
     def status(self) -> int:
@@ -118,6 +141,32 @@ def compare(baseline: Side, current: Side) -> Verdict:
         raise NoDataError(f"{baseline.folder} and {current.folder}: nothing can be compared. {' '.join(notes)}")
     findings.sort(key=lambda f: (not f.fails, f.kind == "new", -f.severity, f.method, f.figure))
     return Verdict(baseline, current, findings, len(common) - len(skipped), skipped, notes)
+
+
+def confirmed(verdict: Verdict, again: Side) -> Verdict:
+    """The verdict in which a slower step counts only if it is also slower in `again`, where it was timed once more.
+
+    Steps that `again` cannot judge still count.
+    """
+    verdict = replace(verdict, timed_again=True)
+    try:
+        second = compare(*time_and_memory(verdict.baseline, again))
+    except NoDataError as error:
+        return replace(verdict, notes=[*verdict.notes, f"Speed could not be timed once more: {error}"])
+    slower = {(finding.method, finding.figure) for finding in second.findings if finding.fails}
+    judged = again.samples.keys() - second.skipped.keys()
+    cleared = [
+        finding
+        for finding in verdict.findings
+        if finding.kind == "regressed" and (key := (finding.method, finding.figure)) in judged and key not in slower
+    ]
+    if second.broken or not cleared:
+        return verdict
+    names = ", ".join(title(finding.method) for finding in cleared)
+    note = f"Timed once more, and no longer slower: {names}."
+    return replace(
+        verdict, findings=[each for each in verdict.findings if each not in cleared], notes=[*verdict.notes, note]
+    )
 
 
 def _not_compared(method: str, name: str, baseline: Side, current: Side) -> str | None:

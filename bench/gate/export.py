@@ -24,7 +24,7 @@ _UNITS = {"nats": "nats", "noncausal": "nats", "loss": "nats", "bytes": "bytes",
 
 
 def json_text(verdict: Verdict) -> str:
-    """Keys: schema_version, verdict, status, summary, compared, broken, notes, findings, baseline, current.
+    """Keys: schema_version, verdict, status, summary, retime, compared, broken, notes, findings, baseline, current.
 
     A finding's severity is its change as a multiple of the tolerance; null where the tolerance is 0.
     """
@@ -33,6 +33,7 @@ def json_text(verdict: Verdict) -> str:
         "verdict": verdict.word,
         "status": verdict.status,
         "summary": summary(verdict),
+        "retime": verdict.retime,
         "compared": verdict.compared,
         "broken": verdict.broken,
         "notes": verdict.notes,

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +21,14 @@ from pydantic import Field, FiniteFloat, ValidationError
 from bench.errors import UserError
 from bench.formats import now
 from bench.gate.compare import Verdict
+from bench.gate.load import Key
 from bench.records.files import StrictModel
 from bench.stats.interval import Interval
 
 FILE = "history.jsonl"
-SCHEMA_VERSION = 2
+NOTES = "annotations.json"
+SCHEMA_VERSION = 3
+_RECENT = 12  # runs of a sparkline
 _DIGITS = 9  # significant digits kept: more than a chart shows, and half the file size
 
 _Value = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1)]
@@ -36,6 +42,7 @@ class Row(StrictModel):
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])
     created: str = Field(description="of the study, ISO 8601, UTC")
     commit: str | None = None
+    subject: str | None = Field(None, description="first line of the commit's message")
     link: str | None = Field(None, description="address of the run, such as a CI job")
     study: str
     machine: str = Field(description="fingerprint; speeds are comparable only on equal machines")
@@ -77,6 +84,7 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
     return Row(
         created=current.created or now(),
         commit=current.commit,
+        subject=_subject(current.commit),
         link=link,
         study=known.study,
         machine=known.machine,
@@ -90,6 +98,18 @@ def row_of(verdict: Verdict, link: str | None) -> Row:
         broken=verdict.broken,
         figures={f"{method} {name}": _numbers(figure) for (method, name), figure in verdict.figures.items()},
     )
+
+
+def _subject(commit: str | None) -> str | None:
+    """The first line of a commit's message, from the checkout that the gate runs in; None if it does not hold it."""
+    if not commit or not re.fullmatch(r"[0-9a-f]{7,40}", commit):  # also none of changed code, as in `abc1234-dirty`
+        return None
+    try:
+        words = ["git", "show", "--no-patch", "--format=%s", commit]
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()[:200] or None
 
 
 def method_and_figure(name: str) -> tuple[str, str]:
@@ -156,3 +176,43 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         if row != kept:
             problems.append(f"{path}, line {number}: same id as line {first} but other content; skipped.")
     return sorted((row for _, row in rows.values()), key=lambda row: row.created), problems
+
+
+def recent_values(verdict: Verdict, folder: Path) -> dict[Key, list[float]]:
+    """The values of each current figure in the last runs of its study and machine, the current one last.
+
+    Before the current run is appended. Empty without a history.
+    """
+    if not (folder / FILE).exists():
+        return {}
+    now = row_of(verdict, None)
+    own = [row for row in read(folder)[0] if (row.study, row.machine) == (now.study, now.machine)]
+    rows = [*own[1 - _RECENT :], now]
+    return {
+        method_and_figure(name): [row.figures[name][0] for row in rows if name in row.figures] for name in now.figures
+    }
+
+
+def read_notes(folder: Path) -> dict[str, str]:
+    """The annotations of a history, `annotations.json`: a commit, or its first seven digits or more -> a note.
+
+    Empty without that file. Raises UserError if it is not such a file.
+    """
+    path = folder / NOTES
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError):
+        notes = None
+    if not isinstance(notes, dict) or not all(isinstance(note, str) and len(key) >= 7 for key, note in notes.items()):
+        raise UserError(f"{path} is not an object of commits (seven digits or more) and notes, both text.")
+    return notes
+
+
+def note_of(commit: str | None, notes: Mapping[str, str]) -> str | None:
+    """The note on a commit; either may be shortened."""
+    own = (commit or "").partition("-")[0]  # as in `abc1234-dirty`
+    return next((note for key, note in notes.items() if own and (own.startswith(key) or key.startswith(own))), None)

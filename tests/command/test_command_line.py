@@ -124,6 +124,12 @@ MISTAKES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _text_is_prepared():
+    """So that no progress of reading it stands beside a message."""
+    prepare(configure(["+method=dense", CACHE]).data)
+
+
 @pytest.mark.parametrize("words,message", MISTAKES.values(), ids=MISTAKES)
 def test_mistake_is_one_line_and_creates_nothing(words, message, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)

@@ -16,6 +16,8 @@ from bench.gate.dashboard.recent_changes import recent_changes
 from bench.gate.dashboard.series import all_series
 from bench.gate.history import append
 
+AROUND = ("assets", "index.html")  # of the site that a dashboard is a part of
+
 
 def test_series_have_change_points_per_machine():
     found = {(series.method, series.figure): series for series in all_series(history())}
@@ -138,9 +140,9 @@ def test_build_fetches_nothing_from_elsewhere(tmp_path: Path):
 
 def test_build_twice_gives_the_same_bytes_and_replaces_the_old(tmp_path: Path):
     rows = history()
-    build(rows[:4], tmp_path / "one")
+    build(rows[:4], tmp_path / "one" / "dashboard")
     for folder in ("one", "two"):
-        build(rows, tmp_path / folder)
+        build(rows, tmp_path / folder / "dashboard")
     one, two = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()}
                 for n in ("one", "two"))  # fmt: skip
     assert one == two
@@ -157,7 +159,7 @@ def test_build_removes_only_what_a_killed_build_left(tmp_path: Path):
     for folder in (killed, mine, aside):
         os.utime(folder, (0, 0))
     build(history(), site)
-    assert {path.name for path in tmp_path.iterdir()} == {running.name, mine.name, site.name}
+    assert {path.name for path in tmp_path.iterdir()} == {running.name, mine.name, site.name, *AROUND}
 
 
 def test_build_keeps_a_site_set_aside_until_there_is_another(tmp_path: Path):
@@ -228,3 +230,14 @@ def test_command_reports_missing_and_broken_input(tmp_path: Path, capsys):
     assert "skipped" in capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([str(tmp_path), "--reports", str(tmp_path / "file")]) == 2
+
+
+def test_build_replaces_the_site_of_an_older_bench(tmp_path: Path):
+    site = build(history(), tmp_path / "dashboard").parent
+    (site / "vendor").mkdir()
+    older = [site / name for name in ("theme.js", "reading.js", "vendor/uPlot.min.css", "vendor/LICENSE")]
+    for path in older:
+        path.write_text("old", encoding="utf-8")
+    build(history(), site)
+    assert not any(path.exists() for path in (*older, site / "vendor"))
+    assert (tmp_path / "assets" / "vendor" / "uPlot.min.css").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 from collections.abc import Iterator
@@ -231,7 +232,7 @@ def test_recent_changes_come_first_and_can_be_filtered(page: Page, tmp_path: Pat
     address = charts(tmp_path)
     page.goto(address)
     expect(page.locator("#count")).to_have_text("3 charts")
-    expect(page.locator(".chart h3").first).to_have_text("MoD: validation loss, nats/token")
+    expect(page.locator(".chart h2").first).to_have_text("MoD: validation loss, nats/token")
     page.get_by_label("Recent change points only").check()
     expect(page.locator("#count")).to_have_text("1 of 3 charts")
     assert page.url == f"{address}#changed=1"
@@ -248,7 +249,7 @@ def test_search_is_kept_in_the_address_and_is_one_step_back(page: Page, tmp_path
     page.reload()
     expect(page.get_by_label("Search")).to_have_value("Validation LOSS")
     page.get_by_label("Search").fill("params_total")  # the name as recorded
-    expect(page.locator(".chart h3")).to_have_text("MoD: total parameters")
+    expect(page.locator(".chart h2")).to_have_text("MoD: total parameters")
     page.go_back()
     expect(page.locator("#count")).to_have_text("3 charts")
 
@@ -301,7 +302,7 @@ def test_studies_have_charts_of_their_own(page: Page, tmp_path: Path):
     for row in rows[6:]:
         row.study = "nightly"
     page.goto(f"{charts(tmp_path, rows)}#figure=model.params_total")
-    expect(page.locator(".chart h3")).to_have_text(["ci MoD: total parameters", "nightly MoD: total parameters"])
+    expect(page.locator(".chart h2")).to_have_text(["ci MoD: total parameters", "nightly MoD: total parameters"])
     expect(page.locator(".readout").first).to_contain_text("c0ffee05")
 
 
@@ -330,7 +331,7 @@ def test_findings_link_to_their_charts(page: Page, tmp_path: Path):
     expect(page.locator(".card").first).to_contain_text("Compared with its baseline")
     expect(page.locator(".card li a")).to_have_count(2)  # of four findings: nothing is drawn of moe
     page.locator(".card li a").first.click()
-    expect(page.locator(".chart h3")).to_have_text("MoD: validation loss, nats/token")
+    expect(page.locator(".chart h2")).to_have_text("MoD: validation loss, nats/token")
     expect(page.get_by_label("Machine")).to_have_value("bbbb")
 
 
@@ -348,7 +349,7 @@ def test_hostile_names_do_nothing(page: Page, tmp_path: Path, name: str):
         expect(page.locator(".readout").first).to_contain_text("commit")
     assert "harmed" not in page.title()
     assert page.locator("main img, a[href^='javascript:']").count() == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"dashboard"}
+    assert {path.name for path in tmp_path.iterdir()} == {"dashboard", "assets", "index.html"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -392,3 +393,88 @@ def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, tmp_p
     assert page.evaluate(background) == light
     expect(page.get_by_role("button", name="change to the dark theme")).to_have_text("Dark")
     page.close()
+
+
+def test_dragging_zooms_and_a_double_click_or_a_button_shows_all(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path)}#figure=quality.val_loss_nats&method=mod")
+    assert lines(page) == [6, 6]
+    plot = page.locator(".chart .plot").first
+    box = page.locator(".u-over").first.bounding_box()
+    assert box is not None
+    for undo in (lambda: page.locator(".u-over").first.dblclick(), page.get_by_role("button", name="All runs").click):
+        page.mouse.move(box["x"] + box["width"] * 0.52, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.99, box["y"] + 70, steps=4)
+        page.mouse.up()
+        expect(plot).to_have_attribute("aria-label", re.compile(": 6 runs"))
+        undo()
+        expect(plot).to_have_attribute("aria-label", re.compile(": 12 runs"))
+
+
+def test_keys_zoom_around_the_run_being_read(page: Page, tmp_path: Path):
+    page.goto(f"{charts(tmp_path, history(40, created='2026-11-01T00:00:00+00:00'))}#figure=model.params_total")
+    plot = page.locator(".chart .plot")
+    for key, runs in (("Home", 40), ("+", 6), ("-", 13), ("-", 40), ("+", 6), ("0", 40)):
+        plot.press(key)
+        expect(plot).to_have_attribute("aria-label", re.compile(f": {runs} runs"))
+        expect(page.locator(".readout")).to_contain_text("c0ffee00")
+
+
+def test_chart_is_saved_as_csv_without_formulas(page: Page, tmp_path: Path):
+    page.goto(charts(tmp_path, history(machine_name='=1+1,"A"')) + "#figure=quality.val_loss_nats&method=mod")
+    expect(page.locator(".readout")).to_contain_text("commit")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 and download.value.suggested_filename == "mod_quality.val_loss_nats.csv"
+    last = {
+        "value": "2.01",
+        "low": "1.96",
+        "high": "2.06",
+        "commit": "c0ffee11",
+        "machine": '\'=1+1,"A" (bbbb)',
+        "method": "mod",
+    }
+    assert last.items() <= rows[-1].items()
+
+
+def test_a_run_shows_its_message_note_and_comparison(page: Page, tmp_path: Path):
+    rows = history(subject="Rename the <b>router</b>")
+    for row in rows:
+        row.link = f"https://github.com/o/r/actions/runs/{row.id[3:]}"
+    site = build(rows, tmp_path / "dashboard", {"c0ffee10": "new runner <i>image</i>"}).parent
+    page.goto((site / "charts.html").as_uri() + "#figure=quality.val_loss_nats&method=mod&machine=aaaa")
+    readout = page.locator(".readout")
+    expect(readout).to_contain_text("commit c0ffee10 “Rename the <b>router</b>”, CPU A, fine")
+    expect(readout).to_contain_text("⚑ new runner <i>image</i>")
+    expect(page.locator(".flag")).to_have_count(1)
+    addresses = [link.get_attribute("href") for link in readout.locator("a").all()]
+    assert addresses == [
+        "https://github.com/o/r/commit/c0ffee10",
+        "https://github.com/o/r/actions/runs/10",
+        "https://github.com/o/r/compare/c0ffee08...c0ffee10",
+    ]
+    page.goto((site / "index.html").as_uri())
+    compared = page.get_by_role("link", name="compare")
+    expect(compared).to_have_attribute("href", "https://github.com/o/r/compare/c0ffee06...c0ffee08")
+
+
+def test_page_of_many_charts_is_short_and_draws_what_is_looked_at(page: Page, tmp_path: Path):
+    page.goto(charts(tmp_path, realistic(9)))
+    expect(page.locator(".readout a").first).to_be_visible()
+    assert page.locator("figure.chart").count() == 24 and page.locator(".uplot").count() < 12
+    assert page.evaluate("document.documentElement.scrollHeight") < 8000
+    page.get_by_role("button", name="Show 24 more").click()
+    expect(page.locator("figure.chart")).to_have_count(48)
+    page.locator("figure.chart").last.scroll_into_view_if_needed()
+    expect(page.locator("figure.chart").last.locator(".uplot")).to_have_count(1)
+
+
+def test_figures_that_follow_are_listed_under_their_chart(page: Page, tmp_path: Path):
+    address = charts(tmp_path, realistic(9))
+    page.goto(f"{address}#method=mod")
+    loss = page.locator("figure.chart").filter(has_text="MoD: validation loss, nats/token")
+    loss.get_by_text("figures follow from it").click()
+    loss.get_by_role("link", name="validation loss, bits/byte").click()
+    expect(page.locator(".chart h2")).to_have_text("MoD: validation loss, bits/byte")

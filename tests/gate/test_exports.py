@@ -16,8 +16,8 @@ from report_records import make_record
 from bench.gate.__main__ import main
 from bench.gate.compare import compare
 from bench.gate.export import bencher, github_action_benchmark, json_text, junit
-from bench.gate.load import read_side, time_and_memory
-from bench.gate.text import markdown
+from bench.gate.load import read_side, time_and_memory, title
+from bench.gate.text import markdown, sparkline
 
 HOSTILE = "<script>alert(1)</script>|`x`\n![i](http://e)@someone www.evil.example \x1b[31m\x00 **b** </table>"
 
@@ -186,6 +186,25 @@ def test_markdown_shows_failures_and_folds_the_rest(verdict):
     assert "| regressed | MoD | validation loss, nats/token | 2 | 2.5 | +25 % |" in above
     assert "| improved | Dense | validation loss" in folded and "| new | Dense |" in folded
     assert "--accept" in above
+
+
+def test_markdown_begins_with_the_worst_change_and_its_last_runs(verdict):
+    key = (verdict.findings[0].method, verdict.findings[0].figure)
+    runs = [verdict.baseline.figures.get(key, verdict.baseline.figures["mod", "model.params_total"]).value] * 3
+    text = markdown(verdict, {key: [*runs, 2 * runs[0]], ("mod", "quality.val_loss_nats"): [2.0, 2.0, 2.5]})
+    worst = verdict.findings[0]
+    assert text.split("\n\n")[2].startswith(f"Worst: {title(worst.method)}, {worst.words}: ")
+    assert text.split("\n\n")[2].endswith("▁▁▁█")
+    row = next(line for line in text.splitlines() if "| MoD | validation loss, nats/token |" in line)
+    assert row.endswith("| ▁▁█ |") and "| last runs |" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [([1, 1, 1], "▅▅▅"), ([0, 0], "▅▅"), ([1, 2, 3], "▁▅█"), ([1000, 1000.1], "▄▅"), ([-1, 1], "▁█")],
+)
+def test_sparkline_is_level_for_noise_far_below_a_percent(values: list[float], line: str):
+    assert sparkline(values) == line
 
 
 def test_markdown_without_findings_is_short(studies):

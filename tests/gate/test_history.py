@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from gate_studies import change, write_study
+from gate_studies import change, change_ci, write_study
 from report_records import make_record
 
 from bench.errors import UserError
 from bench.gate.__main__ import main
-from bench.gate.history import FILE, Row, append, read
+from bench.gate.compare import compare
+from bench.gate.history import FILE, NOTES, Row, append, note_of, read, read_notes, recent_values, row_of
+from bench.gate.load import read_side
 
 
 def row(number: int = 0, **changes) -> Row:
@@ -93,11 +95,11 @@ def test_read_of_merged_branches_keeps_every_row_once(tmp_path: Path):
 def test_read_skips_newer_and_invalid_rows_by_name(tmp_path: Path):
     append(row(1), tmp_path)
     with open(tmp_path / FILE, "a", encoding="utf-8") as file:
-        file.write('{"schema_version": 3}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
+        file.write('{"schema_version": 4}\n[1, 2]\nnonsense\n\n{"schema_version": 1}\n')
     found, problems = read(tmp_path)
     assert len(found) == 1
     assert [problem.split("line ")[1][0] for problem in problems] == ["2", "3", "4", "6"]
-    assert "schema version 3 is newer" in problems[0]
+    assert "schema version 4 is newer" in problems[0]
 
 
 def test_read_accepts_rows_of_the_first_schema(tmp_path: Path):
@@ -187,3 +189,55 @@ def test_gate_with_an_unwritable_history_is_wrong_use(tmp_path: Path, capsys):
     (tmp_path / "history").write_text("a file", encoding="utf-8")
     assert main([str(base), str(now), "--history", str(tmp_path / "history")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_row_holds_the_subject_of_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    name = ["-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", *name, "commit", "-q", "--allow-empty", "-m", "Say “—”\n\nmore"], check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    base, now = (write_study(tmp_path / name, make_record(name="ci")) for name in ("base", "now"))
+    subjects = []
+    for each in (commit[:12], f"{commit[:12]}-dirty", "0" * 12, "--help"):
+        change_ci(now, git_commit=each)
+        subjects.append(row_of(compare(read_side(base), read_side(now)), None).subject)
+    assert subjects == ["Say “—”", None, None, None]
+
+
+def test_recent_values_are_of_the_same_machine_and_end_with_the_current(tmp_path: Path):
+    base, now = (write_study(tmp_path / name, make_record(name="ci")) for name in ("base", "now"))
+    verdict = compare(read_side(base), read_side(now))
+    assert recent_values(verdict, tmp_path) == {}
+    own = row_of(verdict, None)
+    for number in range(20):
+        append(row(number, machine=own.machine), tmp_path)
+        append(row(number + 100), tmp_path)
+    values = recent_values(verdict, tmp_path)["mod", "quality.val_loss_nats"]
+    assert values == [1.5 + number for number in range(9, 20)] + [
+        verdict.current.figures["mod", "quality.val_loss_nats"].value
+    ]
+
+
+def test_markdown_of_the_command_draws_the_history(tmp_path: Path):
+    base, now = (write_study(tmp_path / name, make_record(name="ci")) for name in ("base", "now"))
+    words = [str(base), str(now), "--history", str(tmp_path / "history"), "--markdown", str(tmp_path / "gate.md")]
+    assert main(words) == 0
+    change(now, "mod-seed0", quality__val_loss_nats=2.5)
+    assert main(words) == 1
+    assert "| last runs |" in (text := (tmp_path / "gate.md").read_text(encoding="utf-8")) and "| ▁█ |" in text
+
+
+def test_notes_are_found_by_the_start_of_a_commit(tmp_path: Path):
+    assert read_notes(tmp_path) == {}
+    (tmp_path / NOTES).write_text('{"c0ffee123456": "new image"}', encoding="utf-8")
+    notes = read_notes(tmp_path)
+    commits = ("c0ffee123456789", "c0ffee1", "c0ffee123456-dirty", "c0ffee2", "", None)
+    assert [note_of(commit, notes) for commit in commits] == ["new image"] * 3 + [None] * 3
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"c0ffee1": 1}', '{"c0": "short"}', '{"c0ffee1": "a"', "[" * 100_000])
+def test_notes_of_another_form_are_refused(tmp_path: Path, text: str):
+    (tmp_path / NOTES).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"annotations\.json is not an object of commits"):
+        read_notes(tmp_path)

@@ -13,7 +13,7 @@ from gate_studies import change, change_ci, change_speed, change_steps, machine,
 from report_records import make_record
 
 from bench.gate.__main__ import main
-from bench.gate.compare import compare
+from bench.gate.compare import compare, confirmed
 from bench.gate.export import bencher
 from bench.gate.history import row_of
 from bench.gate.load import NoDataError, Side, read_side
@@ -439,3 +439,50 @@ def test_gate_imports_no_torch(studies):
     done = subprocess.run([sys.executable, "-c", program, *map(str, studies)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "p = " in done.stdout
+
+
+def again(folder: Path, factor: float) -> Path:
+    """The same study timed once more, mod's step `factor` times as long as the baseline's."""
+    study = write_study(folder, make_record(name="ci"), seed=7)
+    change_speed(study, "mod", factor)
+    return study
+
+
+def test_retime_names_the_methods_if_speed_alone_regressed(studies):
+    assert judged(studies).retime == []
+    change_speed(studies[1], "mod", 1.2)
+    assert judged(studies).retime == ["dense", "mod"]
+    change(studies[1], "mod-seed0", memory__peak_bytes=2**34)
+    assert judged(studies).retime == []
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, 0), (1.2, 1)])
+def test_slower_step_counts_only_if_it_is_slower_again(studies, tmp_path, factor, status):
+    change_speed(studies[1], "mod", 1.2)
+    words = [*map(str, studies), "--json", str(tmp_path / "gate.json")]
+    assert main(words) == 1
+    assert main([*words, "--again", str(again(tmp_path / "again", factor))]) == status
+    content = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
+    assert any("no longer slower: MoD" in note for note in content["notes"]) == (status == 0)
+    assert content["retime"] == []  # not a third time
+
+
+def test_timing_again_excuses_speed_alone(studies, tmp_path):
+    change_speed(studies[1], "mod", 1.2)
+    change(studies[1], "mod-seed0", quality__val_loss_nats=2.5)
+    verdict = confirmed(judged(studies), read_side(again(tmp_path / "again", 1.0)))
+    assert set(kinds(verdict)) == {"mod quality.val_loss_nats"} and verdict.status == 1
+
+
+def test_timing_again_on_another_machine_excuses_nothing(studies, tmp_path):
+    change_speed(studies[1], "mod", 1.2)
+    other = write_study(tmp_path / "again", make_record(name="ci"), seed=7, place="another CPU")
+    verdict = confirmed(judged(studies), read_side(other))
+    assert verdict.status == 1 and any("could not be timed once more" in note for note in verdict.notes)
+
+
+def test_summary_says_first_that_speed_was_not_compared(tmp_path):
+    record = make_record(name="ci")
+    base, now = write_study(tmp_path / "base", record), write_study(tmp_path / "now", record, place="another CPU")
+    text = summary(compare(read_side(base), read_side(now)))
+    assert text.startswith("speed: not compared (the baseline ran on another machine); ")

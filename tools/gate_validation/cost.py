@@ -143,7 +143,7 @@ def _browser_targets(browser: str, front: Path, rounds: int) -> list[Target]:
             page.get_by_label(chosen[0], exact=True).uncheck()
             page.get_by_label(other, exact=True).check()
             chosen[0] = other
-            page.locator(".chart h3", has_text=f"{other}:").first.wait_for()
+            page.locator(".chart h2", has_text=f"{other}:").first.wait_for()
             page.locator(".readout", has_text="commit").first.wait_for()
 
         targets = [

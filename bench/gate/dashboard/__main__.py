@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         print(f"no data: {options.history / history.FILE} holds no run.", file=sys.stderr)
         return 3
-    print(build(rows, options.reports / "dashboard"))
+    print(build(rows, options.reports / "dashboard", history.read_notes(options.history)))
     return 0
 
 

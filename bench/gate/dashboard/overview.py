@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from markupsafe import Markup
 
+from bench.gate.dashboard.links import charts_link, compare_link, safe_link
 from bench.gate.dashboard.recent_changes import RECENT_RUNS, RecentChange
 from bench.gate.dashboard.series import Series, machine_names
+from bench.gate.families import fold, leader_of
 from bench.gate.history import Row, method_and_figure
 from bench.gate.load import title
 from bench.gate.rules import words
@@ -24,20 +25,33 @@ _SPARK = (96, 22, 60)  # width, height, most points
 def overview(rows: Sequence[Row], series: Sequence[Series], changes: Sequence[RecentChange]) -> dict[str, Any]:
     """The values of the template `index.html`."""
     cards, since = _latest(rows, series), _days_before(rows[-1].created)
+    latest = [card for card in cards if card["row"].created >= since]
     return {
-        "latest": [card for card in cards if card["row"].created >= since],
+        "finding": _sentence([card["row"].verdict for card in latest]),
+        "latest": latest,
         "unseen": [card for card in cards if card["row"].created < since],
         "seen_days": _SEEN_DAYS,
-        "changes": [_entry(each, machine_names(rows)) for each in changes[:_MOST]],
+        "changes": [_entry(each, rows) for each in changes[:_MOST]],
         "more_changes": max(0, len(changes) - _MOST),
         "recent_runs": RECENT_RUNS,
-        "groups": _groups(rows, series),
-        "runs": len(rows),
-        "first": rows[0].created,
-        "last": rows[-1].created,
+        "groups": _groups(rows, series, changes),
+        "facts": f"{len(rows):,} run{'s' * (len(rows) != 1)} of the gate, {_day(rows[0])} to {_day(rows[-1])}",
         "safe_link": safe_link,
         "charts": charts_link,
     }
+
+
+def _day(row: Row) -> str:
+    return row.created[:10]
+
+
+def _sentence(verdicts: Sequence[str]) -> str:
+    """The latest verdicts of the active machines in one sentence, the worst first."""
+    of = f" of {len(verdicts)} machines" if len(verdicts) > 1 else " machine"
+    for word, text in (("broken", "Broken records"), ("regressed", "Regressed")):
+        if word in verdicts:
+            return f"{text} on {verdicts.count(word)}{of}"
+    return f"Nothing got worse on {len(verdicts)} machine{'s' * (len(verdicts) > 1)}"
 
 
 def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any]]:
@@ -48,7 +62,8 @@ def _latest(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any
     cards = []
     for row in sorted(last, key=lambda row: row.created, reverse=True):
         study = f"study {row.study}, " if several else ""
-        findings = [_finding(finding, row, row.study if several else "", drawn) for finding in row.findings]
+        own = row.study if several else ""
+        findings = [_finding(finding, len(rest), row, own, drawn) for finding, *rest in _families(row.findings)]
         cards.append({"row": row, "machine": f"{study}{names[row.machine]}", "findings": findings})
     return cards
 
@@ -61,58 +76,73 @@ def _days_before(newest: str) -> str:
         return ""
 
 
-def _finding(finding: str, row: Row, study: str, drawn: Mapping[tuple[str, str, str], Series]) -> dict[str, str | None]:
-    """A finding, `METHOD FIGURE: KIND` in the history, in words, with the address of its chart if there is one."""
+def _families(findings: Sequence[str]) -> list[list[str]]:
+    """Findings, `METHOD FIGURE: KIND`, of one method, kind and family together."""
+    parts = {
+        finding: (*method_and_figure(finding.rpartition(": ")[0]), finding.rpartition(": ")[2]) for finding in findings
+    }
+    return fold(findings, lambda each: parts[each][1], lambda each: (parts[each][0], parts[each][2]))
+
+
+def _finding(
+    finding: str, followers: int, row: Row, study: str, drawn: Mapping[tuple[str, str, str], Series]
+) -> dict[str, str | None]:
+    """A finding in words, with the number of those that follow it, and the address of its chart if there is one."""
     name, _, kind = finding.rpartition(": ")
     method, figure = method_and_figure(name)
     if not method:
         return {"text": finding, "link": None}
     series = drawn.get((study, method, figure))
     link = charts_link(figure=figure, method=series.key, machine=row.machine) if series else None
-    return {"text": f"{f'{study} {title(method)}'.strip()}, {words(figure)}: {kind}", "link": link}
+    also = f" (and {followers} that follow it)" if followers else ""
+    return {"text": f"{f'{study} {title(method)}'.strip()}, {words(figure)}: {kind}{also}", "link": link}
 
 
-def _entry(change: RecentChange, names: Mapping[str, str]) -> dict[str, Any]:
-    first = change.rows[0]
+def _entry(change: RecentChange, rows: Sequence[Row]) -> dict[str, Any]:
+    first, names = change.rows[0], machine_names(rows)
+    before = [row for row in rows if (row.study, row.machine) == (first.study, first.machine)]
+    previous = before[max(0, before.index(first) - 1)]
     return {
         "method": change.series.key,
         "title": change.series.title,
         "figure": change.series.figure,
         "words": change.series.words,
+        "also": [{"figure": each.figure, "words": each.words} for each in change.also],
         "size": change.size,
         "kind": change.kind,
         "machines": list(dict.fromkeys(names[row.machine] for row in change.rows)),
         "since": f"{first.created[:10]}, {(first.commit or 'unknown')[:12]}",
+        "subject": first.subject,
+        "compare": compare_link(first.link, previous.commit, first.commit),
     }
 
 
-def safe_link(link: str | None) -> str | None:
-    """The link if it is safe to follow: http or https."""
-    try:
-        return link if link and urlsplit(link).scheme in ("http", "https") else None
-    except ValueError:
-        return None
-
-
-def charts_link(**chosen: str) -> str:
-    """The address of the charts with these filters."""
-    return "charts.html#" + "&".join(f"{key}={quote(value, safe='')}" for key, value in chosen.items())
-
-
-def _groups(rows: Sequence[Row], series: Sequence[Series]) -> list[dict[str, Any]]:
-    """Groups of figures, each a table with a row per figure and a column per method."""
+def _groups(rows: Sequence[Row], series: Sequence[Series], changes: Sequence[RecentChange]) -> list[dict[str, Any]]:
+    """Groups of figures, each a grid with a row per figure and a column per method; figures that follow another come
+    after, in a grid of their own.
+    """
+    kinds = {id(each): change.kind for change in reversed(changes) for each in (change.series, *change.also)}
+    known = {each.figure for each in series}
     found = []
     for name, group in groupby(series, key=lambda each: each.group):
         own = list(group)
-        methods = {each.key: each.title for each in own}
         figures = {each.figure: each.words for each in own}
-        cells = {(each.figure, each.key): _cell(each, rows) for each in own}
-        found.append({"title": name, "methods": methods, "figures": figures, "cells": cells})
+        leads = {figure for figure in figures if leader_of(figure) == figure or leader_of(figure) not in known}
+        found.append(
+            {
+                "title": name,
+                "methods": {each.key: each.title for each in own},
+                "figures": {figure: words for figure, words in figures.items() if figure in leads},
+                "followers": {figure: words for figure, words in figures.items() if figure not in leads},
+                "cells": {(each.figure, each.key): _cell(each, rows, kinds.get(id(each), "")) for each in own},
+                "changed": sum(id(each) in kinds for each in own),
+            }
+        )
     return found
 
 
-def _cell(series: Series, rows: Sequence[Row]) -> dict[str, Any]:
-    return {"value": _written(series.values[-1]), "spark": _sparkline(series, rows)}
+def _cell(series: Series, rows: Sequence[Row], kind: str) -> dict[str, Any]:
+    return {"value": _written(series.values[-1]), "spark": _sparkline(series, rows), "kind": kind}
 
 
 def _written(value: float) -> str:
@@ -128,7 +158,8 @@ def _sparkline(series: Series, rows: Sequence[Row]) -> Markup:
     """The last points on the latest machine as a line, level where they do not differ."""
     width, height, most = _SPARK
     machine = rows[series.rows[-1]].machine
-    points = [v for row, v in zip(series.rows, series.values, strict=True) if rows[row].machine == machine][-most:]
+    newest_first = zip(reversed(series.rows), reversed(series.values), strict=True)
+    points = list(islice((value for row, value in newest_first if rows[row].machine == machine), most))[::-1]
     low, high = min(points), max(points)
     middle = (low + high) / 2
     reach = max(high - low, 0.01 * abs(middle)) or 1.0  # so that noise far below 1 % looks level

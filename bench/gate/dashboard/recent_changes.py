@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from bench.formats import MINUS
 from bench.gate.compare import percent
 from bench.gate.dashboard.series import Series, SeriesStep
+from bench.gate.families import fold
 from bench.gate.history import Row
 
 RECENT_RUNS = 30  # runs of a machine
@@ -17,11 +18,15 @@ _ORDER = {"worse": 0, "changed": 1, "better": 2}
 
 @dataclass(frozen=True)
 class RecentChange:
-    """Steps of a series in one direction, one per machine, with the rows that they begin at; the earliest first."""
+    """Steps of a series in one direction, one per machine, with the rows that they begin at; the earliest first.
+
+    also: the series of its family that changed with it.
+    """
 
     series: Series
     steps: list[SeriesStep]
     rows: list[Row]
+    also: list[Series] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -43,7 +48,10 @@ class RecentChange:
 
 
 def recent_changes(rows: Sequence[Row], series: Sequence[Series]) -> list[RecentChange]:
-    """The n-th steps up of a series on all machines are one entry, and so are the n-th steps down."""
+    """The n-th steps up of a series on all machines are one entry, and so are the n-th steps down.
+
+    Series of one family that changed at the same run, and both for the worse or the better, are one entry.
+    """
     recent = _recent(rows)
     found = []
     for each in series:
@@ -54,7 +62,9 @@ def recent_changes(rows: Sequence[Row], series: Sequence[Series]) -> list[Recent
             together[up, met[up, machine]].append(step)
             met[up, machine] += 1
         found += [RecentChange(each, steps, [rows[step.row] for step in steps]) for steps in together.values()]
-    return sorted(found, key=lambda change: change.rank)
+    found.sort(key=lambda change: change.rank)
+    groups = fold(found, lambda each: each.series.figure, lambda each: (each.series.key, each.kind, each.rows[0].id))
+    return [replace(first, also=[each.series for each in rest]) for first, *rest in groups]
 
 
 def _recent(rows: Sequence[Row]) -> set[int]:

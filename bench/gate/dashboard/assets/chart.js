@@ -6,6 +6,7 @@ const LEAST_SPAN = 0.01;  // of the value: a change of half a percent fills half
 const AROUND = 2;         // runs on either side, with whose median a run is compared
 const FAR = 3, NEAR = 0.02;  // interquartile ranges of the noise, share of the level: beyond both is off the scale
 const MARKS = 40;         // at most, on the line of a machine
+const DRAGGED = 8;        // pixels: less is a click
 const CROWDED = 150;      // points of one machine, beyond which noisy ones are drawn faint
 const SHAPES = [
   (path, x, y, r) => { path.moveTo(x + r, y); path.arc(x, y, r, 0, 2 * Math.PI); },
@@ -52,11 +53,12 @@ function draw(chart, series, ready) {
     legend: { show: false }, axes: axesOf(high - low),
     scales: { x: { time: false, range: [rows[0] - 0.5, rows[rows.length - 1] + 0.5] }, y: { range: [low, high] } },
     cursor: {
-      x: false, y: false, points: { show: false }, drag: { x: false, y: false },
-      bind: { mouseleave: () => null, dblclick: () => null },  // what was read last stays
+      x: false, y: false, points: { show: false }, drag: { x: true, y: false, setScale: false },
+      bind: { mouseleave: () => null, dblclick: () => () => zoom(chart, null) },  // what was read last stays
     },
     hooks: {
-      ready: [(plot) => { drawOff(chart, plot); drawSteps(series, points, plot); ready(plot); }],
+      ready: [(plot) => { drawOff(chart, plot); drawSteps(series, points, plot); drawNotes(points, plot); ready(plot); }],
+      setSelect: [({ select }) => { if (select.width >= DRAGGED) zoomToPixels(chart, select.left, select.left + select.width); }],
       setCursor: [({ cursor }) => { if (cursor.idx !== null) read(chart, points[cursor.idx]); }],
     },
   }, columns, chart.place);
@@ -146,6 +148,10 @@ function drawSteps(series, points, plot) {
     const kind = worse === null ? "" : worse ? " worse" : " better";
     put(plot, `step-label${kind}${x > width - 60 ? " late" : ""}`, x, 12 * level - TOP, size);
   }
+}
+
+function drawNotes(points, plot) {
+  for (const { row } of points.filter((each) => runs.notes[each.row])) put(plot, "flag", plot.valToPos(row, "x"), HEIGHT - 24 - TOP - 10, "⚑");
 }
 
 // An element over the plot, at pixels from its top left corner.

@@ -2,7 +2,8 @@
 "use strict";
 
 const charts = new Map();  // number -> chart, made once, so that its focus and the run being read stay
-let shown = state();
+const AT_ONCE = 24;       // charts on the page; a button adds as many
+let shown = state(), wanted = [], room = AT_ONCE;
 
 const viewed = new IntersectionObserver((entries) => {
   for (const entry of entries) {
@@ -16,16 +17,32 @@ const viewed = new IntersectionObserver((entries) => {
 function showCharts() {
   shown = state();
   showFilters(shown);
-  const wanted = fitting(shown);
-  byId("charts").replaceChildren(...wanted.map((number) => chartOf(number).figure));
-  byId("count").textContent = counted(wanted.length);
+  wanted = fitting(shown);
+  room = AT_ONCE;
+  for (const chart of charts.values()) chart.zoomed = null;
+  byId("count").textContent = counted(wanted.length, fitting(shown, false).length);
+  place();
+}
+
+function place() {
+  byId("charts").replaceChildren(...wanted.slice(0, room).map((number) => chartOf(number).figure));
+  byId("more").hidden = wanted.length <= room;
+  byId("more").textContent = `Show ${Math.min(AT_ONCE, wanted.length - room)} more of ${wanted.length}`;
   drawShown();
 }
 
-function counted(number) {
+byId("more").addEventListener("click", () => {
+  const next = room;
+  room += AT_ONCE;
+  place();
+  chartOf(wanted[next]).place.focus();
+});
+
+// `fit`: how many match, with those that are listed under another.
+function counted(number, fit) {
   if (!number) return "No chart matches these filters.";
-  const of = number === catalogue.length ? "" : `of ${catalogue.length} `;
-  return `${number} ${of}chart${catalogue.length === 1 ? "" : "s"}`;
+  const of = fit === catalogue.length ? "" : `of ${catalogue.length} `, folded = fit - number;
+  return `${number} ${of}chart${catalogue.length === 1 ? "" : "s"}${folded ? `, and ${folded} of figures that follow from these` : ""}`;
 }
 
 // Charts in view are drawn at once, the others when they come into view.
@@ -40,7 +57,7 @@ function chartOf(number) {
   const figure = document.createElement("figure");
   figure.className = "chart";
   figure.dataset.number = number;
-  const heading = document.createElement("h3");
+  const heading = document.createElement("h2");
   const method = document.createElement("span");
   method.textContent = `${entry.title}: `;
   heading.append(method, entry.words);
@@ -48,8 +65,8 @@ function chartOf(number) {
   place.className = "plot";
   const readout = document.createElement("p");
   readout.className = "readout";
-  figure.append(heading, place, readout);
-  const chart = { number, figure, place, readout, name: `${entry.title}, ${entry.words}`, points: [], drawn: null };
+  const chart = { number, figure, place, readout, name: `${entry.title}, ${entry.words}`, points: [], drawn: null, zoomed: null };
+  figure.append(heading, place, readout, toolsOf(chart), ...followersOf(chart));
   makeReadable(chart);
   charts.set(number, chart);
   return chart;
@@ -63,10 +80,10 @@ async function drawNow(chart) {
     chart.readout.textContent = "The data of this chart could not be read.";
     return;
   }
-  const wanted = `${shown.machine} ${shown.last} ${chart.figure.clientWidth} ${css("--ink")}`;
-  if (chart.drawn === wanted) return;
-  chart.drawn = wanted;
-  chart.points = pointsOf(series, shown.machine, shown.last);
+  const look = `${shown.machine} ${shown.last} ${chart.zoomed} ${chart.figure.clientWidth} ${css("--ink")}`;
+  if (chart.drawn === look) return;
+  chart.drawn = look;
+  chart.points = pointsOf(series, shown.machine, shown.last, chart.zoomed);
   chart.figure.querySelector(".key")?.remove();
   chart.figure.classList.toggle("empty", !chart.points.length);
   if (!chart.points.length) {
@@ -75,7 +92,7 @@ async function drawNow(chart) {
   }
   draw(chart, series, () => readAgain(chart));
   const key = keyOf(chart);
-  if (key.hasChildNodes()) chart.figure.append(key);
+  if (key.hasChildNodes()) chart.readout.after(key);
 }
 
 function drawAgain() { if (runs) drawShown(); }

@@ -32,14 +32,15 @@ function addScript(source, done, failed) {
   document.head.append(script);
 }
 
-// The last points of a series, on one machine or on all.
-function pointsOf(series, machine, last) {
+// The last points of a series, on one machine or on all; of these, the ones within the rows of `zoomed`.
+function pointsOf(series, machine, last, zoomed) {
   const points = series.rows.map((row, place) => ({
     row, value: series.values[place], machine: runs.machine[row],
     low: series.lows ? series.lows[place] : null, high: series.highs ? series.highs[place] : null,
   }));
   const own = machine ? points.filter((point) => runs.machines[point.machine].id === machine) : points;
-  return last === "all" ? own : own.slice(-Number(last));
+  const chosen = last === "all" ? own : own.slice(-Number(last));
+  return zoomed ? chosen.filter(({ row }) => row >= zoomed[0] && row <= zoomed[1]) : chosen;
 }
 
 function unique(values) { return [...new Set(values)]; }

@@ -75,14 +75,16 @@ function showFilters(now) {
   byId("last").value = now.last;
 }
 
-// Numbers of the charts that match: recent change points first, in the order of the overview.
-function fitting(now) {
+// Numbers of the charts that match: recent change points first, in the order of the overview. A figure that follows
+// another whose chart is shown is listed there, unless it was searched for.
+function fitting(now, folded = !now.figure && !now.search) {
   if (now.machine && !runs.machines.some((machine) => machine.id === now.machine)) return [];
   const sought = now.search.toLowerCase().split(/\s+/);
   const fits = (each) => (!now.figure || each.figure === now.figure)
     && (!now.methods.length || now.methods.includes(each.key))
     && (!now.changed || each.changed !== null)
     && sought.every((word) => `${each.key} ${each.title} ${each.words} ${each.figure}`.toLowerCase().includes(word));
-  const found = [...catalogue.keys()].filter((number) => fits(catalogue[number]));
+  const all = [...catalogue.keys()].filter((number) => fits(catalogue[number])), known = new Set(all);
+  const found = folded ? all.filter((number) => !known.has(catalogue[number].leader)) : all;
   return found.sort((one, other) => (catalogue[one].changed ?? Infinity) - (catalogue[other].changed ?? Infinity) || one - other);
 }

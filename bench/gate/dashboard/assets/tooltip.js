@@ -5,8 +5,10 @@ function makeReadable(chart) {
   const { place, readout } = chart;
   place.setAttribute("tabindex", "0");
   place.setAttribute("role", "img");
+  place.setAttribute("aria-label", chart.name);  // until its runs are known
   place.addEventListener("keydown", (event) => {
     if (!chart.points.length) return;
+    if (zoomByKey(chart, event.key)) return event.preventDefault();
     const at = chart.points.findIndex((point) => point.row === chart.row), end = chart.points.length - 1;
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: end }[event.key];
     if (to === undefined) return;
@@ -39,18 +41,23 @@ function drawWhisker(chart, point, x) {
   whisker.style.borderColor = themed(point.machine);
 }
 
-function write({ readout, off }, point) {
+function write({ readout, off, points }, point) {
   const interval = point.low === null ? "" : ` (${written(point.low, point.low)} to ${written(point.high, point.high)})`;
-  const parts = [
+  const { row } = point, commit = runs.commit[row] || "unknown", before = beforeOf(points, point);
+  readout.replaceChildren([
     `${written(point.value, point.value)}${interval}`, ...(off(point.value) ? ["off the scale"] : []),
-    runs.created[point.row].slice(0, 16).replace("T", " "),
-    `commit ${(runs.commit[point.row] || "unknown").slice(0, 12)}`, runs.machines[point.machine].name,
-    runs.verdict[point.row],
-  ];
-  readout.replaceChildren(parts.join(", "));
-  const link = runs.link[point.row];
-  if (link && /^https?:\/\//i.test(link)) {
-    const anchor = Object.assign(document.createElement("a"), { href: link, textContent: "the run" });
-    readout.append(", ", anchor);
+    runs.created[row].slice(0, 16).replace("T", " "), "commit ",
+  ].join(", "));
+  readout.append(linked(commitLink(row), commit.slice(0, 12)), runs.subject[row] ? ` “${runs.subject[row]}”` : "");
+  readout.append(`, ${runs.machines[point.machine].name}, ${runs.verdict[row]}`);
+  for (const [address, words] of [[runs.link[row], "the run"], [compareLink(before, row), "compare with the run before"]]) {
+    if (address && /^https?:\/\//i.test(address)) readout.append(", ", linked(address, words));
   }
+  if (runs.notes[row]) readout.append(`. ⚑ ${runs.notes[row]}`);
+}
+
+// The row of the same machine's run before; undefined if it is not on the chart.
+function beforeOf(points, point) {
+  const own = points.filter(({ machine }) => machine === point.machine);
+  return own[own.indexOf(point) - 1]?.row;
 }
