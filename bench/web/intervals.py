@@ -57,7 +57,8 @@ class Scale:
         return [float(tick) for tick in places if self.low <= tick <= self.high]
 
     def shows(self, end: float) -> bool:
-        return self.low <= end <= self.high
+        slack = 1e-9 * (self.high - self.low)  # of rounding
+        return self.low - slack <= end <= self.high + slack
 
 
 def cell(mark: Mark, scale: Scale, lines: Sequence[float] = (0.0,), band: float | None = None) -> Markup:

@@ -27,9 +27,20 @@
         .map(([others]) => `${words} / ${others}`));
   };
 
+  // Words that are seen before anything is unfolded.
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let words = 0;
+  while (walker.nextNode()) {
+    const { parentElement, textContent } = walker.currentNode;
+    if (parentElement.checkVisibility()) words += textContent.split(/\s+/).filter(Boolean).length;
+  }
+
+  const hero = [...document.querySelectorAll("main .hero svg")].find(seen)?.getBoundingClientRect();
   const answer = [...document.querySelectorAll("main table.answer, main figure svg, main figure canvas")].find(seen);
   const { top, height } = answer?.getBoundingClientRect() ?? { top: Infinity, height: 0 };
   return {
+    words,
+    hero: hero && { bottom: hero.bottom, width: hero.width },
     overflow: document.documentElement.scrollWidth - innerWidth,
     small: figures.flatMap(texts).filter((text) => size(text) < 10.95).map((text) => `${text.textContent.trim()}: ${size(text).toFixed(1)} px`),
     overlaps: figures.flatMap(overlaps),

@@ -44,6 +44,17 @@ def test_answer_is_on_the_first_screen(layout: Layout, name: str, width: int):
     assert answer["shown"] >= min(answer["height"], 0.25 * WIDTHS[width]) > 0
 
 
+@widths
+def test_isoflop_figure_is_whole_on_the_first_screen(layout: Layout, width: int):
+    hero = layout("isoflop_cpu/index.html", width, "light")["hero"]
+    assert hero["bottom"] <= WIDTHS[width] and hero["width"] >= 0.85 * width
+
+
+@widths
+def test_isoflop_page_shows_at_most_2000_words(layout: Layout, width: int):
+    assert 300 < layout("isoflop_cpu/index.html", width, "light")["words"] <= 2000
+
+
 @pages
 @widths
 @schemes

@@ -34,20 +34,26 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """One interval, in words, and what it says of the claim."""
+    """One interval, in words, and what it says of the claim.
+
+    value: that interval, None if there is none; limits: where the claim draws its line on the same scale.
+    """
 
     text: str
     mark: Mark
+    value: Interval | None = None
+    limits: tuple[float, ...] = (0.0,)
 
 
-def if_better(text: str, verdict: Verdict) -> Evidence:
-    """For a claim that one loss is lower than another."""
-    return Evidence(text, _MARKS[verdict])
+def if_better(text: str, verdict: Verdict, value: Interval) -> Evidence:
+    """For a claim that one loss is lower than another; `value`: the first minus the second."""
+    return Evidence(text, _MARKS[verdict], value)
 
 
-def if_true(text: str, answer: bool | None) -> Evidence:
-    """For a claim that an interval lies on one side of a limit; None: on neither."""
-    return Evidence(text, {True: Mark.SUPPORTED, False: Mark.CONTRADICTED, None: Mark.INCONCLUSIVE}[answer])
+def if_true(text: str, answer: bool | None, value: Interval | None, *limits: float) -> Evidence:
+    """For a claim that an interval lies on one side of a limit, or between two; None: on neither."""
+    mark = {True: Mark.SUPPORTED, False: Mark.CONTRADICTED, None: Mark.INCONCLUSIVE}[answer]
+    return Evidence(text, mark, value, limits)
 
 
 def everywhere(evidence: Sequence[Evidence]) -> Mark:
@@ -93,7 +99,7 @@ def better(against: Against | None) -> list[Evidence]:
     """The page's verdict on a method against dense."""
     if against is None:
         return []
-    return [if_better(in_words(against.difference, signed), against.verdict)]
+    return [if_better(in_words(against.difference, signed), against.verdict, against.difference)]
 
 
 def better_by(against: Against | None, share: float) -> list[Evidence]:
@@ -103,7 +109,7 @@ def better_by(against: Against | None, share: float) -> list[Evidence]:
     value = against.difference.divided_by(against.dense_loss)
     answer = value.below(-share)
     settled = not against.bounded or answer is True and against.bounded == [against.method]
-    return [if_true(in_words(value, lambda v: percent(v, 1)), answer if settled else None)]
+    return [if_true(in_words(value, lambda v: percent(v, 1)), answer if settled else None, value, -share)]
 
 
 def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
@@ -114,12 +120,14 @@ def saved_compute(results: Results, fits: Fits, method: str) -> list[Evidence]:
         return []
     equivalents = fits.equivalents.get(method, [])
     without = [budget for budget in results.budgets if budget not in {results.budget_of(e.flops) for e in equivalents}]
-    found = [if_true(f"{power(budget)}: no optimum on both sides", None) for budget in without]
+    needed = 1 / (1 - _SAVED)
+    found = [if_true(f"{power(budget)}: no optimum on both sides", None, None, needed) for budget in without]
     for each in equivalents:
         text = f"{power(each.flops)}: {in_words(each.times, times)}"
-        under = each.measured.below(1 / (1 - _SAVED))
+        under = each.measured.below(needed)
         supports = None if under is None or each.extrapolated else not under
-        found.append(if_true(f"{text} ({each.warning}, not counted)" if each.warning else text, supports))
+        warned = f"{text} ({each.warning}, not counted)" if each.warning else text
+        found.append(if_true(warned, supports, each.times, needed))
     return found
 
 
@@ -144,26 +152,26 @@ def _pooled(results: Results, added: Sequence[str], taken: Sequence[str], name: 
         return []
     verdict = decide(value, SMALLEST_EFFECT * dense_loss(results, budgets))
     ends = (bounded(results, side, budgets) for side in (added, taken))
-    return [if_better(f"{name} {in_words(value, signed)}", within_bounds(verdict, *ends))]
+    return [if_better(f"{name} {in_words(value, signed)}", within_bounds(verdict, *ends), value)]
 
 
 def ratio(matched: IsoLoss, value: Interval | None, at_most: float) -> Evidence:
     """Of a model with dense's best loss, over dense's."""
     where = power(matched.budget)
     if value is None:
-        return if_true(f"{where}: {matched.why or 'steps not timed'}", None)
-    return if_true(f"{where}: {in_words(value, times)}", value.below(at_most))
+        return if_true(f"{where}: {matched.why or 'steps not timed'}", None, None, at_most)
+    return if_true(f"{where}: {in_words(value, times)}", value.below(at_most), value, at_most)
 
 
 def within(budget: float, value: Interval | None, low: float, high: float) -> Evidence:
     """Of the method's best size, over dense's."""
     if value is None:
-        return if_true(f"{power(budget)}: no optimum inside the grid", None)
+        return if_true(f"{power(budget)}: no optimum inside the grid", None, None, low, high)
     inside: bool | None = None
     if value.low is not None and value.high is not None:
         inside = True if low <= value.low and value.high <= high else None
         inside = False if value.high < low or value.low > high else inside
-    return if_true(f"{power(budget)}: {in_words(value, times)}", inside)
+    return if_true(f"{power(budget)}: {in_words(value, times)}", inside, value, low, high)
 
 
 def decoding(results: Results, method: str, at_least: float) -> list[Evidence]:
@@ -175,7 +183,9 @@ def decoding(results: Results, method: str, at_least: float) -> list[Evidence]:
             speed = point.speedup_realised
             slower = Interval(-speed.median, -speed.high, -speed.low).below(-at_least)
             text = f"{times(speed.median)} ({times(speed.low)} to {times(speed.high)})"
-            found.append(if_true(f"batch {point.batch_size}, context {point.context}: {text}", slower))
+            at = f"batch {point.batch_size}, context {point.context}"
+            value = Interval(speed.median, speed.low, speed.high)
+            found.append(if_true(f"{at}: {text}", slower, value, at_least))
     return found
 
 
@@ -211,5 +221,5 @@ def energy(results: Results, method: str) -> list[Evidence]:
             share = Interval.from_stderr(share.value, sd * math.sqrt(1 / len(own) + 1 / len(dense)), degrees)
         low, high = (math.exp(each) if each is not None else None for each in (share.low, share.high))
         value = Interval(math.exp(share.value), low, high)
-        found.append(if_true(f"{power(budget)}: {in_words(value, times)}", value.below(1.0)))
+        found.append(if_true(f"{power(budget)}: {in_words(value, times)}", value.below(1.0), value, 1.0))
     return found

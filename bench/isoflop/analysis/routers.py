@@ -65,7 +65,7 @@ def agreement_with_top_k(results: Results, at_least: float) -> list[Evidence]:
     value = _mean(own)
     less = value.below(at_least)
     text = f"{in_words(value, percent)}, {len(own)} runs, lowest {percent(own.min())}"
-    return [if_true(text, None if less is None else not less)]
+    return [if_true(text, None if less is None else not less, value, at_least)]
 
 
 def cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
@@ -74,7 +74,8 @@ def cost_of_causality(results: Results, at_most: float) -> list[Evidence]:
     if not len(own):
         return []
     value = _mean((own["loss"] / own["loss_noncausal"] - 1).to_numpy(dtype=float))
-    return [if_true(f"{in_words(value, lambda v: percent(v, 2))}, {len(own)} runs", value.below(at_most))]
+    text = f"{in_words(value, lambda v: percent(v, 2))}, {len(own)} runs"
+    return [if_true(text, value.below(at_most), value, at_most)]
 
 
 def predictor_against_bce(results: Results) -> list[Evidence]:
@@ -104,7 +105,7 @@ def difficulty(results: Results) -> list[Evidence]:
             value = _mean(np.array(own))
             many = f"{len(own)} model{'s' * (len(own) != 1)}"
             what = f"{'adjusted' if adjusted else 'unadjusted'}, {name.removesuffix(' of the next token')}"
-            found.append(if_true(f"{what}: {in_words(value, signed)}, {many}", _above(value)))
+            found.append(if_true(f"{what}: {in_words(value, signed)}, {many}", _above(value), value, 0.0))
     return found
 
 
@@ -132,7 +133,7 @@ def _compared(results: Results, families: dict[str, Pairs]) -> list[Evidence]:
     where = ablated(results)
     dense = results.best(REFERENCE, where[0])["loss"].mean() if where else float("nan")
     verdicts = decide_all(list(values.values()), [SMALLEST_EFFECT * float(dense)] * len(values))
-    return [if_better(f"{name}: {in_words(value, signed)}", verdict)
+    return [if_better(f"{name}: {in_words(value, signed)}", verdict, value)
             for (name, value), verdict in zip(values.items(), verdicts, strict=True)]  # fmt: skip
 
 

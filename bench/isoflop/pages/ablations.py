@@ -19,7 +19,11 @@ from bench.web.tables import Table
 def ablations_part(results: Results) -> Part:
     """Capacity, causality and learning rates."""
     drawings = there(capacity_figure(results), causality_figure(results), rate_figure(results))
-    return Part("ablations", "Ablations", [], drawings, [ablations_table(results), rates_table(results)])
+    runs = results.runs[results.runs["stage"] == "controls"]
+    tried = sum(len(rule.tried) for rule in results.study.learning_rates.values())
+    folded = f"Capacities, random and causal routers: {len(runs)} runs. Learning rates: {tried} runs"
+    tables = [ablations_table(results), rates_table(results)]
+    return Part("ablations", "Ablations", [], drawings, tables, folded=folded)
 
 
 @styled
@@ -86,7 +90,7 @@ def causality_figure(results: Results) -> Drawing | None:
 def rate_figure(results: Results) -> Drawing | None:
     """The learning-rate sweep: loss over the multiple of the rule, a line per method and size."""
     colours = method_colours(results.methods)
-    figure, axes = canvas(height=3.9)
+    figure, axes = canvas(height=4.4)
     drawn = False
     for name, rule in results.study.learning_rates.items():
         tried = _runs(rule.tried)
@@ -108,7 +112,7 @@ def rate_figure(results: Results) -> Drawing | None:
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("learning rate at width 128")
     axes.set_ylabel(f"validation loss, {UNIT}")
-    figure.legend(loc="outside lower center")
+    figure.legend(loc="outside lower center", ncols=2, columnspacing=0.8)
     return finish(
         figure, "learning_rates", "The learning-rate sweep",
         "Validation loss against the learning rate at width 128, for every method and two sizes.",

@@ -12,7 +12,7 @@ from bench.isoflop.analysis.contracts import CONTRACTS, Comparison
 from bench.isoflop.analysis.differences import PARTS, best_difference, sum_of_gains
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import frontiers, on_threads
-from bench.isoflop.pages.section import NAMED, UNIT, difference_cell, interval_columns, named, there
+from bench.isoflop.pages.section import NAMED, UNIT, counted, difference_cell, interval_columns, named, there
 from bench.isoflop.pages.sizes import size_figures
 from bench.report.load import CONTRACTS as WORDS
 from bench.stats.interval import Interval
@@ -35,7 +35,9 @@ def contracts_part(results: Results, compared: Sequence[Comparison]) -> Part:
     differences = [_difference_figure(results, compared, name, f"Loss {WORDS[name]}") for name in CONTRACTS]
     active = size_figures(results, "params_active")[-1:]
     drawings = there(*differences, *active, wall_clock_figure(results))
-    return Part("contracts", "Other contracts", notes, drawings, [contracts_table(results, compared)])
+    others = [each.value for each in compared if each.contract != "train_flops"]
+    folded = f"Equal forward FLOPs, parameters or time, loss minus Dense’s: {counted(others)}"
+    return Part("contracts", "Other contracts", notes, drawings, [contracts_table(results, compared)], folded=folded)
 
 
 def _difference_figure(results: Results, compared: Sequence[Comparison], contract: str, heading: str) -> Drawing | None:
@@ -109,7 +111,10 @@ def additivity_part(results: Results) -> Part:
         results, lines, "mode_against_parts", "MoDE against MoE and MoD", f"loss minus the part’s, {UNIT}",
         "Below 0 MoDE is better.",
     )  # fmt: skip
-    return Part("additivity", "MoDE against its parts", notes, there(figure), [additivity_table(results, pairs)])
+    against = [value for (_, other, _), value in pairs.items() if other != REFERENCE]
+    folded = f"MoDE’s loss minus MoE’s and MoD’s, by budget: {counted(against)}"
+    tables = [additivity_table(results, pairs)]
+    return Part("additivity", "MoDE against its parts", notes, there(figure), tables, folded=folded)
 
 
 def mode_pairs(results: Results) -> Pairs:

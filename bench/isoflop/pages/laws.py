@@ -50,7 +50,11 @@ def laws_part(fits: Fits) -> Part:
         "Approaches 2 and 3 of Hoffmann et al. 2022 (arXiv 2203.15556): power laws of the optima, and "
         "L = E + A/N^alpha + B/D^beta with N total parameters. A range of budgets this narrow extrapolates poorly."
     ]
-    return Part("laws", "Scaling laws", notes, tables=[laws_table(fits), equivalents_table(fits)])
+    own = fits.optima[REFERENCE].params_exponent if REFERENCE in fits.optima else None
+    found = f"; Dense’s optimal parameters grow as FLOPs to the power of {in_words(own, significant)}" if own else ""
+    folded = f"Exponents of the compute-optimal sizes, and dense-equivalent compute{found}"
+    tables = [laws_table(fits), equivalents_table(fits)]
+    return Part("laws", "Scaling laws", notes, tables=tables, folded=folded)
 
 
 def laws_table(fits: Fits) -> Table:

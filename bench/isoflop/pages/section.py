@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from bench.formats import power, signed
@@ -17,6 +19,13 @@ NAMED = "method, FLOPs"  # heading of rows that are `named`
 def there(*drawings: Drawing | None) -> list[Drawing]:
     """Those that could be drawn."""
     return [drawing for drawing in drawings if drawing is not None]
+
+
+def counted(values: Iterable[Interval | None], limit: float = 0.0) -> str:
+    """How many of the intervals lie below `limit`, and how many above: for the line that opens a section."""
+    sides = [value.below(limit) for value in values if value is not None]
+    where = f"{limit:g}"
+    return f"{sides.count(True)} of {len(sides)} intervals lie below {where}, {sides.count(False)} above"
 
 
 def named(method: str, budget: float) -> str:

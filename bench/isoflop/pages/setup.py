@@ -35,6 +35,16 @@ def terms(results: Results) -> list[tuple[str, str]]:
     return [(term, meaning) for term, meaning in _TERMS if term not in absent and (routed or term != "causal router")]
 
 
+def facts(results: Results) -> list[str]:
+    """Budgets, runs, text, sizes and machine, in a few words each."""
+    runs, first = results.runs, next(iter(results.files.values())).record
+    least, most = (scaled(float(each)) for each in (runs["params_total"].min(), runs["params_total"].max()))
+    return [
+        f"{', '.join(map(power, results.budgets))} training FLOPs", f"{len(results.files)} runs",
+        f"{least} to {most} parameters", first.config["data"]["name"], first.environment.device_name,
+    ]  # fmt: skip
+
+
 def settings(results: Results) -> str:
     """Runs, methods, budgets, text, machine and commit."""
     runs, study = results.runs, results.study

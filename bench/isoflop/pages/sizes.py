@@ -21,7 +21,7 @@ from bench.web.figures import DENSE, MUTED, Drawing, canvas, error_bars, finish,
 from bench.web.page import Part
 from bench.web.tables import Table
 
-_SIZES: dict[Size, str] = {
+SIZES: dict[Size, str] = {
     "params_total": "total parameters",
     "params_active": "active parameters",
     "forward_flops": "forward FLOPs/token",
@@ -39,8 +39,14 @@ def sizes_part(results: Results, fits: Fits) -> Part:
     return Part(
         "curves", "Loss against size", notes,
         there(*size_figures(results, "params_total"), normalised_figure(results)),
-        [optima_table(results, fits), seeds_table(results)],
+        [optima_table(results, fits), seeds_table(results)], folded=_summary(fits),
     )  # fmt: skip
+
+
+def _summary(fits: Fits) -> str:
+    optima = [optimum for own in fits.optima.values() for optimum in own.optima]
+    inside = sum(optimum.status == "ok" for optimum in optima)
+    return f"Every curve, optima and best shapes by total parameters: {inside} of {len(optima)} fits have an optimum"
 
 
 @styled
@@ -62,7 +68,7 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
         axes.xaxis.set_minor_formatter(lambda value, _: "")
-        axes.set_xlabel(_SIZES[size])
+        axes.set_xlabel(SIZES[size])
         axes.set_ylabel(f"validation loss, {UNIT}")
         axes.legend(ncols=2)
         found.append(
@@ -70,7 +76,7 @@ def size_figures(results: Results, size: Size) -> list[Drawing]:
                 figure,
                 f"loss_{size}_{slug(f'{budget:.3g}')}",
                 f"{power(budget)} training FLOPs",
-                f"Validation loss against {_SIZES[size]} at {power(budget)} training FLOPs.",
+                f"Validation loss against {SIZES[size]} at {power(budget)} training FLOPs.",
                 "",
             )
         )
@@ -94,7 +100,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
 def normalised_figure(results: Results) -> Drawing | None:
     """Loss over dense's best at that budget, against forward FLOPs over those of dense's best."""
     colours, fitted = method_colours(results.methods), curves(results, "forward_flops")
-    figure, axes = canvas()
+    figure, axes = canvas(height=4.2)
     drawn, above = False, 0
     for marker, budget in zip(_MARKERS, results.budgets, strict=False):
         dense = fitted.get((REFERENCE, budget))
@@ -117,10 +123,10 @@ def normalised_figure(results: Results) -> Drawing | None:
     axes.axvline(1, color=DENSE, linewidth=1)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.set_xlabel("forward FLOPs/token, over those of Dense’s optimum")
+    axes.set_xlabel("forward FLOPs/token over Dense’s optimum")
     axes.set_ylim(top=min(axes.get_ylim()[1], _MOST_SHOWN))  # a few runs that are far too large would flatten the rest
     axes.set_ylabel("loss over Dense’s best")
-    axes.legend(ncols=2)
+    figure.legend(loc="outside lower center", ncols=2)
     return finish(
         figure, "normalised", "Normalised loss against forward FLOPs",
         "Validation loss over Dense's best at that budget, against forward FLOPs/token over those of its optimum.",

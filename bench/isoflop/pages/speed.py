@@ -11,7 +11,7 @@ from bench.isoflop.analysis.evidence import in_words
 from bench.isoflop.analysis.iso_loss import IsoLoss
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.wall_clock import on_threads
-from bench.isoflop.pages.section import NAMED, interval_columns, named, shape_of, there
+from bench.isoflop.pages.section import NAMED, counted, interval_columns, named, shape_of, there
 from bench.report.charts import CURVES_NOTE, learning_curves
 from bench.report.load import Group, Method, RunFiles
 from bench.web.figures import DENSE, Drawing, canvas, finish, method_colours, styled
@@ -26,7 +26,9 @@ def speed_part(results: Results, matched: list[IsoLoss]) -> Part:
     notes = [f"{seconds}{CURVES_NOTE}"] if curves else []
     drawings = there(speed_figure(results), *curves)
     tables = [iso_loss_table(matched), timings_table(results)]
-    return Part("speed", "Iso-loss and speed", notes, drawings, tables)
+    ratios = counted((each.forward_flops for each in matched), 1.0)
+    folded = f"Forward FLOPs for Dense’s best loss, over Dense’s: {ratios}. Step times and learning curves"
+    return Part("speed", "Iso-loss and speed", notes, drawings, tables, folded=folded)
 
 
 @styled
@@ -51,14 +53,14 @@ def speed_figure(results: Results) -> Drawing | None:
     if not rows or rows[0][0] != REFERENCE:
         return None
     colours = method_colours(results.methods)
-    figure, axes = canvas(height=1.0 + 0.45 * len(rows))
+    figure, axes = canvas(height=1.0 + 0.5 * len(rows))
     for row, (method, _, flops, rate) in enumerate(rows):
         axes.barh(row - 0.18, flops / rows[0][2], height=0.32, color=colours[method], alpha=0.45)
         axes.barh(row + 0.18, rate / rows[0][3], height=0.32, color=colours[method])
-        axes.text(flops / rows[0][2], row - 0.18, f" {scaled(flops)}FLOPs/step", va="center", fontsize=10.5)
-        axes.text(rate / rows[0][3], row + 0.18, f" {rate:.3g} steps/s", va="center", fontsize=10.5)
+        axes.text(flops / rows[0][2], row - 0.18, f" {scaled(flops)}FLOPs/step", va="center")
+        axes.text(rate / rows[0][3], row + 0.18, f" {rate:.3g} steps/s", va="center")
     widest = max(max(flops / rows[0][2], rate / rows[0][3]) for _, _, flops, rate in rows)
-    axes.set_xlim(0, 1.45 * widest)
+    axes.set_xlim(0, 1.9 * widest)
     axes.axvline(1, color=DENSE, linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{title(method)}\n{shape}" for method, shape, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

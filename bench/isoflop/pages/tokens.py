@@ -29,7 +29,9 @@ def tokens_part(results: Results) -> Part:
         "depth does not show that depth helps. Bands and lines: 95 % CI over documents (jackknife, t)."
     ]
     drawings = there(*profile_figures(study, names), *expert_figures(study, names), settling_figure(study, names))
-    return Part("tokens", heading, notes, drawings, [rank_table(study, names), correlations_table(study, names)])
+    folded = f"Depth and experts by position, frequency, difficulty and kind, of {study.tokens:,} validation tokens"
+    tables = [rank_table(study, names), correlations_table(study, names)]
+    return Part("tokens", heading, notes, drawings, tables, folded=folded)
 
 
 def rank_table(study: TokenStudy, names: dict[str, str]) -> Table:

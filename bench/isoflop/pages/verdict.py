@@ -6,20 +6,27 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.formats import DASH, decimal, percent, power, scaled
+from bench.formats import DASH, decimal, percent, power
 from bench.isoflop.analysis.contracts import Comparison
 from bench.isoflop.analysis.differences import AT_EDGE, best_difference, edge, fresh
 from bench.isoflop.analysis.results import REFERENCE, Results, title
 from bench.isoflop.analysis.studies import Question
 from bench.isoflop.analysis.verdicts import Against, dense_loss, larger, operating_characteristic, plan_of
 from bench.isoflop.pages.section import UNIT, difference_cell, interval_columns, named, shape_of
+from bench.isoflop.pages.setup import repeats
 from bench.stats.interval import Interval
 from bench.stats.pooling import Pooled
 from bench.stats.verdict import SMALLEST_EFFECT, STRICTER_EFFECT, Verdict, decide
-from bench.web.figures import method_colours
-from bench.web.intervals import Mark
+from bench.web.page import Part
 from bench.web.tables import Table
 
+RULE = (
+    "Best shapes on seeds not used for model selection, mean over budgets. The 95 % CI covers seeds, validation "
+    "documents and, where rates were swept, learning rates. Better or worse: it excludes 0. Equivalent: the 90 % CI "
+    "lies within ±1 % of Dense’s loss, the smallest effect of interest. Both are tested at 5 % for all methods "
+    "together (Holm). A single budget has no verdict. Curves, for comparison: minima of parabolas in the log of "
+    "forward FLOPs."
+)
 _EFFECTS = (0.0, 0.01, 0.02)  # of Dense's loss
 _SAYS = {
     Verdict.BETTER: "better than Dense",
@@ -39,40 +46,6 @@ def verdicts(results: Results, against: Sequence[Against], asked: Sequence[Quest
         ]  # fmt: skip
         found.append((title(each.method), _sentence(results, each) + "".join(others)))
     return found
-
-
-def finding(against: Sequence[Against]) -> str:
-    """One sentence: which methods are better, worse, equivalent or inconclusive at equal training FLOPs."""
-    clauses = []
-    for verdict, says in _SAYS.items():
-        names = [title(each.method) for each in against if each.verdict == verdict]
-        if names:
-            verb = "is" if len(names) == 1 else "are"
-            clauses.append(f"{' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} {verb} {says}")
-    return f"At equal training FLOPs, {'; '.join(clauses)}" if clauses else "Nothing to compare with Dense yet"
-
-
-def facts(results: Results) -> list[str]:
-    """Scale, text and machine, in short."""
-    sizes = results.runs["params_total"]
-    return [
-        f"{len(results.runs)} runs",
-        f"{', '.join(map(power, results.budgets))} training FLOPs",
-        f"{scaled(float(sizes.min()))} to {scaled(float(sizes.max()))} parameters",
-        results.study.environment.device_name,
-    ]
-
-
-def marks_of(against: Sequence[Against]) -> list[Mark]:
-    """The pooled differences from dense, lowest first."""
-    colours = method_colours([title(each.method) for each in against])
-    marks = [Mark(title(each.method), each.difference, colours[title(each.method)]) for each in against]
-    return sorted(marks, key=lambda mark: mark.interval.value)
-
-
-def band(against: Sequence[Against]) -> float | None:
-    """The smallest effect of interest, in nats/token."""
-    return SMALLEST_EFFECT * against[0].dense_loss if against else None
 
 
 def _sentence(results: Results, each: Against) -> str:
@@ -103,6 +76,15 @@ def winners(results: Results) -> str:
         first = min(losses, key=losses.__getitem__)
         found.append(f"at {power(budget)} FLOPs {title(first)} ({shape_of(best[first])}), {decimal(losses[first])}")
     return f"Lowest loss on those seeds, {UNIT}: {'; '.join(found)}." if found else ""
+
+
+def verdict_part(results: Results, tables: Sequence[Table], against: Sequence[Against]) -> Part:
+    """How the verdicts come about: the rule, every difference, and what the rule can decide."""
+    names = [title(each.method) for each in against if each.verdict == Verdict.INCONCLUSIVE]
+    missed = f"; inconclusive: {', '.join(names)}" if names else ""
+    folded = f"The rule, each budget by seeds and by curves, and the power of the test{missed}"
+    return Part("verdict", "Verdict", list(filter(None, [RULE, winners(results), repeats(results)])),
+                tables=tables, folded=folded)  # fmt: skip
 
 
 def verdict_table(results: Results, against: Sequence[Against], compared: Sequence[Comparison]) -> Table:
