@@ -12,7 +12,6 @@ import pytest
 from isoflop_studies import BUDGETS, make_study
 from playwright.sync_api import Browser, expect
 from report_records import change_records
-from web_site import browser
 
 from bench.formats import decimal, signed
 from bench.isoflop.analysis.claims import Claim
@@ -29,8 +28,6 @@ from bench.isoflop.pages.page import write_isoflop
 from bench.isoflop.pages.sizes import SIZES
 from bench.stats.interval import Interval
 from bench.stats.verdict import Mark, Verdict
-
-__all__ = ["browser"]
 
 
 @pytest.fixture(autouse=True)

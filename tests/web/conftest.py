@@ -1,5 +1,5 @@
 """The fixtures of web_site for all tests here."""
 
-from web_site import browser, layout, site
+from web_site import layout, site
 
-__all__ = ["browser", "layout", "site"]
+__all__ = ["layout", "site"]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gate_histories import realistic
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from bench.gate.dashboard import build
 from bench.report.__main__ import main as report
 from tools.gate_validation.__main__ import main as gate_validation
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MEASURE = Path(__file__).with_name("measure.js").read_text(encoding="utf-8")
 AXE = os.environ.get("AXE_CORE")  # axe.min.js of npm's axe-core
 PICTURES = os.environ.get("SCREENSHOTS")  # a folder for pictures of every page
@@ -34,16 +32,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gate_validation(["--pages-only", "--results", str(ROOT / "results"), "--reports", str(reports)])
     assert report([str(ROOT / "results"), "--reports", str(reports)]) == 0
     return reports
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 Layout = Callable[[str, int, str], dict[str, Any]]
